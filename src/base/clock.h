@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BASE_CLOCK_H
+#define BASE_CLOCK_H
+
+/*
+ * clock: the time, handed in by the caller so that tests and the simulator can own it.
+ *
+ * Monotonic time is what artel decides by; wall time is for people only.
+ */
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct clock {
+    /* Milliseconds since some fixed point; never goes back. Callable from any thread. */
+    uint64_t (*monotonic_ms)(const struct clock *clock);
+    /* Milliseconds since 1970-01-01 UTC, as right as the machine's clock is. */
+    int64_t (*wall_ms)(const struct clock *clock);
+};
+
+/* The machine's own; static, never freed. */
+const struct clock *clock_real(void);
+
+/* A clock that moves when it is told to; its wall time is its monotonic time. */
+struct clock_manual {
+    struct clock clock;
+    _Atomic uint64_t now_ms;
+};
+
+void clock_manual_init(struct clock_manual *manual, uint64_t now_ms);
+void clock_manual_advance(struct clock_manual *manual, uint64_t by_ms);
+
+static inline uint64_t clock_monotonic_ms(const struct clock *clock)
+{
+    return clock->monotonic_ms(clock);
+}
+
+static inline int64_t clock_wall_ms(const struct clock *clock)
+{
+    return clock->wall_ms(clock);
+}
+
+#endif
