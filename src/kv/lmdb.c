@@ -51,6 +51,7 @@ struct lmdb {
     struct kv base;
     MDB_env *env;
     MDB_dbi dbis[KV_TABLES_MAX];
+    atomic_bool writing; /* a write transaction is open in this process */
     atomic_bool stopped; /* a commit could not be written or synced */
 
     pthread_mutex_t pool_mutex;
@@ -308,6 +309,7 @@ static void lmdb_free(struct lmdb *lmdb)
 static void lmdb_close(struct kv *kv)
 {
     struct lmdb *lmdb = CONTAINER_OF(kv, struct lmdb, base);
+    CHECK(!atomic_load(&lmdb->writing)); /* or this would wait for itself */
     MDB_txn *txn;
     if (!kv->read_only && mdb_txn_begin(lmdb->env, NULL, 0, &txn) == 0) {
         /* If it fails, the next open does it. */
@@ -390,7 +392,11 @@ static int lmdb_write(struct kv *kv, struct kv_txn **ret_txn)
     if (atomic_load(&lmdb->stopped)) {
         return -ENOTRECOVERABLE;
     }
-    return txn_begin(lmdb, true, ret_txn);
+    const int err = txn_begin(lmdb, true, ret_txn);
+    if (!err) {
+        atomic_store(&lmdb->writing, true);
+    }
+    return err;
 }
 
 /* LMDB says EIO when a write stops half-way, and a disk that fills up does just that. The part that
@@ -416,6 +422,7 @@ static int lmdb_commit(struct kv_txn *base)
 {
     struct lmdb *lmdb = lmdb_of(base);
     struct lmdb_txn *txn = CONTAINER_OF(base, struct lmdb_txn, base);
+    atomic_store(&lmdb->writing, false); /* before the lock is free for the next one */
     int err = err_from_lmdb(mdb_txn_commit(txn->txn));
     free(txn);
     if (err == -EIO && disk_is_full(lmdb->env)) {
@@ -430,7 +437,9 @@ static int lmdb_commit(struct kv_txn *base)
 static void lmdb_abort(struct kv_txn *base)
 {
     struct lmdb_txn *txn = CONTAINER_OF(base, struct lmdb_txn, base);
-    if (!base->writes && !base->failed) {
+    if (base->writes) {
+        atomic_store(&lmdb_of(base)->writing, false);
+    } else if (!base->failed) {
         mdb_txn_reset(txn->txn);
         if (pool_give(lmdb_of(base), txn)) {
             return;

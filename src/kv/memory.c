@@ -317,7 +317,9 @@ static struct version *version_of(struct kv_txn *txn)
 static void memory_close(struct kv *kv)
 {
     struct memory *memory = CONTAINER_OF(kv, struct memory, base);
-    CHECK(atomic_load(&memory->current->refs) == 1); /* no reader has it */
+    CHECK(pthread_mutex_trylock(&memory->write_mutex) == 0); /* no writer, and no reader: */
+    CHECK(atomic_load(&memory->current->refs) == 1);
+    pthread_mutex_unlock(&memory->write_mutex);
     version_unref(memory->current);
     pthread_mutex_destroy(&memory->current_mutex);
     pthread_mutex_destroy(&memory->write_mutex);

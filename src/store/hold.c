@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/hold.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "store/files_priv.h"
+#include "store/index_priv.h"
+#include "store/pins_priv.h"
+#include "store/read.h"
+#include "store/store_priv.h"
+#include "store/writer.h"
+
+struct hold_job {
+    struct store_job job;
+    struct store *store;
+    const struct id *file;
+    enum store_reason reason;
+};
+
+static int hold_apply(struct store_job *job, struct kv_txn *txn)
+{
+    const struct hold_job *hold = CONTAINER_OF(job, struct hold_job, job);
+    return files_hold(hold->store, txn, hold->file, hold->reason);
+}
+
+static int release_apply(struct store_job *job, struct kv_txn *txn)
+{
+    const struct hold_job *hold = CONTAINER_OF(job, struct hold_job, job);
+    return files_release(hold->store, txn, hold->file, hold->reason);
+}
+
+static int change_hold(struct store *store, const struct id *file, enum store_reason reason,
+                       store_apply_fn apply)
+{
+    struct hold_job hold = {
+        .job = {.apply = apply},
+        .store = store,
+        .file = file,
+        .reason = reason,
+    };
+    return store_submit_wait(store, &hold.job);
+}
+
+int store_hold(struct store *store, const struct id *file, enum store_reason reason)
+{
+    const int err = change_hold(store, file, reason, hold_apply);
+    return err == -EAGAIN ? -ENOENT : err;
+}
+
+int store_release(struct store *store, const struct id *file, enum store_reason reason)
+{
+    return change_hold(store, file, reason, release_apply);
+}
+
+static void fill_info(const struct id *id, const struct file_row *row,
+                      struct store_file_info *ret_info)
+{
+    ret_info->id = *id;
+    ret_info->length_bytes = row->length_bytes;
+    ret_info->blocks_count = row->blocks_count;
+    memcpy(ret_info->holders, row->holders, sizeof row->holders);
+}
+
+int store_file_info(struct store *store, const struct id *file, struct store_file_info *ret_info)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    struct file_row row;
+    int err = kv_read(store->kv, &txn);
+    if (!err) {
+        err = files_get(txn, file, &row);
+    }
+    if (err) {
+        return err;
+    }
+    fill_info(file, &row, ret_info);
+    return 0;
+}
+
+int store_next_file(struct store *store, const struct id *after, struct store_file_info *ret_info)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    int err = kv_read(store->kv, &txn);
+    if (err) {
+        return err;
+    }
+    CLEANUP(kv_cursor_close) struct kv_cursor *cursor = NULL;
+    err = kv_cursor_open(txn, TABLE_FILES, &cursor);
+    if (err) {
+        return err;
+    }
+    /* One byte more than `after` is the least key behind it. */
+    uint8_t from[ID_BYTES + 1] = {0};
+    if (after) {
+        memcpy(from, after->bytes, ID_BYTES);
+    }
+    struct bytes key;
+    struct bytes value;
+    err = kv_seek(cursor, BYTES(from, after ? sizeof from : 0), &key, &value);
+    if (err) {
+        return err;
+    }
+    struct file_row row;
+    err = key.size == ID_BYTES ? files_decode(value, &row) : -EIO;
+    if (err) {
+        return err;
+    }
+    struct id id;
+    memcpy(id.bytes, key.data, ID_BYTES);
+    fill_info(&id, &row, ret_info);
+    return 0;
+}
+
+void store_pin(struct store *store, const struct id *id)
+{
+    pins_add(store->pins, id);
+}
+
+void store_unpin(struct store *store, const struct id *id)
+{
+    pins_drop(store->pins, id);
+}
+
+int store_promise(struct store *store, const struct id *id, uint64_t duration_ms)
+{
+    if (duration_ms > STORE_PROMISE_MS_MAX) {
+        duration_ms = STORE_PROMISE_MS_MAX;
+    }
+    const uint64_t now_ms = clock_monotonic_ms(store->clock);
+    const int err = pins_add_until(store->pins, id, now_ms, now_ms + duration_ms);
+    if (err) {
+        return err;
+    }
+    /* Pinned first, then looked at: what is seen now stays. */
+    return store_has_block(store, id) ? 0 : -ENOENT;
+}

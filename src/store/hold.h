@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_HOLD_H
+#define STORE_HOLD_H
+
+/*
+ * hold: what is kept, and why.
+ *
+ * A file version is kept while it is held for some reason. A file that is held for a reason holds
+ * each of its blocks for it. What nobody holds is collected after a grace time; holding it again
+ * before that keeps it.
+ *
+ * A pin keeps one block from collection, eviction and compaction for as long as somebody is busy
+ * with it. Pins live in memory: a restart ends them all.
+ */
+
+#include "hash/id.h"
+#include "store/store.h"
+
+/* One more holder for `reason`. -ENOENT: the file is not known, or a block of it is not here. */
+[[nodiscard]] int store_hold(struct store *store, const struct id *file, enum store_reason reason);
+
+/* One holder less. -ENOENT: the file is not held for `reason`. */
+[[nodiscard]] int store_release(struct store *store, const struct id *file,
+                                enum store_reason reason);
+
+struct store_file_info {
+    struct id id;
+    uint64_t length_bytes;
+    uint32_t blocks_count;
+    uint32_t holders[STORE_REASONS];
+};
+
+/* -ENOENT. */
+[[nodiscard]] int store_file_info(struct store *store, const struct id *file,
+                                  struct store_file_info *ret_info);
+
+/* The next known file version after `after` in the order of ids (NULL: the first). -ENOENT: no
+ * more. */
+[[nodiscard]] int store_next_file(struct store *store, const struct id *after,
+                                  struct store_file_info *ret_info);
+
+/* Pins `id`, here or not. Every pin is given back by store_unpin(). */
+void store_pin(struct store *store, const struct id *id);
+void store_unpin(struct store *store, const struct id *id);
+
+/* Promises another node to keep the block for `duration_ms` (at most STORE_PROMISE_MS_MAX).
+ * -EBUSY: it is being evicted here, ask somebody else; -ENOENT: not here. */
+#define STORE_PROMISE_MS_MAX ((uint64_t)10 * 60 * 1000)
+[[nodiscard]] int store_promise(struct store *store, const struct id *id, uint64_t duration_ms);
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A new data directory is made in an order that a crash can't spoil: lock, directories, index,
+ * and the format file last. Until that is there the directory holds no store, and the next opening
+ * makes it again; what a half-made one may contain is a closed list of names.
+ */
+
+#include "store/layout_priv.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "store/store.h"
+
+#define FORMAT_PREFIX "artel store "
+#define FORMAT_BYTES_MAX 64
+#define LOCK_BYTES_MAX 32
+
+static int make_directory(int dir_fd, const char *name)
+{
+    if (mkdirat(dir_fd, name, 0777) < 0 && errno != EEXIST) {
+        return err_from_errno(errno);
+    }
+    return 0;
+}
+
+/* -ENOENT: there is no format file. */
+static int read_format(int dir_fd, unsigned *ret_version)
+{
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    const int err = file_read_path(dir_fd, "format", FORMAT_BYTES_MAX, &text);
+    if (err == -EFBIG) {
+        return -EPROTONOSUPPORT;
+    }
+    if (err) {
+        return err;
+    }
+    unsigned version = 0;
+    char newline = 0;
+    if (sscanf(buf_string(&text), FORMAT_PREFIX "%5u%c", &version, &newline) != 2 ||
+        newline != '\n' || version == 0) {
+        return -EPROTONOSUPPORT;
+    }
+    *ret_version = version;
+    return 0;
+}
+
+/* True if nothing but the traces of a half-made store is in the directory. */
+static int is_empty_enough(int dir_fd, bool *ret_empty)
+{
+    static const char *const ours[] = {".", "..", "lock", "index", "segments", "format.tmp"};
+    const int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        const int err = err_from_errno(errno);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return err;
+    }
+    bool empty = true;
+    for (const struct dirent *entry = readdir(dir); entry && empty; entry = readdir(dir)) {
+        bool known = false;
+        for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
+            known = known || strcmp(entry->d_name, ours[i]) == 0;
+        }
+        empty = known;
+    }
+    closedir(dir);
+    *ret_empty = empty;
+    return 0;
+}
+
+static int check_format(struct layout *layout, bool read_only)
+{
+    unsigned version = 0;
+    int err = read_format(layout->dir_fd, &version);
+    if (err == 0) {
+        return version == STORE_FORMAT ? 0 : -EPROTONOSUPPORT;
+    }
+    if (err != -ENOENT || read_only) {
+        return err;
+    }
+    bool empty = false;
+    err = is_empty_enough(layout->dir_fd, &empty);
+    if (err) {
+        return err;
+    }
+    return empty ? 0 : -ENOTEMPTY;
+}
+
+static int take_lock(struct layout *layout)
+{
+    int err = file_open_at(layout->dir_fd, "lock", O_RDWR | O_CREAT, 0666, &layout->lock_fd);
+    if (err) {
+        return err;
+    }
+    err = file_lock(layout->lock_fd);
+    if (err) {
+        return err;
+    }
+    char text[LOCK_BYTES_MAX];
+    const int size = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    if (ftruncate(layout->lock_fd, 0) < 0) {
+        return err_from_errno(errno);
+    }
+    return file_write_all_at(layout->lock_fd, BYTES((const uint8_t *)text, (size_t)size), 0);
+}
+
+static int open_parts(struct layout *layout, const char *path, bool read_only)
+{
+    if (!read_only) {
+        int err = take_lock(layout);
+        if (err) {
+            return err;
+        }
+        /* Somebody else may have made or replaced the store until we had the lock. */
+        err = check_format(layout, read_only);
+        if (err) {
+            return err;
+        }
+        err = make_directory(layout->dir_fd, "index");
+        if (err) {
+            return err;
+        }
+        err = make_directory(layout->dir_fd, "segments");
+        if (err) {
+            return err;
+        }
+    }
+    layout->index_path = mem_format("%s/index", path);
+    return file_open_at(layout->dir_fd, "segments", O_RDONLY | O_DIRECTORY, 0,
+                        &layout->segments_fd);
+}
+
+int layout_open(const char *path, bool read_only, struct layout **ret_layout)
+{
+    if (!read_only) {
+        const int err = make_directory(AT_FDCWD, path);
+        if (err) {
+            return err;
+        }
+    }
+    struct layout *layout = mem_alloc(sizeof *layout);
+    *layout = (struct layout){.dir_fd = -1, .segments_fd = -1, .lock_fd = -1};
+    int err = file_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &layout->dir_fd);
+    if (!err) {
+        err = check_format(layout, read_only);
+    }
+    if (!err) {
+        err = open_parts(layout, path, read_only);
+    }
+    if (err) {
+        layout_close(layout);
+        return err;
+    }
+    *ret_layout = layout;
+    return 0;
+}
+
+static int sync_child(int dir_fd, const char *name)
+{
+    CLEANUP_FD int fd = -1;
+    const int err = file_open_at(dir_fd, name, O_RDONLY, 0, &fd);
+    return err ? err : file_sync(fd);
+}
+
+int layout_finish(struct layout *layout)
+{
+    unsigned version = 0;
+    int err = read_format(layout->dir_fd, &version);
+    if (err != -ENOENT) {
+        return err;
+    }
+    /* The names must be durable before the file that vouches for them: index and segments in this
+     * directory, the database in index, this directory in its parent. */
+    static const char *const names[] = {"index/data.mdb", "index", "segments", ".", ".."};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        err = sync_child(layout->dir_fd, names[i]);
+        if (err == -EACCES && strcmp(names[i], "..") == 0) {
+            err = 0; /* a parent that we may not read is not ours to sync */
+        }
+        if (err) {
+            return err;
+        }
+    }
+    char text[FORMAT_BYTES_MAX];
+    snprintf(text, sizeof text, FORMAT_PREFIX "%u\n", STORE_FORMAT);
+    return file_replace(layout->dir_fd, "format", bytes_of_string(text));
+}
+
+void layout_close(struct layout *layout)
+{
+    if (!layout) {
+        return;
+    }
+    const int fds[] = {layout->segments_fd, layout->lock_fd, layout->dir_fd};
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
+    free(layout->index_path);
+    free(layout);
+}
+
+unsigned store_format_found(const char *path)
+{
+    CLEANUP_FD int dir_fd = -1;
+    unsigned version = 0;
+    if (file_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &dir_fd) ||
+        read_format(dir_fd, &version)) {
+        return 0;
+    }
+    return version;
+}
+
+long store_owner(const char *path)
+{
+    CLEANUP_FD int dir_fd = -1;
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    long owner = 0;
+    if (file_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &dir_fd) ||
+        file_read_path(dir_fd, "lock", LOCK_BYTES_MAX, &text) ||
+        sscanf(buf_string(&text), "%10ld", &owner) != 1) {
+        return 0;
+    }
+    return owner;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_PUT_H
+#define STORE_PUT_H
+
+/*
+ * put: the content of one file on its way into the store.
+ *
+ *     store_put_begin -> store_put_write* | store_put_fd | store_put_in_place
+ *                     -> store_put_commit (or store_put_abort)
+ *
+ * Bytes are cut, hashed, compared with what is here, and written as they come; memory does not
+ * grow with the size of the file beyond its list of blocks. Nothing can be seen of the file before
+ * the commit, and all of it after. Blocks of a put that was given up are collected later.
+ *
+ * Threads: one thread at a time per put. store_put_fd() of a large file uses libuv's worker pool.
+ */
+
+#include "base/bytes.h"
+#include "hash/id.h"
+#include "store/store.h"
+
+struct store_put;
+
+/* -EROFS, -ENOTRECOVERABLE (see store_status.failed). */
+[[nodiscard]] int store_put_begin(struct store *store, enum store_reason reason,
+                                  struct store_put **ret_put);
+
+/* Appends bytes. -ENOSPC, -EIO, -EFBIG (the file would pass CHUNK_FILE_BYTES_MAX). After an error
+ * only store_put_abort() may be called; the same holds for the two below. */
+[[nodiscard]] int store_put_write(struct store_put *put, struct bytes data);
+
+/* Appends all that `fd` gives, from its position to its end. A regular file of more than one block
+ * is read and hashed by all cores. The caller keeps `fd`. Also -ESTALE: the file shrank. */
+[[nodiscard]] int store_put_fd(struct store_put *put, int fd);
+
+/* Registers the regular file `path` (absolute) as the place of its own blocks: nothing is copied.
+ * The put must be empty until then. The file is synced first. When somebody changes it later, its
+ * blocks are withdrawn, see store/read.h. Also -ENOENT, -EACCES, -EISDIR, -EINVAL (no regular
+ * file), -ESTALE (it changed while it was read), -ENAMETOOLONG. */
+[[nodiscard]] int store_put_in_place(struct store_put *put, const char *path);
+
+struct store_put_result {
+    struct id id;
+    uint64_t length_bytes;
+    uint64_t new_bytes; /* written; the rest was here already or is in place */
+};
+
+/* On the writer thread. `result` is borrowed for the call, NULL on failure. */
+typedef void (*store_put_done_fn)(void *context, int err, const struct store_put_result *result);
+
+/* Makes the file one that is held for the put's reason, once however often it is put, and durable;
+ * takes `put`, and calls `done` exactly once, never before it returns. -EAGAIN: a block was found
+ * damaged meanwhile, put it again. */
+void store_put_commit_async(struct store_put *put, store_put_done_fn done, void *context);
+
+/* The same, waiting. */
+[[nodiscard]] int store_put_commit(struct store_put *put, struct store_put_result *ret_result);
+
+/* Gives up; NULL is allowed. */
+void store_put_abort(struct store_put *put);
+
+#endif

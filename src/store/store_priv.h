@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef STORE_STORE_PRIV_H
+#define STORE_STORE_PRIV_H
+
+/* What the files of the store share: the store itself. */
+
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "kv/kv.h"
+#include "store/store.h"
+
+struct store {
+    struct layout *layout;
+    struct kv *kv;
+    struct segments *segments;
+    struct pins *pins;
+    struct writer *writer; /* NULL: read-only */
+    const struct clock *clock;
+    uint64_t clock_base_ms;   /* store time at the opening */
+    uint64_t clock_opened_ms; /* monotonic time at the opening */
+    _Atomic uint64_t corrupt_count;
+    _Atomic uint64_t withdrawn_count;
+    struct touched *touched; /* cached blocks read lately */
+};
+
+/* Store time: milliseconds that this store has been open, all sessions together, at least 1. Grace
+ * times are counted in it, so that no step of the wall clock can cut one short. */
+uint64_t store_now_ms(const struct store *store);
+
+#endif
