@@ -39,7 +39,8 @@ static void print_verb_help(const struct verb *verb)
     }
 }
 
-static void print_error(const struct invocation *invocation, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static void print_error(const struct invocation *invocation,
+                                                              const char *format, va_list arguments)
 {
     CLEANUP_FREE char *text = NULL;
     if (vasprintf(&text, format, arguments) < 0) {

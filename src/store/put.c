@@ -27,8 +27,6 @@
 #include "store/store_priv.h"
 #include "store/writer_priv.h"
 
-_Static_assert(CHUNK_BLOCK_BYTES_MAX == FILE_METADATA_BLOCK_BYTES_MAX, "one limit, two floors");
-_Static_assert(CHUNK_FILE_BYTES_MAX == FILE_METADATA_LENGTH_MAX, "one limit, two floors");
 _Static_assert(CHUNK_FILE_BLOCKS_MAX <= FILE_METADATA_BLOCKS_MAX, "every cut file can be named");
 
 /* One job of the writer per so much: a sync of this takes a fraction of a second, and the next

@@ -209,8 +209,9 @@ static int punch_rows(struct store *store, struct dead_row *rows, size_t count, 
         end = end < limit ? end : limit;
         err = begin < end ? punch_gaps(store, segment, begin, end, ranges) : 0;
     }
-    /* The segment or its file may have gone: there is nothing left to give back. */
-    if (err && err != -ENOENT) {
+    /* The segment or its file may have gone: there is nothing left to give back. Where the file
+     * system knows no holes, compaction gives back what it can. */
+    if (err && err != -ENOENT && err != -EOPNOTSUPP) {
         return err;
     }
     for (size_t i = 0; i < count; i++) {

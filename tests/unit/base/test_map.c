@@ -59,7 +59,7 @@ static void what_was_added_is_found_by_a_struct_key(void **state)
 {
     (void)state;
     const uint32_t count = 10000;
-    struct entry **entries = mem_alloc_array(count, sizeof *entries);
+    struct entry **entries = mem_alloc_array(count, sizeof(struct entry *));
     struct entry *map = NULL;
     assert_null(find(map, 1));
     for (uint32_t number = 0; number < count; number++) {
