@@ -7,7 +7,7 @@
  * content has one shape whatever happened before, and a run of the simulator repeats exactly.
  *
  * Nodes never change once made. A change copies the path from the root down to it (O(log n) nodes
- * of 40 bytes; keys and values are shared) and ends in a new root, so the old root goes on as
+ * of 32 bytes; keys and values are shared) and ends in a new root, so the old root goes on as
  * it was (Driscoll et al. 1989). A version is the roots of all tables: a snapshot is one reference
  * to it, abort forgets the new roots, commit puts a new version in place. Nodes, items and versions
  * are counted atomically: the last holder frees, in whatever thread it is.

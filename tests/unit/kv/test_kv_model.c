@@ -3,18 +3,9 @@
  * The same random operations on LMDB, on memory and on a plain sorted array: all three answer
  * alike, in snapshots of the past too. ARTEL_TEST_SEED=<number> repeats a run.
  */
-#include <ftw.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <sys/stat.h>
+#include "helpers.h"
 
-#include <cmocka.h>
-
-#include "base/err.h"
-#include "base/mem.h"
 #include "base/random.h"
-#include "kv/kv.h"
 
 #define TABLES 2
 #define TRANSACTIONS 1000
@@ -22,8 +13,6 @@
 #define SNAPSHOTS 6
 #define VALUE_BYTES_MAX 65536
 #define KEY_NUMBERS 3000 /* different keys */
-
-static const char *const table_names[TABLES] = {"a", "b"};
 
 /* ---- the plain one ---- */
 
@@ -386,14 +375,6 @@ static void check_snapshot(struct model *model)
     } else {
         check_walk(model, &snapshot->plain, snapshot->txns);
     }
-}
-
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw)
-{
-    (void)info;
-    (void)kind;
-    (void)ftw;
-    return remove(path);
 }
 
 static void all_answer_alike(void **state)
