@@ -17,8 +17,8 @@
  * that a transaction allocated at the end and gave up again are counted and never written. So when
  * the file is short at open, it is made long enough (the missing part reads as zeros, which no
  * tree page is) and every page that the tables use is visited once: one that had been cut off is
- * -EIO. This costs a scan; a clean close makes the file long enough too, so that only a crash in
- * this rare state leads to it. Elsewhere, damage is found only as far as LMDB notices it.
+ * -EIO. This costs a scan; each commit and a clean close make the file long enough, so that only a
+ * crash in between leads to it. Elsewhere, damage is found only as far as LMDB notices it.
  *
  * The map. 1 TiB of address space is free, except under `ulimit -v` or in a sanitizer. If it is
  * refused and the caller did not ask for a size, half is tried, down to MAP_BYTES_FLOOR.
@@ -171,6 +171,20 @@ static int file_lengthen(MDB_env *env, uint64_t *ret_short_bytes)
         }
     }
     return err;
+}
+
+/* The same after each commit, so that a process that is killed leaves no short file either. Other
+ * processes may commit meanwhile: fallocate() never makes a file shorter. Best effort: a file that
+ * stays short costs the next opening a scan. */
+static void file_stay_long(MDB_env *env)
+{
+    uint64_t is_bytes = 0;
+    uint64_t must_bytes = 0;
+    int fd;
+    if (file_lengths(env, &is_bytes, &must_bytes) == 0 && is_bytes < must_bytes &&
+        mdb_env_get_fd(env, &fd) == 0) {
+        (void)!fallocate(fd, 0, (off_t)is_bytes, (off_t)(must_bytes - is_bytes));
+    }
 }
 
 /* Visits all of one table; -EIO if a value lies in what had been missing. A value begins in the
@@ -430,6 +444,9 @@ static int lmdb_commit(struct kv_txn *base)
     }
     if (err == -EIO) {
         atomic_store(&lmdb->stopped, true);
+    }
+    if (!err) {
+        file_stay_long(lmdb->env);
     }
     return err;
 }
