@@ -253,6 +253,18 @@ int files_release(struct store *store, struct kv_txn *txn, const struct id *id,
     return err ? err : update_row(txn, id, &row);
 }
 
+int files_settle(struct store *store, struct kv_txn *txn, const struct id *id)
+{
+    struct file_row row;
+    int err = files_get(txn, id, &row);
+    if (err || is_held(&row) || row.unreferenced_since_ms != 0) {
+        return err;
+    }
+    row.unreferenced_since_ms = store_now_ms(store);
+    err = index_enqueue(txn, row.unreferenced_since_ms, QUEUE_FILE, id);
+    return err ? err : update_row(txn, id, &row);
+}
+
 int files_remove(struct kv_txn *txn, const struct id *id)
 {
     struct file_row row;

@@ -45,6 +45,9 @@ struct file_row {
 [[nodiscard]] int files_release(struct store *store, struct kv_txn *txn, const struct id *id,
                                 enum store_reason reason);
 
+/* Puts the file into the queue of what nobody holds, if that is so. */
+[[nodiscard]] int files_settle(struct store *store, struct kv_txn *txn, const struct id *id);
+
 /* Forgets a file that nobody holds. */
 [[nodiscard]] int files_remove(struct kv_txn *txn, const struct id *id);
 

@@ -52,6 +52,19 @@ int store_release(struct store *store, const struct id *file, enum store_reason 
     return change_hold(store, file, reason, release_apply);
 }
 
+int store_hold_in(struct store *store, struct kv_txn *txn, const struct id *file,
+                  enum store_reason reason)
+{
+    const int err = files_hold(store, txn, file, reason);
+    return err == -EAGAIN ? -ENOENT : err;
+}
+
+int store_release_in(struct store *store, struct kv_txn *txn, const struct id *file,
+                     enum store_reason reason)
+{
+    return files_release(store, txn, file, reason);
+}
+
 static void fill_info(const struct id *id, const struct file_row *row,
                       struct store_file_info *ret_info)
 {

@@ -23,6 +23,13 @@
 [[nodiscard]] int store_release(struct store *store, const struct id *file,
                                 enum store_reason reason);
 
+/* The same two inside a job of the caller's, in its transaction. */
+struct kv_txn;
+[[nodiscard]] int store_hold_in(struct store *store, struct kv_txn *txn, const struct id *file,
+                                enum store_reason reason);
+[[nodiscard]] int store_release_in(struct store *store, struct kv_txn *txn, const struct id *file,
+                                   enum store_reason reason);
+
 struct store_file_info {
     struct id id;
     uint64_t length_bytes;

@@ -217,6 +217,13 @@ static int leave_segment(struct store *store, struct kv_txn *txn, const struct l
     return err ? err : index_add_dead(store, txn, location, size_bytes);
 }
 
+int index_add_unused(struct store *store, struct kv_txn *txn, const struct location *location,
+                     uint32_t size_bytes, enum segment_class segment_class)
+{
+    const int err = use_segment(txn, location, size_bytes, segment_class);
+    return err ? err : leave_segment(store, txn, location, size_bytes);
+}
+
 int index_block(struct kv_txn *txn, const struct id *id, struct block_record *ret_record)
 {
     struct bytes value;

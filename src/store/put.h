@@ -19,6 +19,7 @@
 #include "hash/id.h"
 #include "store/store.h"
 
+struct kv_txn;
 struct store_put;
 
 /* -EROFS, -ENOTRECOVERABLE (see store_status.failed). */
@@ -45,12 +46,27 @@ struct store_put_result {
     uint64_t new_bytes; /* written; the rest was here already or is in place */
 };
 
-/* On the writer thread. `result` is borrowed for the call, NULL on failure. */
-typedef void (*store_put_done_fn)(void *context, int err, const struct store_put_result *result);
+/* What becomes of the puts, and of what. */
+struct store_commit {
+    struct store_put *const *puts; /* taken, puts_count of them; the array itself is borrowed */
+    size_t puts_count;
+    /* Hold each file for the reason of its put, once however often it is put. Without it a file is
+     * collected unless somebody else, also() for one, holds it. */
+    bool hold;
+    /* More changes in the same transaction, or NULL; as store_apply_fn in store/writer.h. */
+    int (*also)(void *context, struct kv_txn *txn, const struct store_put_result *results);
+    /* On the writer thread, exactly once, never before store_commit_async() returns. The results,
+     * one a put, are borrowed for the call; NULL on failure. */
+    void (*done)(void *context, int err, const struct store_put_result *results);
+    void *context;
+};
 
-/* Makes the file one that is held for the put's reason, once however often it is put, and durable;
- * takes `put`, and calls `done` exactly once, never before it returns. -EAGAIN: a block was found
- * damaged meanwhile, put it again. */
+/* Makes the files known and durable, all of them or none. -EAGAIN: a block was found damaged
+ * meanwhile, put it again; what also() answers; errors of store_submit(). */
+void store_commit_async(struct store *store, const struct store_commit *commit);
+
+/* One put, held. */
+typedef void (*store_put_done_fn)(void *context, int err, const struct store_put_result *result);
 void store_put_commit_async(struct store_put *put, store_put_done_fn done, void *context);
 
 /* The same, waiting. */

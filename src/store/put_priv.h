@@ -63,8 +63,11 @@ struct ingested {
  * release. Only the put's thread. */
 void put_adopt(struct store_put *put, const struct ingested *ingested);
 
-/* Gives the writer what is pending if that is much. */
+/* Gives the writer what is pending if that is much. (In commit.c.) */
 void put_flush_if_full(struct store_put *put);
+
+/* Cuts and adds what is left in the window: it is the end of the file. */
+[[nodiscard]] int put_write_rest(struct store_put *put);
 
 /* The content of a regular file of `size_bytes` from `begin_bytes` on, hashed and written by the
  * worker pool; appends its blocks to the metadata. (In ingest.c.) */

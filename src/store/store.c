@@ -2,6 +2,7 @@
 #include "store/store.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/codec.h"
@@ -20,6 +21,13 @@
 /* Segments that may have been open for appends at a crash: one of each class, and those that were
  * sealed since the last tidying. More are cut at a later opening. */
 #define OPEN_SEGMENTS_MAX 1024
+
+_Static_assert(STORE_TABLES == INDEX_TABLES, "the public number is the true one");
+
+struct kv *store_kv(struct store *store)
+{
+    return store->kv;
+}
 
 uint64_t store_now_ms(const struct store *store)
 {
@@ -146,9 +154,15 @@ static int open_store(struct store *store, const struct store_options *options)
     if (err) {
         return err;
     }
+    const char *tables[KV_TABLES_MAX];
+    CHECK(INDEX_TABLES + options->extra_tables_count <= KV_TABLES_MAX);
+    memcpy(tables, index_table_names, sizeof index_table_names);
+    for (size_t i = 0; i < options->extra_tables_count; i++) {
+        tables[INDEX_TABLES + i] = options->extra_tables[i];
+    }
     const struct kv_options kv_options = {
-        .tables = index_table_names,
-        .tables_count = INDEX_TABLES,
+        .tables = tables,
+        .tables_count = INDEX_TABLES + options->extra_tables_count,
         .path = store->layout->index_path,
         .map_bytes = options->index_map_bytes,
         .read_only = options->read_only,

@@ -50,7 +50,14 @@ struct store_options {
     uint64_t segment_bytes;    /* 0: STORE_SEGMENT_BYTES_DEFAULT; at least one block */
     uint64_t reserve_bytes;    /* 0: STORE_RESERVE_BYTES_DEFAULT */
     uint64_t index_map_bytes;  /* 0: KV_MAP_BYTES_DEFAULT */
+    /* Tables of others in the same environment, so that their changes and ours commit together.
+     * They come behind STORE_TABLES. */
+    const char *const *extra_tables;
+    size_t extra_tables_count;
 };
+
+/* Tables of the index: the first number that extra tables have. */
+#define STORE_TABLES 12u
 
 /*
  * Opens the store at options->path; the caller gives *ret_store to store_close(). Takes a time
@@ -67,6 +74,12 @@ struct store_options {
 
 /* Waits for the jobs under way and closes. All puts and views must have ended. NULL is allowed. */
 void store_close(struct store *store);
+
+/* The environment of the index, for snapshots of the extra tables; it is closed with the store. */
+struct kv *store_kv(struct store *store);
+
+/* Milliseconds that this store has been open, all sessions together: a clock that only goes up. */
+uint64_t store_now_ms(const struct store *store);
 
 /* The process that holds the store at `path`, 0 if that can't be told. */
 long store_owner(const char *path);

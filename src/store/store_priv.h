@@ -24,8 +24,4 @@ struct store {
     struct touched *touched; /* cached blocks read lately */
 };
 
-/* Store time: milliseconds that this store has been open, all sessions together, at least 1. Grace
- * times are counted in it, so that no step of the wall clock can cut one short. */
-uint64_t store_now_ms(const struct store *store);
-
 #endif
