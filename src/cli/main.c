@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/libuv.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/cli.h"
@@ -228,6 +229,7 @@ int main(int argc, char **argv)
 {
     /* A reader that has gone is an error of write(2), told like any other. */
     signal(SIGPIPE, SIG_IGN);
+    libuv_use_mem();
     if (argc < 2) {
         print_help(stderr);
         return CLI_USAGE;

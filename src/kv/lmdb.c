@@ -27,6 +27,7 @@
 #include <lmdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -81,6 +82,8 @@ static int err_from_lmdb(int rc)
     case EDQUOT:
     case EFBIG: /* ulimit -f, or the largest file of the file system */
         return -ENOSPC;
+    case ENOMEM:
+        mem_out_of_memory();
     case MDB_READERS_FULL:
         return -EAGAIN;
     case MDB_VERSION_MISMATCH:
@@ -233,6 +236,26 @@ static int tables_check(struct lmdb *lmdb, uint64_t valid_bytes)
 
 /* ---- open and close ---- */
 
+/* LMDB makes its reader table a sparse file and maps it: on a full disk the first touch of a page
+ * would be SIGBUS. So the pages are asked for first. Not while LMDB has the file open: closing a
+ * descriptor of it gives up the locks of the process. */
+static int readers_reserve(const char *path)
+{
+    /* A cache line a reader and one for the head, as LMDB has it, and a page to spare. */
+    const off_t bytes = (KV_READERS_MAX + 1) * 64 + 4096;
+    char *name = mem_format("%s/lock.mdb", path);
+    const int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int rc = fd < 0 ? errno : 0;
+    free(name);
+    if (!rc && fallocate(fd, 0, 0, bytes) < 0 && errno != EOPNOTSUPP) {
+        rc = errno;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return rc;
+}
+
 static int env_open(const struct kv_options *options, uint64_t map_bytes, MDB_env **ret_env)
 {
     unsigned flags = MDB_NOTLS | MDB_NORDAHEAD;
@@ -254,6 +277,9 @@ static int env_open(const struct kv_options *options, uint64_t map_bytes, MDB_en
     if (!rc) {
         rc = mdb_env_set_mapsize(env, map_bytes);
     }
+    if (!rc && !options->read_only) {
+        rc = readers_reserve(options->path);
+    }
     if (!rc) {
         rc = mdb_env_open(env, options->path, flags, 0600);
     }
@@ -274,7 +300,7 @@ static int env_open_largest(const struct kv_options *options, MDB_env **ret_env)
         map_bytes /= 2;
         rc = env_open(options, map_bytes, ret_env);
     }
-    return err_from_lmdb(rc);
+    return rc == ENOMEM ? -EIO : err_from_lmdb(rc);
 }
 
 /* Handles that a transaction opens are everybody's once it has committed, a reader too. */

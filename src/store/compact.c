@@ -87,7 +87,9 @@ static uint64_t waste_of(struct store *store, const struct segment_entry *entry,
     uint64_t unsettled_bytes = 0;
     segments_bounds(store->segments, entry->number, &reserved_bytes, &unsettled_bytes);
     uint64_t allocated_bytes = 0;
-    if (reserved_bytes != UINT64_MAX || unsettled_bytes != UINT64_MAX ||
+    /* Where nothing lives, nothing need be moved. */
+    if (entry->row.live_bytes == 0 || reserved_bytes != UINT64_MAX ||
+        unsettled_bytes != UINT64_MAX ||
         segments_allocated(store->segments, entry->number, &allocated_bytes) != 0) {
         return 0;
     }
@@ -99,7 +101,9 @@ static uint64_t waste_of(struct store *store, const struct segment_entry *entry,
     return waste > allocated_bytes / WASTE_DIVISOR + SEGMENT_PAGE_BYTES ? waste : 0;
 }
 
-static int find_most_wasteful(struct store *store, uint64_t *ret_number, uint64_t *ret_waste)
+/* The segment that wastes most among those that waste less than `below_bytes`. */
+static int find_most_wasteful(struct store *store, uint64_t below_bytes, uint64_t *ret_number,
+                              uint64_t *ret_waste)
 {
     struct waiting *waiting = NULL;
     int err = sum_waiting(store, &waiting);
@@ -110,7 +114,7 @@ static int find_most_wasteful(struct store *store, uint64_t *ret_number, uint64_
         err = segments_list(store, TABLE_SEGMENTS, from, entries, &count);
         for (size_t i = 0; !err && i < count; i++) {
             const uint64_t waste = waste_of(store, &entries[i], waiting);
-            if (waste > most) {
+            if (waste > most && waste < below_bytes) {
                 most = waste;
                 *ret_number = entries[i].number;
             }
@@ -179,10 +183,14 @@ static int move_apply(struct store_job *base, struct kv_txn *txn)
     return err;
 }
 
-/* Copies the bytes. A block that can't be read as it should be stays, and is dropped if it is
- * damaged; a failure to write ends the compaction. */
+/* Copies the bytes. A block that is pinned stays: its copy would not be used. So does one that
+ * can't be read as it should be, and is dropped if it is damaged; a failure to write ends the
+ * compaction. */
 static int copy_block(struct store *store, struct move *move)
 {
+    if (pins_is_busy(store->pins, &move->from.id, clock_monotonic_ms(store->clock))) {
+        return 0;
+    }
     CLEANUP_FREE uint8_t *data = mem_alloc_aligned(64, move->from.size_bytes);
     if (store_read_block(store, &move->from.id, 0, data, move->from.size_bytes) != 0) {
         return 0;
@@ -252,16 +260,19 @@ static int empty_segment(struct store *store, uint64_t number, uint64_t *moved_b
 
 int store_compact(struct store *store, uint64_t *ret_moved_bytes, bool *ret_more)
 {
-    uint64_t number = 0;
-    uint64_t waste = 0;
     *ret_moved_bytes = 0;
     *ret_more = false;
-    int err = find_most_wasteful(store, &number, &waste);
-    if (err || waste == 0) {
-        return err;
+    /* Where all is pinned nothing moves, and it is the turn of the next one. */
+    for (uint64_t waste = UINT64_MAX; *ret_moved_bytes == 0;) {
+        uint64_t number = 0;
+        int err = find_most_wasteful(store, waste, &number, &waste);
+        if (!err && waste > 0) {
+            err = empty_segment(store, number, ret_moved_bytes);
+        }
+        if (err || waste == 0) {
+            return err;
+        }
     }
-    err = empty_segment(store, number, ret_moved_bytes);
-    /* If all of it is pinned, another round would change nothing. */
-    *ret_more = *ret_moved_bytes > 0;
-    return err;
+    *ret_more = true;
+    return 0;
 }

@@ -25,6 +25,7 @@ struct cache_row {
     uint32_t size_bytes;
 };
 
+/* Up to CACHE_BATCH rows behind `after`. */
 static int list_cache(struct store *store, const struct cache_row *after,
                       struct cache_row *ret_rows, size_t *ret_count)
 {
@@ -38,15 +39,14 @@ static int list_cache(struct store *store, const struct cache_row *after,
     if (err) {
         return err;
     }
+    /* One byte more than `after` is the least key behind it. */
     uint8_t from[CACHE_KEY_BYTES + 1] = {0};
-    if (after) {
-        codec_put_be64(from, after->since_ms);
-        memcpy(from + 8, after->id.bytes, ID_BYTES);
-    }
+    codec_put_be64(from, after->since_ms);
+    memcpy(from + 8, after->id.bytes, ID_BYTES);
     struct bytes key;
     struct bytes value;
     size_t count = 0;
-    err = kv_seek(cursor, BYTES(from, after ? sizeof from : 0), &key, &value);
+    err = kv_seek(cursor, BYTES(from, sizeof from), &key, &value);
     for (; !err && count < CACHE_BATCH; err = kv_next(cursor, &key, &value)) {
         if (key.size != CACHE_KEY_BYTES || value.size != 4) {
             return -EIO;
@@ -135,41 +135,98 @@ static int submit_blocks(struct store *store, store_apply_fn apply, const struct
     return err;
 }
 
-int store_evict_candidates(struct store *store, uint64_t bytes_wanted, size_t limit,
-                           struct store_candidate *ret_candidates, size_t *ret_count)
+/* What store_evict_candidates() is asked for, and has found. */
+struct search {
+    struct store *store;
+    uint64_t bytes_wanted;
+    size_t limit;
+    struct store_candidate *candidates;
+    size_t found;
+    uint64_t bytes;
+};
+
+static bool is_done(const struct search *search)
+{
+    return search->found == search->limit || search->bytes >= search->bytes_wanted;
+}
+
+/* Looks at rows[0..count) up to `until_ms`: marks them, but those read since they came get a
+ * second chance if `touched` is given, and are put there. *ret_seen: how many were looked at. */
+static void look_at(struct search *search, const struct cache_row *rows, size_t count,
+                    uint64_t until_ms, struct id *touched, size_t *ret_touched, size_t *ret_seen)
+{
+    struct store *store = search->store;
+    const uint64_t now_ms = clock_monotonic_ms(store->clock);
+    size_t seen = 0;
+    *ret_touched = 0;
+    for (; seen < count && rows[seen].since_ms < until_ms && !is_done(search); seen++) {
+        const struct cache_row *row = &rows[seen];
+        if (touched && touched_take(store->touched, &row->id)) {
+            touched[(*ret_touched)++] = row->id;
+        } else if (pins_mark_candidate(store->pins, &row->id, now_ms)) {
+            search->candidates[search->found++] =
+                (struct store_candidate){row->id, row->size_bytes};
+            search->bytes += row->size_bytes;
+        }
+    }
+    *ret_seen = seen;
+}
+
+/* One pass over the rows of [from_ms, until_ms). */
+static int search_pass(struct search *search, uint64_t from_ms, uint64_t until_ms,
+                       bool second_chance)
 {
     CLEANUP_FREE struct cache_row *rows = mem_alloc_array(CACHE_BATCH, sizeof *rows);
     CLEANUP_FREE struct id *touched = mem_alloc_array(CACHE_BATCH, sizeof *touched);
-    struct cache_row last = {0};
-    uint64_t bytes = 0;
-    size_t found = 0;
-    size_t count = CACHE_BATCH;
-    for (bool first = true; count == CACHE_BATCH && found < limit && bytes < bytes_wanted;
-         first = false) {
-        int err = list_cache(store, first ? NULL : &last, rows, &count);
+    struct cache_row last = {.since_ms = from_ms};
+    size_t seen = CACHE_BATCH;
+    while (seen == CACHE_BATCH && !is_done(search)) {
+        size_t count = 0;
         size_t touched_count = 0;
-        const uint64_t now_ms = clock_monotonic_ms(store->clock);
-        for (size_t i = 0; !err && i < count && found < limit && bytes < bytes_wanted; i++) {
-            last = rows[i];
-            if (touched_take(store->touched, &rows[i].id)) {
-                touched[touched_count++] = rows[i].id;
-            } else if (pins_mark_candidate(store->pins, &rows[i].id, now_ms)) {
-                ret_candidates[found++] = (struct store_candidate){rows[i].id, rows[i].size_bytes};
-                bytes += rows[i].size_bytes;
-            }
+        int err = list_cache(search->store, &last, rows, &count);
+        if (err) {
+            return err;
+        }
+        look_at(search, rows, count, until_ms, second_chance ? touched : NULL, &touched_count,
+                &seen);
+        if (seen > 0) {
+            last = rows[seen - 1];
         }
         uint64_t evicted_bytes = 0;
-        if (!err && touched_count > 0) {
-            err = submit_blocks(store, refresh_apply, touched, touched_count, &evicted_bytes);
+        if (touched_count > 0) {
+            err =
+                submit_blocks(search->store, refresh_apply, touched, touched_count, &evicted_bytes);
         }
         if (err) {
-            for (size_t i = 0; i < found; i++) {
-                pins_unmark_candidate(store->pins, &ret_candidates[i].id);
-            }
             return err;
         }
     }
-    *ret_count = found;
+    return 0;
+}
+
+int store_evict_candidates(struct store *store, uint64_t bytes_wanted, size_t limit,
+                           struct store_candidate *ret_candidates, size_t *ret_count)
+{
+    struct search search = {
+        .store = store,
+        .bytes_wanted = bytes_wanted,
+        .limit = limit,
+        .candidates = ret_candidates,
+    };
+    /* The first pass puts what was read at the end, behind `begun_ms`; when nothing else is left,
+     * the second one takes it from there. */
+    const uint64_t begun_ms = store_now_ms(store);
+    int err = search_pass(&search, 0, begun_ms, true);
+    if (!err) {
+        err = search_pass(&search, begun_ms, UINT64_MAX, false);
+    }
+    if (err) {
+        for (size_t i = 0; i < search.found; i++) {
+            pins_unmark_candidate(store->pins, &ret_candidates[i].id);
+        }
+        return err;
+    }
+    *ret_count = search.found;
     return 0;
 }
 

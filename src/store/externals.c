@@ -187,23 +187,36 @@ int externals_withdraw(struct store *store, uint64_t container)
     }
 }
 
+static bool is_unchanged(const struct external *external, const struct stat *stat)
+{
+    struct file_identity identity;
+    file_identity_of(stat, &identity);
+    return S_ISREG(stat->st_mode) && file_identity_equal(&identity, &external->identity);
+}
+
 /* The file at its path, if it still is the one that was registered. */
 static int open_unchanged(const struct external *external, int *ret_fd)
 {
+    /* Looked at before it is opened: what took its place may be a pipe that waits, a socket that
+     * can't be opened, or a device to which opening does something. */
+    struct stat found;
+    if (stat(external->path, &found) < 0) {
+        const bool is_gone = errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
+        return is_gone ? -ESTALE : err_from_errno(errno);
+    }
+    if (!is_unchanged(external, &found)) {
+        return -ESTALE;
+    }
     CLEANUP_FD int fd = -1;
-    /* A pipe that took the file's place must not block us. */
     const int err =
         file_open_at(AT_FDCWD, external->path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, &fd);
     if (err) {
         return err == -ENOENT || err == -ENOTDIR ? -ESTALE : err;
     }
-    struct stat stat;
-    if (fstat(fd, &stat) < 0) {
+    if (fstat(fd, &found) < 0) {
         return err_from_errno(errno);
     }
-    struct file_identity identity;
-    file_identity_of(&stat, &identity);
-    if (!S_ISREG(stat.st_mode) || !file_identity_equal(&identity, &external->identity)) {
+    if (!is_unchanged(external, &found)) {
         return -ESTALE;
     }
     *ret_fd = STEAL_FD(fd);
@@ -226,9 +239,7 @@ static int read_unchanged(const struct external *external, uint64_t offset_bytes
     if (fstat(fd, &stat) < 0) {
         return err_from_errno(errno);
     }
-    struct file_identity identity;
-    file_identity_of(&stat, &identity);
-    return file_identity_equal(&identity, &external->identity) ? 0 : -ESTALE;
+    return is_unchanged(external, &stat) ? 0 : -ESTALE;
 }
 
 int externals_read(struct store *store, uint64_t container, uint64_t offset_bytes, void *data,

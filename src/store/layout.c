@@ -98,6 +98,42 @@ static int check_format(struct layout *layout, bool read_only)
     return empty ? 0 : -ENOTEMPTY;
 }
 
+/* Removes the files of a directory; it and they may be missing. */
+static int empty_directory(int dir_fd, const char *name)
+{
+    const int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        const int err = errno == ENOENT ? 0 : err_from_errno(errno);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return err;
+    }
+    int err = 0;
+    for (const struct dirent *entry = readdir(dir); entry && !err; entry = readdir(dir)) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            unlinkat(fd, entry->d_name, 0) < 0 && errno != ENOENT) {
+            err = err_from_errno(errno);
+        }
+    }
+    closedir(dir);
+    return err;
+}
+
+/* A store that was never finished holds nothing that anybody was promised, and what a crash left of
+ * its index may not even open. */
+static int clear_half_made(int dir_fd)
+{
+    unsigned version = 0;
+    int err = read_format(dir_fd, &version);
+    if (err != -ENOENT) {
+        return err;
+    }
+    err = empty_directory(dir_fd, "index");
+    return err ? err : empty_directory(dir_fd, "segments");
+}
+
 static int take_lock(struct layout *layout)
 {
     int err = file_open_at(layout->dir_fd, "lock", O_RDWR | O_CREAT, 0666, &layout->lock_fd);
@@ -125,6 +161,9 @@ static int open_parts(struct layout *layout, const char *path, bool read_only)
         }
         /* Somebody else may have made or replaced the store until we had the lock. */
         err = check_format(layout, read_only);
+        if (!err) {
+            err = clear_half_made(layout->dir_fd);
+        }
         if (err) {
             return err;
         }

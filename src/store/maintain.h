@@ -27,8 +27,9 @@ struct store_grace {
 [[nodiscard]] int store_reclaim(struct store *store, const struct store_grace *grace, size_t limit,
                                 uint64_t *ret_ranges, bool *ret_more);
 
-/* Moves the blocks out of the one segment that wastes most, if it wastes more than a quarter of
- * what it takes on the disk. *ret_moved_bytes is 0 and *ret_more false if there is none. */
+/* Moves the blocks out of the one segment that wastes most, if it wastes more than an eighth of
+ * what it takes on the disk; pinned blocks stay. *ret_moved_bytes is 0 and *ret_more false if there
+ * is none in which something can be moved. */
 [[nodiscard]] int store_compact(struct store *store, uint64_t *ret_moved_bytes, bool *ret_more);
 
 /* All of the three until nothing more is due. */

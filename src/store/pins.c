@@ -132,6 +132,15 @@ static bool is_free(struct pin *pin, uint64_t now_ms)
     return pin->count == 0 && pin->until_ms == 0;
 }
 
+bool pins_is_busy(struct pins *pins, const struct id *id, uint64_t now_ms)
+{
+    struct shard *shard = lock_shard(pins, id);
+    struct pin *pin = find(shard, id);
+    const bool busy = pin && !is_free(pin, now_ms);
+    unlock_shard(shard, pin);
+    return busy;
+}
+
 bool pins_begin_removal(struct pins *pins, const struct id *id, uint64_t now_ms)
 {
     struct shard *shard = lock_shard(pins, id);

@@ -25,6 +25,9 @@ void pins_free(struct pins *pins);
 bool pins_add(struct pins *pins, const struct id *id);
 void pins_drop(struct pins *pins, const struct id *id);
 
+/* True if the block is pinned at this moment. */
+bool pins_is_busy(struct pins *pins, const struct id *id, uint64_t now_ms);
+
 /* A pin that drops by itself. -EBUSY: the block is marked. */
 [[nodiscard]] int pins_add_until(struct pins *pins, const struct id *id, uint64_t now_ms,
                                  uint64_t until_ms);

@@ -211,6 +211,38 @@ static int put_stream(struct store_put *put, int fd)
     }
 }
 
+/* How much of `size_bytes` is whole blocks: what comes behind them may belong to the last one. */
+static uint64_t whole_blocks(const struct chunker *chunker, uint64_t size_bytes)
+{
+    uint64_t at = 0;
+    uint32_t window = chunker->window_bytes(chunker, at);
+    while (size_bytes - at >= window) {
+        at += chunker->cut(chunker, at, BYTES(NULL, window));
+        window = chunker->window_bytes(chunker, at);
+    }
+    return at;
+}
+
+/* The whole blocks by the worker pool, the rest as a stream. */
+static int put_regular(struct store_put *put, int fd, uint64_t begin_bytes, uint64_t size_bytes)
+{
+    if (size_bytes > CHUNK_FILE_BYTES_MAX) {
+        return -EFBIG;
+    }
+    const uint64_t whole_bytes = whole_blocks(chunker_fixed(), size_bytes);
+    int err = ingest_file(put, fd, begin_bytes, whole_bytes);
+    if (!err && lseek(fd, (off_t)(begin_bytes + whole_bytes), SEEK_SET) < 0) {
+        err = err_from_errno(errno);
+    }
+    if (!err) {
+        err = put_stream(put, fd);
+    }
+    if (!err && put->metadata.length_bytes + put->window.size < size_bytes) {
+        err = -ESTALE;
+    }
+    return err;
+}
+
 int store_put_fd(struct store_put *put, int fd)
 {
     struct stat stat;
@@ -224,7 +256,7 @@ int store_put_fd(struct store_put *put, int fd)
         stat.st_size - begin <= (off_t)chunker->window_bytes(chunker, 0)) {
         return put_stream(put, fd);
     }
-    return ingest_file(put, fd, (uint64_t)begin, (uint64_t)(stat.st_size - begin));
+    return put_regular(put, fd, (uint64_t)begin, (uint64_t)(stat.st_size - begin));
 }
 
 static int read_in_place(struct store_put *put, int fd, const struct stat *before)
