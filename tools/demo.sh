@@ -73,32 +73,32 @@ head -c 64M /dev/urandom >"$work/big"
 cp "$work/big" "$work/copy"
 
 say "The documentation goes in, then the big file; what is printed is its id."
-show "$artel" put --data "$store" README.md docs/*.md
-show "$artel" put --data "$store" "$work/big"
-big=$("$artel" put --data "$store" "$work/copy" | grep -o -E '[0-9a-f]{64}' | head -n 1)
+show "$artel" store put --data "$store" README.md docs/*.md
+show "$artel" store put --data "$store" "$work/big"
+big=$("$artel" store put --data "$store" "$work/copy" | grep -o -E '[0-9a-f]{64}' | head -n 1)
 
 say "The copy was put, too. It has the same id, and took no room."
-show "$artel" ls --data "$store"
-show "$artel" status --data "$store"
+show "$artel" store ls --data "$store"
+show "$artel" store status --data "$store"
 
 say "It comes back as it went in."
-show -o "$work/back" "$artel" get --data "$store" "$big"
+show -o "$work/back" "$artel" store get --data "$store" "$big"
 show cmp "$work/big" "$work/back"
 
 say "Now the disk decays:"
 flip_bit "$work/big" 20000000
 
 say "Whoever reads it gets what comes before the damage and an error, never a wrong byte."
-show_failing -o "$work/back" "$artel" get --data "$store" "$big"
+show_failing -o "$work/back" "$artel" store get --data "$store" "$big"
 cmp -n "$(stat -c %s "$work/back")" "$work/back" "$work/big" || fail "a wrong byte came out"
 
 say "Scrub reads everything and finds it, too."
-show_failing "$artel" scrub --data "$store"
+show_failing "$artel" store scrub --data "$store"
 
 say "Whoever still has the file puts it again, and all is well."
-show "$artel" put --data "$store" "$work/copy"
-show "$artel" scrub --data "$store"
-show -o "$work/back" "$artel" get --data "$store" "$big"
+show "$artel" store put --data "$store" "$work/copy"
+show "$artel" store scrub --data "$store"
+show -o "$work/back" "$artel" store get --data "$store" "$big"
 cmp "$work/big" "$work/back"
 
 cat <<'NEXT'
@@ -106,7 +106,7 @@ cat <<'NEXT'
 That was it; the store is gone. To go on:
 
   alias artel=$PWD/build/artel
-  artel put --data /tmp/store FILE            artel ls --data /tmp/store
-  artel get --data /tmp/store ID > COPY       artel scrub --data /tmp/store
+  artel store put --data /tmp/store FILE        artel store ls --data /tmp/store
+  artel store get --data /tmp/store ID > COPY   artel store scrub --data /tmp/store
   artel --help
 NEXT

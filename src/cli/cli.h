@@ -3,8 +3,9 @@
 #define CLI_CLI_H
 
 /*
- * cli: the verbs of the one program. Each has its file, verb_NAME.c; main.c finds the verb, reads
- * its flags and runs it.
+ * cli: the verbs of the one program. Each has its file: verb_NAME.c for those that talk to a node,
+ * store_NAME.c for those on a data directory; main.c has the table of them, invoke.c reads the
+ * flags and runs one.
  *
  * Exit status, as with grep: 0 all went well, 1 something did not (a line on standard error tells
  * what), 2 the command line makes no sense.
@@ -22,42 +23,78 @@ enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 /* A verb as it was called. */
 struct invocation {
     const struct verb *verb;
+    const char *title; /* how it was called: "put", "store put" */
     struct config *config;
     char **arguments; /* what is no flag */
     size_t arguments_count;
 };
 
+/* `-l` for `--long`. */
+struct short_flag {
+    char letter;
+    const char *name;
+};
+
 struct verb {
+    const char *group; /* `artel GROUP NAME`; NULL: `artel NAME` */
     const char *name;
     const char *summary;  /* a line for `artel --help` */
     const char *synopsis; /* behind `artel NAME` */
     const char *about;    /* paragraphs for `artel NAME --help` */
     const struct config_key *keys;
     size_t keys_count;
+    const struct short_flag *shorts;
+    size_t shorts_count;
+    /* The verb that runs instead if the command line has --data; NULL: none. */
+    const struct verb *with_data;
     enum cli_status (*run)(const struct invocation *invocation);
 };
 
+extern const struct verb verb_find;
 extern const struct verb verb_get;
+extern const struct verb verb_log;
 extern const struct verb verb_ls;
+extern const struct verb verb_mkdir;
+extern const struct verb verb_mv;
+extern const struct verb verb_node;
 extern const struct verb verb_put;
 extern const struct verb verb_rm;
 extern const struct verb verb_scrub;
+extern const struct verb verb_stat;
 extern const struct verb verb_status;
+extern const struct verb verb_watch;
 
-/* Flags that every verb on a data directory has. */
-#define CLI_KEYS_COMMON                                                                            \
-    {"data", NULL, "DIR: the data directory", false},                                              \
-        {"config", NULL, "FILE: read settings from it", false},                                    \
+extern const struct verb store_verb_get;
+extern const struct verb store_verb_ls;
+extern const struct verb store_verb_put;
+extern const struct verb store_verb_rm;
+extern const struct verb store_verb_scrub;
+extern const struct verb store_verb_status;
+
+/* Flags that every verb has. */
+#define CLI_KEYS_ANY                                                                               \
+    {"config", NULL, "FILE: read settings from it", false},                                        \
     {                                                                                              \
         "log-level", "warn", "LEVEL: debug, info, warn, error or off", false                       \
     }
+
+/* Those of a verb on a data directory, and of one that talks to a node. */
+#define CLI_KEYS_COMMON {"data", NULL, "DIR: the data directory", false}, CLI_KEYS_ANY
+#define CLI_KEYS_CLIENT                                                                            \
+    {"node", CLI_NODE_DEFAULT, "URL: the node, http://HOST:PORT or unix:/SOCKET", false},          \
+        CLI_KEYS_ANY
+#define CLI_NODE_DEFAULT "http://127.0.0.1:7420"
 
 #define CLI_KEY_JSON                                                                               \
     {                                                                                              \
         "json", NULL, "print JSON, for programs", true                                             \
     }
+#define CLI_KEY_QUIET                                                                              \
+    {                                                                                              \
+        "quiet", NULL, "show no progress", true                                                    \
+    }
 
-/* "artel VERB: message" on standard error. */
+/* "artel VERB: message" on standard error. From any thread. */
 void cli_error(const struct invocation *invocation, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -70,5 +107,13 @@ bool cli_open_store(const struct invocation *invocation, bool read_only, struct 
 
 /* Parses an id of the command line, or says what is wrong with it. */
 bool cli_parse_id(const struct invocation *invocation, const char *text, struct id *ret_id);
+
+/* Prints the help of `verb` on standard output. */
+void cli_print_help(const struct verb *verb);
+
+/* Runs `verb` with the words behind its name (count of them). Keys of the config file that belong
+ * to others of `verbs` are no mistake: one file serves all. */
+enum cli_status cli_run(const struct verb *verb, const struct verb *const *verbs,
+                        size_t verbs_count, char **words, int count);
 
 #endif

@@ -1,123 +1,224 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
-#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "cli/cli.h"
-#include "hash/sha256.h"
-#include "store/read.h"
+#include "cli/client.h"
+#include "cli/entry.h"
+#include "cli/fetch.h"
+#include "cli/get_directory.h"
+#include "cli/out_file.h"
+#include "cli/text.h"
 
-/* One block, compared with its id once more: the last check before a person relies on it. */
-static int write_block(struct store *store, const struct id *id, int fd)
+struct get_run {
+    const struct invocation *invocation;
+    struct client *client;
+    struct progress *progress;
+};
+
+static int write_fd(void *context, struct bytes data)
 {
-    struct store_view view;
-    int err = store_view_open(store, id, &view);
-    if (err) {
-        return err;
-    }
-    struct id actual;
-    sha256_id(view.bytes, &actual);
-    err = id_equal(&actual, id) ? file_write_all(fd, view.bytes) : -EBADMSG;
-    store_view_close(&view);
-    return err;
+    const int *fd = context;
+    return file_write_all(*fd, data);
 }
 
-static bool write_file(const struct invocation *invocation, struct store *store,
-                       const struct id *id, int fd)
+static int write_file(void *context, struct bytes data)
 {
-    char hex[ID_HEX_CHARS + 1];
-    id_format(id, hex);
+    return out_file_write(context, data);
+}
+
+static bool is_directory(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* Where `name` goes: into the target if that is a directory, by its own name without a target. */
+static char *place_of(const char *target, const char *name)
+{
+    if (!target) {
+        return mem_copy_string(name);
+    }
+    const size_t size = strlen(target);
+    if (is_directory(target) || (size > 0 && target[size - 1] == '/')) {
+        return mem_format("%s%s%s", target, target[size - 1] == '/' ? "" : "/", name);
+    }
+    return mem_copy_string(target);
+}
+
+static bool fail(const struct get_run *run, const char *path, int err)
+{
+    progress_pause(run->progress);
+    cli_error(run->invocation, "%s: %s", path, err_text(err));
+    return false;
+}
+
+/* Opens the directory that `place` is to stand in. */
+static bool open_parent(const struct get_run *run, const char *place, int *ret_dir_fd)
+{
+    CLEANUP_FREE char *parent = mem_copy_string(place);
+    parent[text_last_name(parent) - parent] = 0;
+    const char *path = *parent ? parent : ".";
+    const int err = file_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, ret_dir_fd);
+    return err ? fail(run, path, err) : true;
+}
+
+/* The version `id`, whose `entry` is told by the tree, or NULL; to standard output or a place. */
+static bool get_version(const struct get_run *run, const char *about, const struct id *id,
+                        const json_t *entry, const char *place)
+{
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
-    int err = store_file_metadata(store, id, &metadata);
-    if (err) {
-        cli_error(invocation, "%s: %s", hex,
-                  err == -ENOENT ? "no such file version here" : err_text(err));
+    if (!fetch_metadata(run->client, id, &metadata, &response)) {
+        client_report(run->invocation, about, &response);
         return false;
     }
-    for (size_t i = 0; i < metadata.blocks_count; i++) {
-        err = write_block(store, &metadata.blocks[i].id, fd);
-        if (err) {
-            char block[ID_HEX_CHARS + 1];
-            id_format(&metadata.blocks[i].id, block);
-            cli_error(invocation, "%s: block %zu (%s): %s", hex, i, block,
-                      err == -ENOENT ? "lost, no good copy is here" : err_text(err));
+    progress_set_total(run->progress, metadata.length_bytes);
+    CLEANUP_FD int dir_fd = -1;
+    CLEANUP_FD int special_fd = -1;
+    int out_fd = STDOUT_FILENO;
+    struct out_file *file = NULL;
+    int open_err = place ? out_file_open_special(place, &special_fd) : 0;
+    if (place && !open_err) {
+        out_fd = special_fd;
+    } else if (open_err == -ENOENT) {
+        if (!open_parent(run, place, &dir_fd)) {
             return false;
         }
+        open_err = out_file_open(dir_fd, text_last_name(place), &file);
     }
-    return true;
-}
-
-static bool write_files(const struct invocation *invocation, struct store *store, int fd)
-{
-    for (size_t i = 0; i < invocation->arguments_count; i++) {
-        struct id id;
-        if (!cli_parse_id(invocation, invocation->arguments[i], &id) ||
-            !write_file(invocation, store, &id, fd)) {
-            return false;
-        }
+    if (open_err) {
+        return fail(run, place, open_err);
     }
-    return true;
-}
-
-/* Under a temporary name first: whoever looks sees the whole file or none. */
-static bool write_output(const struct invocation *invocation, struct store *store, const char *path)
-{
-    CLEANUP_FREE char *temporary = mem_format("%s.artel-%ld", path, (long)getpid());
-    CLEANUP_FD int fd = -1;
-    int err = file_open_at(AT_FDCWD, temporary, O_WRONLY | O_CREAT | O_EXCL, 0666, &fd);
-    if (err) {
-        cli_error(invocation, "%s: %s", temporary, err_text(err));
+    if (!fetch_content(run->client, id, &metadata, file ? write_file : write_fd,
+                       file ? (void *)file : (void *)&out_fd, run->progress, &response)) {
+        progress_pause(run->progress);
+        client_report(run->invocation, about, &response);
+        out_file_abort(file);
         return false;
     }
-    bool good = write_files(invocation, store, fd);
-    err = good ? file_sync(fd) : 0;
-    if (good && !err && rename(temporary, path) < 0) {
-        err = err_from_errno(errno);
+    const struct out_file_options options = {
+        .mode = entry_mode(entry, 0644), .mtime = entry_mtime(entry), .is_synced = true};
+    const int err = file ? out_file_commit(file, &options) : 0;
+    return err ? fail(run, place, err) : true;
+}
+
+static bool get_link(const struct get_run *run, const json_t *entry, const char *place)
+{
+    CLEANUP_FD int dir_fd = -1;
+    if (!place) {
+        return fail(run, entry_text(entry, "path"), -EINVAL);
     }
-    if (err) {
-        cli_error(invocation, "%s: %s", path, err_text(err));
-        good = false;
+    if (!open_parent(run, place, &dir_fd)) {
+        return false;
     }
-    if (!good) {
-        unlink(temporary);
+    const struct timespec mtime = entry_mtime(entry);
+    const int err =
+        out_file_link(dir_fd, text_last_name(place), entry_text(entry, "target"), &mtime);
+    return err ? fail(run, place, err) : true;
+}
+
+static bool get_entry(const struct get_run *run, const char *path, const json_t *entry,
+                      const char *target)
+{
+    const bool to_stdout = target && strcmp(target, "-") == 0;
+    CLEANUP_FREE char *place = to_stdout ? NULL : place_of(target, text_last_name(path));
+    struct id id;
+    if (entry_is(entry, "directory")) {
+        if (to_stdout) {
+            return fail(run, path, -EISDIR);
+        }
+        /* The root has no name of its own. */
+        const char *where = *path ? place : target;
+        if (!where) {
+            cli_error(run->invocation, "the whole tree: give the directory that it goes into");
+            return false;
+        }
+        return get_directory(run->invocation, run->client, path, where, run->progress);
     }
+    if (entry_is(entry, "symlink")) {
+        return get_link(run, entry, place);
+    }
+    if (id_parse(bytes_of_string(entry_text(entry, "id")), &id)) {
+        return fail(run, path, -EPROTO);
+    }
+    return get_version(run, path, &id, entry, place);
+}
+
+static bool get_path(const struct get_run *run, const char *argument, const char *target)
+{
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    CLEANUP_FREE char *path = text_tree_path(argument);
+    json_t *entry = entry_stat(run->client, path, &response);
+    if (!entry) {
+        client_report(run->invocation, argument, &response);
+        return false;
+    }
+    const bool good = get_entry(run, path, entry, target);
+    json_decref(entry);
     return good;
+}
+
+static bool get_id(const struct get_run *run, const char *text, const char *target)
+{
+    struct id id;
+    if (!cli_parse_id(run->invocation, text, &id)) {
+        return false;
+    }
+    CLEANUP_FREE char *place = target && strcmp(target, "-") == 0 ? NULL : place_of(target, text);
+    return get_version(run, text, &id, NULL, place);
 }
 
 static enum cli_status run_get(const struct invocation *invocation)
 {
-    if (invocation->arguments_count == 0) {
-        return cli_usage(invocation, "which file version? Give its id");
+    const char *id = config_string(invocation->config, "id");
+    char **arguments = invocation->arguments;
+    const size_t count = invocation->arguments_count;
+    const size_t count_max = id ? 1 : 2;
+    if (count < count_max - 1) {
+        return cli_usage(invocation, "which file or directory?");
     }
-    struct store *store = NULL;
-    if (!cli_open_store(invocation, true, &store)) {
-        return CLI_FAILED;
+    if (count > count_max) {
+        return cli_usage(invocation, "one file or directory at a time, and one target");
     }
-    const char *output = config_string(invocation->config, "output");
-    const bool good = output && strcmp(output, "-") != 0
-                          ? write_output(invocation, store, output)
-                          : write_files(invocation, store, STDOUT_FILENO);
-    store_close(store);
+    const char *target = count == count_max ? arguments[count - 1] : NULL;
+    CLEANUP(client_free) struct client *client = client_new(invocation);
+    if (!client) {
+        return CLI_USAGE;
+    }
+    const struct get_run run = {
+        .invocation = invocation,
+        .client = client,
+        .progress = progress_new(!config_switch(invocation->config, "quiet")),
+    };
+    const bool good = id ? get_id(&run, id, target) : get_path(&run, arguments[0], target);
+    progress_free(run.progress);
     return good ? CLI_OK : CLI_FAILED;
 }
 
 static const struct config_key keys[] = {
-    CLI_KEYS_COMMON,
-    {"output", NULL, "FILE: write there, in one step, instead of to standard output", false},
+    {"id", NULL, "ID: a file version instead of a path", false},
+    CLI_KEY_QUIET,
+    CLI_KEYS_CLIENT,
 };
 
 const struct verb verb_get = {
     .name = "get",
-    .summary = "write a file version out, every block verified",
-    .synopsis = "--data DIR [--output FILE] ID...",
-    .about = "Writes the content of the file versions, one after the other. Every block is\n"
-             "compared with its id first; at a damaged or lost one it stops with status 1.\n"
-             "Works beside a process that writes the store.\n",
+    .summary = "get a file or directory, every block verified",
+    .synopsis = "[--node URL] PATH|--id ID [TARGET|-]",
+    .about =
+        "Gets a file into TARGET, into the directory TARGET, or under its own name into the\n"
+        "current directory; `-` is standard output. Every block is compared with its id here,\n"
+        "and the file appears when all of it is good. A directory comes with all that is in it,\n"
+        "and appears in one step unless it was there already. Permissions and times come along,\n"
+        "setuid bits do not.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
+    .with_data = &store_verb_get,
     .run = run_get,
 };

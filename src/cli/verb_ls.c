@@ -1,66 +1,98 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <inttypes.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-#include "base/err.h"
+#include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/cli.h"
-#include "store/hold.h"
+#include "cli/client.h"
+#include "cli/entry.h"
+#include "cli/text.h"
 
-static const char *state_of(const struct store_file_info *info)
+struct ls_run {
+    bool is_json;
+    bool is_long;
+    size_t top_size; /* of what stands before the names: the directory and a '/' */
+};
+
+static int print(void *context, json_t *entry)
 {
-    static const char *const names[STORE_REASONS] = {"origin", "follow", "copy", "cache"};
-    for (int reason = 0; reason < STORE_REASONS; reason++) {
-        if (info->holders[reason] > 0) {
-            return names[reason];
-        }
+    const struct ls_run *run = context;
+    const char *path = entry_text(entry, "path");
+    if (run->is_json) {
+        CLEANUP_BUF struct buf line = BUF_INIT;
+        text_add_json(&line, entry);
+        fputs(buf_string(&line), stdout);
+    } else {
+        entry_print(entry, strlen(path) > run->top_size ? path + run->top_size : path,
+                    run->is_long);
     }
-    return "unreferenced";
+    return ferror(stdout) ? -EPIPE : 0;
+}
+
+static bool list(const struct invocation *invocation, struct client *client, const char *argument)
+{
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    CLEANUP_FREE char *path = text_tree_path(argument);
+    json_t *entry = entry_stat(client, path, &response);
+    struct ls_run run = {
+        .is_json = config_switch(invocation->config, "json"),
+        .is_long = config_switch(invocation->config, "long"),
+    };
+    bool good = entry != NULL;
+    if (good && entry_is(entry, "directory")) {
+        const char *depth = config_switch(invocation->config, "recursive") ? "all" : "1";
+        run.top_size = *path ? strlen(path) + 1 : 0;
+        good = entry_list(client, path, depth, NULL, print, &run, &response);
+    } else if (good) {
+        print(&run, entry);
+    }
+    json_decref(entry);
+    if (!good && response.err != -EPIPE) {
+        client_report(invocation, argument, &response);
+    }
+    return good;
 }
 
 static enum cli_status run_ls(const struct invocation *invocation)
 {
-    if (invocation->arguments_count > 0) {
-        return cli_usage(invocation, "ls takes no arguments");
+    CLEANUP(client_free) struct client *client = client_new(invocation);
+    if (!client) {
+        return CLI_USAGE;
     }
-    struct store *store = NULL;
-    if (!cli_open_store(invocation, true, &store)) {
-        return CLI_FAILED;
+    bool good = true;
+    if (invocation->arguments_count == 0) {
+        good = list(invocation, client, "/");
     }
-    const char *format = config_switch(invocation->config, "json")
-                             ? "{\"id\":\"%s\",\"length\":%" PRIu64 ",\"blocks\":%" PRIu32
-                               ",\"state\":\"%s\"}\n"
-                             : "%s  %" PRIu64 "  %" PRIu32 "  %s\n";
-    struct store_file_info info;
-    int err = store_next_file(store, NULL, &info);
-    while (!err) {
-        char hex[ID_HEX_CHARS + 1];
-        id_format(&info.id, hex);
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        printf(format, hex, info.length_bytes, info.blocks_count, state_of(&info));
-#pragma GCC diagnostic pop
-        const struct id after = info.id;
-        err = store_next_file(store, &after, &info);
+    for (size_t i = 0; i < invocation->arguments_count; i++) {
+        if (invocation->arguments_count > 1 && !config_switch(invocation->config, "json")) {
+            printf("%s%s:\n", i ? "\n" : "", invocation->arguments[i]);
+        }
+        good &= list(invocation, client, invocation->arguments[i]);
     }
-    store_close(store);
-    if (err != -ENOENT) {
-        cli_error(invocation, "%s", err_text(err));
-        return CLI_FAILED;
-    }
-    return CLI_OK;
+    return good ? CLI_OK : CLI_FAILED;
 }
 
-static const struct config_key keys[] = {CLI_KEYS_COMMON, CLI_KEY_JSON};
+static const struct config_key keys[] = {
+    {"long", NULL, "mode, length, time (UTC) and id of each", true},
+    {"recursive", NULL, "all that is below, too", true},
+    CLI_KEY_JSON,
+    CLI_KEYS_CLIENT,
+};
+
+static const struct short_flag shorts[] = {{'l', "long"}, {'R', "recursive"}};
 
 const struct verb verb_ls = {
     .name = "ls",
-    .summary = "list the file versions of a store",
-    .synopsis = "--data DIR [--json]",
-    .about = "Prints `ID  LENGTH  BLOCKS  STATE` for each file version, in the order of ids. The\n"
-             "state tells why it is kept: origin, follow, copy, cache; or that it is\n"
-             "unreferenced and will be collected.\n",
+    .summary = "list directories",
+    .synopsis = "[--node URL] [-l] [-R] [PATH...]",
+    .about =
+        "Lists a directory, or the root of the tree: a name a line, a '/' behind directories.\n"
+        "With --json one object a line, as the node gives it.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
+    .shorts = shorts,
+    .shorts_count = ARRAY_SIZE(shorts),
+    .with_data = &store_verb_ls,
     .run = run_ls,
 };

@@ -1,332 +1,370 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * put: many files at once. One thread walks the arguments, a thread per core reads and hashes, and
- * the store's writer commits in groups; so a small file costs neither a sync nor a wait of its
- * own. A line is printed for each file when it is durable.
+ * put: a directory goes as one tar stream, in which a small file costs neither a request nor a
+ * sync. Several files, or what is put in place, go as requests of their own, many at a time.
  */
 
 #include <fcntl.h>
 #include <fts.h>
-#include <jansson.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
-#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/err.h"
-#include "base/file.h"
-#include "base/list.h"
 #include "base/mem.h"
-#include "cli/cli.h"
-#include "store/put.h"
-
-/* Paths found and not taken yet: enough that no reader waits for the walk. */
-#define QUEUE_MAX 1024
-#define THREADS_MAX 64
-
-struct path {
-    char *text;
-    struct path *next;
-};
+#include "cli/crew.h"
+#include "cli/entry.h"
+#include "cli/pack.h"
+#include "cli/publish.h"
+#include "cli/text.h"
 
 struct put_run {
-    const struct invocation *invocation;
-    struct store *store;
-    bool in_place;
-    bool json;
-
-    pthread_mutex_t lock; /* over all below */
-    pthread_cond_t changed;
-    struct path *first;
-    struct path *last;
-    size_t queued;
-    bool walked;       /* no path will be added */
-    size_t unanswered; /* commits under way */
-    bool failed;
+    struct publish publish;
+    struct client *client;
+    struct crew *crew; /* from its first use on */
 };
 
-/* One file on its way. */
-struct put_file {
+/* ---- many at a time ---------------------------------------------------------------------------
+ */
+
+struct job {
     struct put_run *run;
+    void (*send)(struct publish *publish, struct client *client, const char *source,
+                 const char *path);
+    char *source;
     char *path;
 };
 
-static void report_failure(struct put_run *run, const char *path, int err)
+static void *begin_thread(void *context)
 {
-    cli_error(run->invocation, "%s: %s", path, err_text(err));
-    pthread_mutex_lock(&run->lock);
-    run->failed = true;
-    pthread_mutex_unlock(&run->lock);
+    const struct put_run *run = context;
+    return client_clone(run->client);
 }
 
-/* As sha256sum does: a name that would break the line is escaped, and the line begins with '\'. */
-static void add_name(struct buf *line, const char *name)
+static void end_thread(void *state)
 {
-    for (const char *at = name; *at; at++) {
-        if (*at == '\\' || *at == '\n') {
-            buf_add_byte(line, '\\');
-            buf_add_byte(line, *at == '\n' ? 'n' : '\\');
-        } else {
-            buf_add_byte(line, (uint8_t)*at);
-        }
-    }
+    client_free(state);
 }
 
-static void format_line(const struct put_run *run, const char *path,
-                        const struct store_put_result *result, struct buf *line)
+static void run_job(void *state, void *argument)
 {
-    char hex[ID_HEX_CHARS + 1];
-    id_format(&result->id, hex);
-    if (!run->json) {
-        if (strpbrk(path, "\\\n")) {
-            buf_add_byte(line, '\\');
-        }
-        buf_add_format(line, "%s  ", hex);
-        add_name(line, path);
-        buf_add_byte(line, '\n');
-        return;
-    }
-    json_t *object =
-        json_pack("{s:s, s:s+, s:I, s:I}", "id", hex, "path", path, "", "length",
-                  (json_int_t)result->length_bytes, "new", (json_int_t)result->new_bytes);
-    /* A name that is not UTF-8 can't stand in JSON; the id says enough. */
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-    if (text) {
-        buf_add_format(line, "%s\n", text);
-    } else {
-        buf_add_format(line, "{\"id\":\"%s\"}\n", hex);
-    }
-    free(text);
-    json_decref(object);
+    struct job *job = argument;
+    job->send(&job->run->publish, state, job->source, job->path);
+    free(job->source);
+    free(job->path);
+    free(job);
 }
 
-static void put_answered(void *context, int err, const struct store_put_result *result)
+static void add_job(struct put_run *run,
+                    void (*send)(struct publish *publish, struct client *client, const char *source,
+                                 const char *path),
+                    const char *source, const char *path)
 {
-    struct put_file *file = context;
-    struct put_run *run = file->run;
-    if (!err) {
-        CLEANUP_BUF struct buf line = BUF_INIT;
-        format_line(run, file->path, result, &line);
-        err = file_write_all(STDOUT_FILENO, buf_bytes(&line));
+    if (!run->crew) {
+        const struct crew_options options = {
+            .begin = begin_thread, .end = end_thread, .run = run_job, .context = run};
+        run->crew = crew_new(&options);
     }
-    if (err) {
-        report_failure(run, file->path, err);
-    }
-    free(file->path);
-    free(file);
-    pthread_mutex_lock(&run->lock);
-    run->unanswered--;
-    pthread_cond_broadcast(&run->changed);
-    pthread_mutex_unlock(&run->lock);
+    struct job *job = mem_alloc(sizeof *job);
+    *job = (struct job){
+        .run = run,
+        .send = send,
+        .source = mem_copy_string(source),
+        .path = mem_copy_string(path),
+    };
+    crew_add(run->crew, job);
 }
 
-static int fill_in_place(struct store_put *put, const char *path)
-{
-    CLEANUP_FREE char *absolute = realpath(path, NULL);
-    if (!absolute) {
-        return err_from_errno(errno);
-    }
-    return store_put_in_place(put, absolute);
-}
+/* ---- a directory in place ---------------------------------------------------------------------
+ */
 
-static int fill(const struct put_run *run, struct store_put *put, const char *path)
+static void put_found(struct put_run *run, const FTSENT *found, const char *path)
 {
-    if (strcmp(path, "-") == 0) {
-        return store_put_fd(put, STDIN_FILENO);
-    }
-    if (run->in_place) {
-        return fill_in_place(put, path);
-    }
-    CLEANUP_FD int fd = -1;
-    const int err = file_open_at(AT_FDCWD, path, O_RDONLY, 0, &fd);
-    return err ? err : store_put_fd(put, fd);
-}
-
-static void put_path(struct put_run *run, const char *path)
-{
-    struct store_put *put = NULL;
-    int err = store_put_begin(run->store, STORE_ORIGIN, &put);
-    if (!err) {
-        err = fill(run, put, path);
-    }
-    if (err) {
-        store_put_abort(put);
-        report_failure(run, path, err);
-        return;
-    }
-    struct put_file *file = mem_alloc(sizeof *file);
-    *file = (struct put_file){.run = run, .path = mem_copy_string(path)};
-    pthread_mutex_lock(&run->lock);
-    run->unanswered++;
-    pthread_mutex_unlock(&run->lock);
-    store_put_commit_async(put, put_answered, file);
-}
-
-static void *put_paths(void *argument)
-{
-    struct put_run *run = argument;
-    for (;;) {
-        pthread_mutex_lock(&run->lock);
-        while (!run->first && !run->walked) {
-            pthread_cond_wait(&run->changed, &run->lock);
-        }
-        struct path *path = run->first;
-        if (path) {
-            run->first = path->next;
-            run->last = run->first ? run->last : NULL;
-            /* The walk waits only for a full queue. */
-            if (run->queued-- == QUEUE_MAX) {
-                pthread_cond_broadcast(&run->changed);
-            }
-        }
-        pthread_mutex_unlock(&run->lock);
-        if (!path) {
-            return NULL;
-        }
-        put_path(run, path->text);
-        free(path->text);
-        free(path);
-    }
-}
-
-static void add_path(struct put_run *run, const char *text)
-{
-    struct path *path = mem_alloc(sizeof *path);
-    path->text = mem_copy_string(text);
-    pthread_mutex_lock(&run->lock);
-    while (run->queued == QUEUE_MAX) {
-        pthread_cond_wait(&run->changed, &run->lock);
-    }
-    if (run->last) {
-        run->last->next = path;
-    } else {
-        run->first = path;
-    }
-    run->last = path;
-    run->queued++;
-    pthread_cond_signal(&run->changed);
-    pthread_mutex_unlock(&run->lock);
-}
-
-static void walk_entry(struct put_run *run, const FTSENT *entry)
-{
-    switch (entry->fts_info) {
+    switch (found->fts_info) {
+    case FTS_D:
+        publish_empty_directory(&run->publish, run->client, found->fts_path, path);
+        break;
     case FTS_F:
-        add_path(run, entry->fts_path);
+        add_job(run, publish_file, found->fts_path, path);
+        break;
+    case FTS_SL:
+    case FTS_SLNONE:
+        add_job(run, publish_link, found->fts_path, path);
+        break;
+    case FTS_DEFAULT:
+        publish_fail(&run->publish, found->fts_path, "skipped, it is no regular file");
         break;
     case FTS_DNR:
     case FTS_ERR:
     case FTS_NS:
-        report_failure(run, entry->fts_path, err_from_errno(entry->fts_errno));
+        publish_fail(&run->publish, found->fts_path, err_text(err_from_errno(found->fts_errno)));
         break;
-    case FTS_SL:
-    case FTS_SLNONE:
-    case FTS_DEFAULT:
-        cli_error(run->invocation, "%s: skipped, it is no regular file", entry->fts_path);
-        pthread_mutex_lock(&run->lock);
-        run->failed = true;
-        pthread_mutex_unlock(&run->lock);
-        break;
-    default: /* directories, before and after what is in them */
+    default: /* directories, after what is in them */
         break;
     }
 }
 
-static void walk(struct put_run *run, char *argument)
+static void put_directory_in_place(struct put_run *run, const char *source, const char *path)
 {
-    if (strcmp(argument, "-") == 0) {
-        add_path(run, argument);
-        return;
+    CLEANUP_FREE char *root = mem_copy_string(source);
+    size_t root_size = strlen(root);
+    while (root_size > 1 && root[root_size - 1] == '/') {
+        root[--root_size] = 0;
     }
-    char *const roots[] = {argument, NULL};
-    /* A link on the command line is followed, one in a directory is not. */
+    char *const roots[] = {root, NULL};
     FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, NULL);
-    if (!fts) {
-        report_failure(run, argument, err_from_errno(errno));
-        return;
+    const FTSENT *found = fts ? fts_read(fts) : NULL;
+    while (found) {
+        const char *below = found->fts_path + root_size;
+        below += strspn(below, "/");
+        CLEANUP_FREE char *place = *below ? text_join(path, below) : mem_copy_string(path);
+        if (*place) {
+            put_found(run, found, place);
+        }
+        found = fts_read(fts);
     }
-    for (const FTSENT *entry = fts_read(fts); entry; entry = fts_read(fts)) {
-        walk_entry(run, entry);
+    if (fts) {
+        fts_close(fts);
     }
-    fts_close(fts);
 }
 
-static void put_all(struct put_run *run)
+/* ---- sources and targets ----------------------------------------------------------------------
+ */
+
+/* What the source is called; the directories "." and ".." by their own names. */
+static char *name_of(const char *source)
 {
-    long threads = sysconf(_SC_NPROCESSORS_ONLN);
-    threads = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
-    pthread_t started[THREADS_MAX];
-    long count = 0;
-    while (count < threads && pthread_create(&started[count], NULL, put_paths, run) == 0) {
-        count++;
+    CLEANUP_FREE char *path = text_tree_path(source);
+    const char *name = text_last_name(path);
+    if (*name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0) {
+        return mem_copy_string(name);
     }
-    if (count == 0) {
-        report_failure(run, "threads", -EAGAIN);
+    CLEANUP_FREE char *absolute = realpath(source, NULL);
+    return mem_copy_string(absolute ? text_last_name(absolute) : "");
+}
+
+static void put_source(struct put_run *run, const char *source, const char *path, bool is_alone)
+{
+    struct stat info = {0};
+    const bool is_stdin = strcmp(source, "-") == 0;
+    if (!is_stdin && stat(source, &info) < 0) {
+        publish_fail(&run->publish, source, err_text(err_from_errno(errno)));
+    } else if (is_stdin || !S_ISDIR(info.st_mode)) {
+        if (run->publish.is_atomic) {
+            publish_fail(&run->publish, source, "--atomic is for directories");
+        } else if (!*path) {
+            publish_fail(&run->publish, source, "the root of the tree is a directory");
+        } else if (is_alone) {
+            publish_file(&run->publish, run->client, source, path);
+        } else {
+            add_job(run, publish_file, source, path);
+        }
+    } else if (run->publish.is_in_place) {
+        put_directory_in_place(run, source, path);
+    } else {
+        publish_directory(&run->publish, run->client, source, path);
+    }
+}
+
+static void measure(const struct put_run *run, size_t sources_count)
+{
+    uint64_t total_bytes = 0;
+    char **arguments = run->publish.invocation->arguments;
+    if (!progress_is_shown(run->publish.progress)) {
         return;
     }
-    for (size_t i = 0; i < run->invocation->arguments_count; i++) {
-        walk(run, run->invocation->arguments[i]);
+    for (size_t i = 0; i < sources_count; i++) {
+        struct stat info;
+        if (strcmp(arguments[i], "-") == 0) {
+            return; /* nobody knows */
+        }
+        if (stat(arguments[i], &info) == 0) {
+            total_bytes +=
+                S_ISDIR(info.st_mode) ? pack_measure(arguments[i]) : (uint64_t)info.st_size;
+        }
     }
-    pthread_mutex_lock(&run->lock);
-    run->walked = true;
-    pthread_cond_broadcast(&run->changed);
-    pthread_mutex_unlock(&run->lock);
-    for (long i = 0; i < count; i++) {
-        pthread_join(started[i], NULL);
+    progress_set_total(run->publish.progress, total_bytes);
+}
+
+static void put_all(struct put_run *run, size_t sources_count)
+{
+    char **arguments = run->publish.invocation->arguments;
+    const char *target = arguments[sources_count];
+    const size_t target_size = strlen(target);
+    const bool is_below = sources_count > 1 || target[target_size - 1] == '/';
+    CLEANUP_FREE char *top = text_tree_path(target);
+    measure(run, sources_count);
+    for (size_t i = 0; i < sources_count; i++) {
+        CLEANUP_FREE char *name = is_below ? name_of(arguments[i]) : NULL;
+        CLEANUP_FREE char *path = name ? text_join(top, name) : mem_copy_string(top);
+        put_source(run, arguments[i], path, sources_count == 1);
     }
-    pthread_mutex_lock(&run->lock);
-    while (run->unanswered > 0) {
-        pthread_cond_wait(&run->changed, &run->lock);
+    crew_free(run->crew);
+}
+
+/* ---- in place: by the Unix socket -------------------------------------------------------------
+ */
+
+/* The node's id and the path of its socket, if it tells. */
+static json_t *ask_status(struct client *client, struct client_response *response)
+{
+    const struct client_request request = {.target = "/status"};
+    if (!client_perform(client, &request, response)) {
+        return NULL;
     }
-    pthread_mutex_unlock(&run->lock);
+    return json_loadb(buf_string(&response->body), response->body.size, 0, NULL);
+}
+
+/* In place of a client over TCP, one of the same node's socket. False: it said why. */
+static bool use_socket(const struct invocation *invocation, struct client **client)
+{
+    if (client_is_unix(*client)) {
+        return true;
+    }
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    json_t *status = ask_status(*client, &response);
+    if (!status) {
+        client_report(invocation, NULL, &response);
+        return false;
+    }
+    bool good = false;
+    const char *path = entry_text(status, "socket");
+    if (*path == '/') {
+        struct client *local = client_new_unix(path);
+        json_t *same = ask_status(local, &response);
+        good = *entry_text(status, "node") &&
+               strcmp(entry_text(status, "node"), entry_text(same, "node")) == 0;
+        json_decref(same);
+        if (good) {
+            client_free(*client);
+            *client = local;
+        } else {
+            client_free(local);
+        }
+    }
+    json_decref(status);
+    if (!good) {
+        cli_error(invocation, "--in-place works with a node of this machine, over its Unix socket: "
+                              "give --node unix:DATA/socket");
+    }
+    return good;
+}
+
+/* ---- the verb ---------------------------------------------------------------------------------
+ */
+
+static enum cli_status check(const struct invocation *invocation)
+{
+    const struct config *config = invocation->config;
+    const size_t count = invocation->arguments_count;
+    const char *mode = config_string(config, "mode");
+    mode_t parsed = 0;
+    if (count == 0) {
+        return cli_usage(invocation, "nothing to put");
+    }
+    if (count == 1) {
+        return cli_usage(invocation, "where to? The last argument is the path in the tree");
+    }
+    const char *target = invocation->arguments[count - 1];
+    if (!*target) {
+        return cli_usage(invocation, "an empty path; the root is /");
+    }
+    if (mode && text_parse_mode(mode, &parsed)) {
+        return cli_usage(invocation, "'%s' is no mode: give octal digits, as 0644", mode);
+    }
+    if (config_switch(config, "in-place") && config_switch(config, "atomic")) {
+        return cli_usage(invocation, "--atomic and --in-place do not go together");
+    }
+    if (config_string(config, "if-match") && config_switch(config, "no-clobber")) {
+        return cli_usage(invocation, "--if-match and --no-clobber do not go together");
+    }
+    for (size_t i = 0; i + 1 < count; i++) {
+        if (strcmp(invocation->arguments[i], "-") != 0) {
+            continue;
+        }
+        if (config_switch(config, "in-place")) {
+            return cli_usage(invocation, "standard input has no place that could be kept");
+        }
+        if (count > 2 || target[strlen(target) - 1] == '/') {
+            return cli_usage(invocation, "standard input has no name: give the path of the file");
+        }
+    }
+    return CLI_OK;
+}
+
+static char *condition_of(const struct config *config)
+{
+    const char *id = config_string(config, "if-match");
+    if (config_switch(config, "no-clobber")) {
+        return mem_copy_string("If-None-Match: *");
+    }
+    return id ? mem_format("If-Match: \"%s\"", id) : NULL;
 }
 
 static enum cli_status run_put(const struct invocation *invocation)
 {
-    if (invocation->arguments_count == 0) {
-        return cli_usage(invocation, "nothing to put");
+    const struct config *config = invocation->config;
+    const enum cli_status status = check(invocation);
+    if (status) {
+        return status;
     }
+    struct client *client = client_new(invocation);
+    if (!client) {
+        return CLI_USAGE;
+    }
+    CLEANUP_FREE char *condition = condition_of(config);
     struct put_run run = {
-        .invocation = invocation,
-        .in_place = config_switch(invocation->config, "in-place"),
-        .json = config_switch(invocation->config, "json"),
-        .lock = PTHREAD_MUTEX_INITIALIZER,
-        .changed = PTHREAD_COND_INITIALIZER,
+        .publish =
+            {
+                .invocation = invocation,
+                .progress = progress_new(!config_switch(config, "quiet")),
+                .is_atomic = config_switch(config, "atomic"),
+                .is_in_place = config_switch(config, "in-place"),
+                .is_json = config_switch(config, "json"),
+                .mode = config_string(config, "mode"),
+                .if_match = condition,
+            },
+        .client = client,
     };
-    for (size_t i = 0; run.in_place && i < invocation->arguments_count; i++) {
-        if (strcmp(invocation->arguments[i], "-") == 0) {
-            return cli_usage(invocation, "standard input has no place that could be kept");
-        }
+    bool good = !run.publish.is_in_place || use_socket(invocation, &run.client);
+    if (good) {
+        put_all(&run, invocation->arguments_count - 1);
+        good = !atomic_load(&run.publish.has_failed);
     }
-    if (!cli_open_store(invocation, false, &run.store)) {
-        return CLI_FAILED;
-    }
-    put_all(&run);
-    store_close(run.store);
-    pthread_cond_destroy(&run.changed);
-    pthread_mutex_destroy(&run.lock);
-    return run.failed ? CLI_FAILED : CLI_OK;
+    progress_free(run.publish.progress);
+    client_free(run.client);
+    return good ? CLI_OK : CLI_FAILED;
 }
 
 static const struct config_key keys[] = {
-    CLI_KEYS_COMMON,
+    {"atomic", NULL, "a directory: the target holds exactly that afterwards, in one step", true},
     {"in-place", NULL, "copy nothing: the files serve as their own blocks while unchanged", true},
+    {"mode", NULL, "MODE: for all files, instead of their own (octal)", false},
+    {"no-clobber", NULL, "a file: only if nothing is there", true},
+    {"if-match", NULL, "ID: a file: only if this content is there", false},
     CLI_KEY_JSON,
+    CLI_KEY_QUIET,
+    CLI_KEYS_CLIENT,
 };
+
+static const struct short_flag shorts[] = {{'m', "mode"}, {'n', "no-clobber"}};
 
 const struct verb verb_put = {
     .name = "put",
-    .summary = "store files, print their ids",
-    .synopsis = "--data DIR [--in-place] [--json] FILE|DIRECTORY|-...",
+    .summary = "publish files and directories",
+    .synopsis = "[--node URL] FILE|DIRECTORY|-... PATH",
     .about =
-        "Stores each file, and each regular file below a directory; `-` is standard input. Prints\n"
-        "`ID  NAME` for a file when it is safe on the disk. What is no regular file is named,\n"
-        "skipped, and makes the exit status 1.\n",
+        "Publishes a file, a directory with all that is in it, or standard input as PATH. With a\n"
+        "'/' behind PATH, or several sources, they go below it under their own names. Prints\n"
+        "`ID  PATH` for a file, `N files, SIZE  PATH/` for a directory when it is safe on the\n"
+        "node's disk. Permissions, times and symbolic links come along.\n\n"
+        "What is neither file, directory nor link is named, skipped, and makes the exit status 1.\n"
+        "So does what can't be read; with --atomic nothing is published then.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
+    .shorts = shorts,
+    .shorts_count = ARRAY_SIZE(shorts),
+    .with_data = &store_verb_put,
     .run = run_put,
 };

@@ -1,59 +1,78 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/err.h"
-#include "base/mem.h"
-#include "cli/cli.h"
-#include "store/hold.h"
-#include "store/maintain.h"
+#include <stdio.h>
+#include <stdlib.h>
 
-static bool release_all(const struct invocation *invocation, struct store *store)
+#include "base/cleanup.h"
+#include "base/mem.h"
+#include "cli/client.h"
+#include "cli/entry.h"
+#include "cli/text.h"
+
+static bool remove_path(const struct invocation *invocation, struct client *client,
+                        const char *argument)
 {
-    bool good = true;
-    for (size_t i = 0; i < invocation->arguments_count; i++) {
-        struct id id;
-        if (!cli_parse_id(invocation, invocation->arguments[i], &id)) {
-            good = false;
-            continue;
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    CLEANUP_FREE char *path = text_tree_path(argument);
+    CLEANUP_FREE char *bare = entry_target(path);
+    CLEANUP_FREE char *target = mem_format(
+        "%s%s", bare, config_switch(invocation->config, "recursive") ? "?recursive=1" : "");
+    const struct client_request request = {.method = "DELETE", .target = target};
+    if (client_perform(client, &request, &response)) {
+        if (config_switch(invocation->config, "json")) {
+            fputs(buf_string(&response.body), stdout);
         }
-        const int err = store_release(store, &id, STORE_ORIGIN);
-        if (err) {
-            cli_error(invocation, "%s: %s", invocation->arguments[i],
-                      err == -ENOENT ? "not kept here" : err_text(err));
-            good = false;
-        }
+        return true;
     }
-    return good;
+    if (client_is_code(&response, "not_found") && config_switch(invocation->config, "force")) {
+        return true;
+    }
+    client_report(invocation, argument, &response);
+    return false;
 }
 
 static enum cli_status run_rm(const struct invocation *invocation)
 {
     if (invocation->arguments_count == 0) {
-        return cli_usage(invocation, "which file version? Give its id");
+        return cli_usage(invocation, "which path?");
     }
-    struct store *store = NULL;
-    if (!cli_open_store(invocation, false, &store)) {
-        return CLI_FAILED;
+    for (size_t i = 0; i < invocation->arguments_count; i++) {
+        const char *path = invocation->arguments[i];
+        /* As often as not a variable in a script that was never set. */
+        if (strspn(path, "/") == strlen(path)) {
+            return cli_usage(invocation, "'%s' is the whole tree; remove what is in it by name",
+                             path);
+        }
     }
-    bool good = release_all(invocation, store);
-    /* Nobody else writes, and a reader that comes too late looks again: no grace is needed. */
-    const struct store_grace grace = {0};
-    const int err = store_tidy(store, &grace);
-    if (err) {
-        cli_error(invocation, "giving space back: %s", err_text(err));
-        good = false;
+    CLEANUP(client_free) struct client *client = client_new(invocation);
+    if (!client) {
+        return CLI_USAGE;
     }
-    store_close(store);
+    bool good = true;
+    for (size_t i = 0; i < invocation->arguments_count; i++) {
+        good &= remove_path(invocation, client, invocation->arguments[i]);
+    }
     return good ? CLI_OK : CLI_FAILED;
 }
 
-static const struct config_key keys[] = {CLI_KEYS_COMMON};
+static const struct config_key keys[] = {
+    {"recursive", NULL, "a directory with all that is below it, in one step", true},
+    {"force", NULL, "what is not there is no failure", true},
+    CLI_KEY_JSON,
+    CLI_KEYS_CLIENT,
+};
+
+static const struct short_flag shorts[] = {{'r', "recursive"}, {'f', "force"}};
 
 const struct verb verb_rm = {
     .name = "rm",
-    .summary = "keep a file version no longer, give its space back",
-    .synopsis = "--data DIR ID...",
-    .about = "Lets go of the file versions. Blocks that no other kept version names are removed\n"
-             "and their space is given back to the file system.\n",
+    .summary = "delete files and directories",
+    .synopsis = "[--node URL] [-r] [-f] PATH...",
+    .about = "Deletes files, links and empty directories; with -r whatever is there. `artel log`\n"
+             "tells the ids of what was deleted.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
+    .shorts = shorts,
+    .shorts_count = ARRAY_SIZE(shorts),
+    .with_data = &store_verb_rm,
     .run = run_rm,
 };

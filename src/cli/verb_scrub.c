@@ -1,92 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <inttypes.h>
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#include "base/err.h"
+#include "base/buf.h"
+#include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/cli.h"
-#include "store/maintain.h"
+#include "cli/client.h"
+#include "cli/entry.h"
+#include "cli/text.h"
 
 struct scrub_run {
-    bool json;
-    json_t *blocks; /* ids found bad */
-    json_t *files;  /* ids hit */
+    bool is_json;
+    bool has_report;
+    bool is_good;
 };
 
-static void on_bad_block(void *context, const struct id *block)
+static long long number(const json_t *object, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(object, key));
+}
+
+static void print_line(struct scrub_run *run, const json_t *object)
+{
+    const char *block = entry_text(object, "bad_block");
+    const char *file = entry_text(object, "file_hit");
+    if (*block) {
+        printf("bad block %s\n", block);
+    } else if (*file && number(object, "blocks_lost") > 0) {
+        printf("file %s lacks %lld of its blocks\n", file, number(object, "blocks_lost"));
+    } else if (*file) {
+        printf("file %s has a damaged list of blocks\n", file);
+    } else if (run->has_report) {
+        printf("checked %lld blocks, %lld bytes, %lld files: %lld blocks bad, %lld files hit\n",
+               number(object, "blocks_checked"), number(object, "bytes_checked"),
+               number(object, "files_checked"), number(object, "blocks_bad"),
+               number(object, "files_hit"));
+    }
+}
+
+static int take_line(void *context, json_t *object)
 {
     struct scrub_run *run = context;
-    char hex[ID_HEX_CHARS + 1];
-    id_format(block, hex);
-    if (run->json) {
-        json_array_append_new(run->blocks, json_string(hex));
+    run->has_report = json_object_get(object, "blocks_checked") != NULL;
+    if (run->has_report) {
+        run->is_good = !json_is_false(json_object_get(object, "complete")) &&
+                       number(object, "blocks_bad") == 0 && number(object, "files_hit") == 0;
+    }
+    if (run->is_json) {
+        CLEANUP_BUF struct buf line = BUF_INIT;
+        text_add_json(&line, object);
+        fputs(buf_string(&line), stdout);
     } else {
-        printf("bad block %s\n", hex);
+        print_line(run, object);
     }
-}
-
-static void on_hit_file(void *context, const struct id *file, uint32_t blocks_lost)
-{
-    struct scrub_run *run = context;
-    char hex[ID_HEX_CHARS + 1];
-    id_format(file, hex);
-    if (run->json) {
-        json_array_append_new(run->files, json_string(hex));
-    } else if (blocks_lost > 0) {
-        printf("file %s lacks %" PRIu32 " of its blocks\n", hex, blocks_lost);
-    } else {
-        printf("file %s has a damaged list of blocks\n", hex);
-    }
-}
-
-static void print_report(const struct scrub_run *run, const struct store_scrub_report *report)
-{
-    if (!run->json) {
-        printf("checked %" PRIu64 " blocks, %" PRIu64 " bytes, %" PRIu64 " files: %" PRIu64
-               " blocks bad, %" PRIu64 " files hit\n",
-               report->blocks_checked, report->bytes_checked, report->files_checked,
-               report->blocks_bad, report->files_hit);
-        return;
-    }
-    json_t *object = json_pack(
-        "{s:I, s:I, s:I, s:O, s:O}", "blocks_checked", (json_int_t)report->blocks_checked,
-        "bytes_checked", (json_int_t)report->bytes_checked, "files_checked",
-        (json_int_t)report->files_checked, "bad_blocks", run->blocks, "files_hit", run->files);
-    char *text = json_dumps(object, JSON_COMPACT);
-    puts(text);
-    free(text);
-    json_decref(object);
-}
-
-static int scrub(const struct invocation *invocation, struct store *store,
-                 struct store_scrub_report *ret_report)
-{
-    struct scrub_run run = {
-        .json = config_switch(invocation->config, "json"),
-        .blocks = json_array(),
-        .files = json_array(),
-    };
-    struct store_scrub_options options = {
-        .bad_block = on_bad_block,
-        .hit_file = on_hit_file,
-        .context = &run,
-    };
-    int err = config_bytes(invocation->config, "rate", &options.bytes_per_second);
-    err = err == -ENOENT ? 0 : err;
-    if (!err) {
-        err = store_scrub(store, &options, ret_report);
-    }
-    if (!err) {
-        print_report(&run, ret_report);
-        /* Nobody else writes, and a reader that comes too late looks again: no grace is needed. */
-        const struct store_grace grace = {0};
-        err = store_tidy(store, &grace);
-    }
-    json_decref(run.blocks);
-    json_decref(run.files);
-    return err;
+    return fflush(stdout) == 0 ? 0 : -EPIPE;
 }
 
 static enum cli_status run_scrub(const struct invocation *invocation)
@@ -94,33 +62,36 @@ static enum cli_status run_scrub(const struct invocation *invocation)
     if (invocation->arguments_count > 0) {
         return cli_usage(invocation, "scrub takes no arguments");
     }
-    struct store *store = NULL;
-    if (!cli_open_store(invocation, false, &store)) {
+    CLEANUP(client_free) struct client *client = client_new(invocation);
+    if (!client) {
+        return CLI_USAGE;
+    }
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    struct scrub_run run = {.is_json = config_switch(invocation->config, "json")};
+    const struct client_request request = {.method = "POST", .target = "/scrub"};
+    if (!entry_stream(client, &request, take_line, &run, &response)) {
+        if (response.err != -EPIPE) {
+            client_report(invocation, NULL, &response);
+        }
         return CLI_FAILED;
     }
-    struct store_scrub_report report = {0};
-    const int err = scrub(invocation, store, &report);
-    if (err) {
-        cli_error(invocation, "%s", err_text(err));
+    if (!run.has_report) {
+        cli_error(invocation, "the node did not finish");
     }
-    store_close(store);
-    return err || report.blocks_bad > 0 || report.files_hit > 0 ? CLI_FAILED : CLI_OK;
+    return run.has_report && run.is_good ? CLI_OK : CLI_FAILED;
 }
 
-static const struct config_key keys[] = {
-    CLI_KEYS_COMMON,
-    {"rate", NULL, "BYTES: read so many a second at most (10M, 1G)", false},
-    CLI_KEY_JSON,
-};
+static const struct config_key keys[] = {CLI_KEY_JSON, CLI_KEYS_CLIENT};
 
 const struct verb verb_scrub = {
     .name = "scrub",
-    .summary = "compare everything with its id, tidy up",
-    .synopsis = "--data DIR [--rate BYTES] [--json]",
-    .about = "Reads every block and compares it with its id. A wrong one is dropped and the file\n"
-             "versions that lack it now are named; putting such a file again mends it. Then gives\n"
-             "back the space of what nobody keeps. Exit status 1 if anything is damaged.\n",
+    .summary = "let a node compare everything with its id",
+    .synopsis = "[--node URL] [--json]",
+    .about = "The node reads every block and compares it with its id. A wrong one is dropped, and\n"
+             "the file versions that lack it now are named; putting such a file again mends it.\n"
+             "Exit status 1 if anything is damaged.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
+    .with_data = &store_verb_scrub,
     .run = run_scrub,
 };

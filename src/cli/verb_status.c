@@ -1,45 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#include "base/err.h"
+#include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/cli.h"
+#include "cli/client.h"
 
-static void print_status(const struct store_status *status, bool json)
+/* `name  value` lines; those of an object in it as `object.name`. */
+static void print_object(json_t *object, const char *prefix)
 {
-    const struct {
-        const char *name;
-        uint64_t value;
-    } lines[] = {
-        {"format", STORE_FORMAT},
-        {"files", status->files_count},
-        {"blocks", status->blocks_count},
-        {"lost_blocks", status->lost_count},
-        {"segments", status->segments_count},
-        {"live_bytes", status->live_bytes},
-        {"allocated_bytes", status->allocated_bytes},
-        {"cache_bytes", status->cache_bytes},
-        {"external_files", status->externals_count},
-        {"unreferenced", status->unreferenced_count},
-        {"dead_ranges", status->dead_ranges_count},
-    };
-    json_t *object = json_object();
-    for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
-        if (json) {
-            json_object_set_new(object, lines[i].name, json_integer((json_int_t)lines[i].value));
+    const char *key;
+    json_t *value;
+    json_object_foreach(object, key, value)
+    {
+        CLEANUP_FREE char *name = mem_format("%s%s", prefix, key);
+        if (json_is_object(value) && !*prefix) {
+            CLEANUP_FREE char *inner = mem_format("%s.", key);
+            print_object(value, inner);
+        } else if (json_is_string(value)) {
+            printf("%-22s %s\n", name, json_string_value(value));
         } else {
-            printf("%-16s %" PRIu64 "\n", lines[i].name, lines[i].value);
+            char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+            printf("%-22s %s\n", name, text ? text : "");
+            free(text);
         }
     }
-    if (json) {
-        char *text = json_dumps(object, JSON_COMPACT);
-        puts(text);
-        free(text);
-    }
-    json_decref(object);
 }
 
 static enum cli_status run_status(const struct invocation *invocation)
@@ -47,29 +32,38 @@ static enum cli_status run_status(const struct invocation *invocation)
     if (invocation->arguments_count > 0) {
         return cli_usage(invocation, "status takes no arguments");
     }
-    struct store *store = NULL;
-    if (!cli_open_store(invocation, true, &store)) {
+    CLEANUP(client_free) struct client *client = client_new(invocation);
+    if (!client) {
+        return CLI_USAGE;
+    }
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    const struct client_request request = {.target = "/status"};
+    if (!client_perform(client, &request, &response)) {
+        client_report(invocation, NULL, &response);
         return CLI_FAILED;
     }
-    struct store_status status;
-    const int err = store_status(store, &status);
-    if (err) {
-        cli_error(invocation, "%s", err_text(err));
+    json_t *status = json_loadb(buf_string(&response.body), response.body.size, 0, NULL);
+    const bool good = json_is_object(status);
+    if (!good) {
+        cli_error(invocation, "the node's answer makes no sense");
+    } else if (config_switch(invocation->config, "json")) {
+        fputs(buf_string(&response.body), stdout);
     } else {
-        print_status(&status, config_switch(invocation->config, "json"));
+        print_object(status, "");
     }
-    store_close(store);
-    return err ? CLI_FAILED : CLI_OK;
+    json_decref(status);
+    return good ? CLI_OK : CLI_FAILED;
 }
 
-static const struct config_key keys[] = {CLI_KEYS_COMMON, CLI_KEY_JSON};
+static const struct config_key keys[] = {CLI_KEY_JSON, CLI_KEYS_CLIENT};
 
 const struct verb verb_status = {
     .name = "status",
-    .summary = "tell how a store is",
-    .synopsis = "--data DIR [--json]",
-    .about = "Prints counts and bytes: what is known, what is lost, what the disk holds.\n",
+    .summary = "tell how a node is",
+    .synopsis = "[--node URL] [--json]",
+    .about = "Prints who the node is, what it knows, and what its disk holds.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
+    .with_data = &store_verb_status,
     .run = run_status,
 };

@@ -123,9 +123,9 @@ int store_next_file(struct store *store, const struct id *after, struct store_fi
     return 0;
 }
 
-void store_pin(struct store *store, const struct id *id)
+bool store_pin(struct store *store, const struct id *id)
 {
-    pins_add(store->pins, id);
+    return pins_add(store->pins, id);
 }
 
 void store_unpin(struct store *store, const struct id *id)

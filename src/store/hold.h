@@ -46,8 +46,9 @@ struct store_file_info {
 [[nodiscard]] int store_next_file(struct store *store, const struct id *after,
                                   struct store_file_info *ret_info);
 
-/* Pins `id`, here or not. Every pin is given back by store_unpin(). */
-void store_pin(struct store *store, const struct id *id);
+/* Pins `id`, here or not: what is seen of it from now on stays. False: it is being removed at this
+ * moment, and what is seen may still go. Every pin is given back by store_unpin(). */
+bool store_pin(struct store *store, const struct id *id);
 void store_unpin(struct store *store, const struct id *id);
 
 /* Promises another node to keep the block for `duration_ms` (at most STORE_PROMISE_MS_MAX).

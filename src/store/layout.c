@@ -54,30 +54,50 @@ static int read_format(int dir_fd, unsigned *ret_version)
     return 0;
 }
 
-/* True if nothing but the traces of a half-made store is in the directory. */
-static int is_empty_enough(int dir_fd, bool *ret_empty)
+/* True if the directory is not there, or holds nothing but `names`. */
+static int holds_only(int dir_fd, const char *directory, const char *const *names,
+                      size_t names_count, bool *ret_only)
 {
-    static const char *const ours[] = {".", "..", "lock", "index", "segments", "format.tmp"};
-    const int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int fd = openat(dir_fd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {
-        const int err = err_from_errno(errno);
+        const int err = errno == ENOENT ? 0 : err_from_errno(errno);
         if (fd >= 0) {
             close(fd);
         }
+        *ret_only = true;
         return err;
     }
-    bool empty = true;
-    for (const struct dirent *entry = readdir(dir); entry && empty; entry = readdir(dir)) {
-        bool known = false;
-        for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
-            known = known || strcmp(entry->d_name, ours[i]) == 0;
+    bool only = true;
+    for (const struct dirent *entry = readdir(dir); entry && only; entry = readdir(dir)) {
+        bool known = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+        for (size_t i = 0; i < names_count; i++) {
+            known = known || strcmp(entry->d_name, names[i]) == 0;
         }
-        empty = known;
+        only = known;
     }
     closedir(dir);
-    *ret_empty = empty;
+    *ret_only = only;
     return 0;
+}
+
+static const char *const index_files[] = {"data.mdb", "lock.mdb"};
+
+/* True if nothing but the traces of a half-made store is in the directory: no segment for one,
+ * since the format file is there before the first. */
+static int is_empty_enough(int dir_fd, bool *ret_empty)
+{
+    static const char *const ours[] = {"lock", "index", "segments", "format.tmp"};
+    bool empty = false;
+    int err = holds_only(dir_fd, ".", ours, ARRAY_SIZE(ours), &empty);
+    if (!err && empty) {
+        err = holds_only(dir_fd, "index", index_files, ARRAY_SIZE(index_files), &empty);
+    }
+    if (!err && empty) {
+        err = holds_only(dir_fd, "segments", NULL, 0, &empty);
+    }
+    *ret_empty = empty;
+    return err;
 }
 
 static int check_format(struct layout *layout, bool read_only)
@@ -98,40 +118,23 @@ static int check_format(struct layout *layout, bool read_only)
     return empty ? 0 : -ENOTEMPTY;
 }
 
-/* Removes the files of a directory; it and they may be missing. */
-static int empty_directory(int dir_fd, const char *name)
-{
-    const int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir) {
-        const int err = errno == ENOENT ? 0 : err_from_errno(errno);
-        if (fd >= 0) {
-            close(fd);
-        }
-        return err;
-    }
-    int err = 0;
-    for (const struct dirent *entry = readdir(dir); entry && !err; entry = readdir(dir)) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-            unlinkat(fd, entry->d_name, 0) < 0 && errno != ENOENT) {
-            err = err_from_errno(errno);
-        }
-    }
-    closedir(dir);
-    return err;
-}
-
 /* A store that was never finished holds nothing that anybody was promised, and what a crash left of
- * its index may not even open. */
+ * its index may not even open. check_format() has seen that nothing else is there. */
 static int clear_half_made(int dir_fd)
 {
     unsigned version = 0;
-    int err = read_format(dir_fd, &version);
+    const int err = read_format(dir_fd, &version);
     if (err != -ENOENT) {
         return err;
     }
-    err = empty_directory(dir_fd, "index");
-    return err ? err : empty_directory(dir_fd, "segments");
+    for (size_t i = 0; i < ARRAY_SIZE(index_files); i++) {
+        char name[32];
+        snprintf(name, sizeof name, "index/%s", index_files[i]);
+        if (unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT) {
+            return err_from_errno(errno);
+        }
+    }
+    return 0;
 }
 
 static int take_lock(struct layout *layout)

@@ -68,11 +68,13 @@ struct store_scrub_options {
 struct store_scrub_report {
     uint64_t blocks_checked;
     uint64_t bytes_checked;
-    uint64_t files_checked; /* lists of blocks compared with their id */
-    uint64_t blocks_bad;    /* found now */
-    uint64_t files_hit;     /* lack at least one block, or their list is wrong */
+    uint64_t files_checked;     /* lists of blocks compared with their id */
+    uint64_t blocks_bad;        /* found now */
+    uint64_t blocks_unreadable; /* the disk gave an error; they stay, it may answer later */
+    uint64_t files_hit;         /* lack at least one block, or their list is wrong */
 };
 
+/* Goes on behind what can't be read, and tells the first such error at the end. */
 [[nodiscard]] int store_scrub(struct store *store, const struct store_scrub_options *options,
                               struct store_scrub_report *ret_report);
 

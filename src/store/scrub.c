@@ -27,6 +27,7 @@ struct scrub {
     const struct store_scrub_options *options;
     struct store_scrub_report report;
     uint64_t begun_ms;
+    int err; /* the first of a place that can't be read */
 };
 
 static bool is_stopped(const struct scrub *scrub)
@@ -54,7 +55,10 @@ static int scrub_place(struct scrub *scrub, const struct place *place)
 {
     bool dropped = false;
     const int err = damage_verify(scrub->store, &place->id, &dropped);
-    if (err && err != -ENOENT) {
+    if (err == -EIO || err == -EACCES) {
+        scrub->report.blocks_unreadable++;
+        scrub->err = scrub->err ? scrub->err : err;
+    } else if (err && err != -ENOENT) {
         return err;
     }
     scrub->report.blocks_checked++;
@@ -163,5 +167,5 @@ int store_scrub(struct store *store, const struct store_scrub_options *options,
         err = scrub_files(&scrub);
     }
     *ret_report = scrub.report;
-    return err;
+    return err ? err : scrub.err;
 }

@@ -151,7 +151,7 @@ class TestUsage(CliTest):
     def test_no_data_directory_named(self):
         env = {"ARTEL_DATA": ""}
         for verb, arguments in (("ls", []), ("put", [self.write("file", b"x")])):
-            self.assertEnds(run(verb, *arguments, env=env), 1, "--data", "ARTEL_DATA")
+            self.assertEnds(run("store", verb, *arguments, env=env), 1, "--data", "ARTEL_DATA")
 
     def test_flags_end_at_two_dashes(self):
         path = self.write("--json", b"x")
@@ -376,6 +376,15 @@ class TestGet(CliTest):
         self.assertEqual(self.target.read_bytes(), self.content)
         self.assertNothingLeft("target")
 
+    def test_into_a_pipe_with_a_name(self):
+        """Devices and pipes are written to, never replaced."""
+        os.mkfifo(self.target)
+        process = start("store", "get", "--data", self.store.path, "--output", self.target, self.id)
+        reader = subprocess.run(["cat", self.target], stdout=subprocess.PIPE, timeout=20)
+        self.assertEqual(reader.stdout, self.content)
+        self.assertEqual(finish(process).status, 0)
+        self.assertTrue(self.target.is_fifo())
+
     def test_what_is_not_here(self):
         unknown = file_id(b"unknown")
         result = self.assertEnds(self.store.get(unknown), 1, unknown, "no such file version")
@@ -573,7 +582,7 @@ class TestSettings(CliTest):
 
     def shown(self, *arguments, env=None):
         env = {"ARTEL_DATA": "", "ARTEL_CONFIG": ""} | (env or {})
-        out = self.assertEnds(run("ls", *arguments, env=env), 0).out.decode()
+        out = self.assertEnds(run("store", "ls", *arguments, env=env), 0).out.decode()
         ids = {file_id(name.encode()): name for name in self.stores}
         return ids[out.split()[0]]
 
@@ -600,7 +609,7 @@ class TestSettings(CliTest):
         """A key of another verb is no mistake: put has in-place, ls has not."""
         self.config.write_text(f"data = {self.stores['file']}\nlog-level = warn\n")
         for verb in ("ls", "status", "scrub"):
-            self.assertEnds(run(verb, "--config", self.config), 0)
+            self.assertEnds(run("store", verb, "--config", self.config), 0)
 
     def test_mistakes_are_told_with_their_line(self):
         flag = ["--data", self.stores["flag"], "--config", self.config]

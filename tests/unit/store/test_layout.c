@@ -59,6 +59,13 @@ static void make_in_store(const struct scratch *scratch, const char *name)
     assert_int_equal(mkdir(path, 0700), 0);
 }
 
+static void unlink_in_store(const struct scratch *scratch, const char *name)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/%s", scratch->store_path, name);
+    assert_int_equal(unlink(path), 0);
+}
+
 static void a_new_one(void **state)
 {
     struct scratch *scratch = *state;
@@ -234,6 +241,31 @@ static void a_foreign_directory(void **state)
     assert_untouched(scratch, false, -ENOTEMPTY);
 }
 
+/* A directory that has the names of ours, and something of somebody else's in them. */
+static void foreign_files_below_our_names(void **state)
+{
+    struct scratch *scratch = *state;
+    assert_int_equal(mkdir(scratch->store_path, 0700), 0);
+    make_in_store(scratch, "segments");
+    write_in_store(scratch, "segments/photo.jpg", "a face");
+    assert_untouched(scratch, false, -ENOTEMPTY);
+    unlink_in_store(scratch, "segments/photo.jpg");
+    make_in_store(scratch, "index");
+    write_in_store(scratch, "index/letter.txt", "dear reader");
+    assert_untouched(scratch, false, -ENOTEMPTY);
+}
+
+/* Somebody removed the format file: what is there is not thrown away. */
+static void a_store_without_its_format_file(void **state)
+{
+    struct scratch *scratch = *state;
+    scratch_open(scratch);
+    put_seed(scratch->store, STORE_ORIGIN, 1, 5000);
+    scratch_close(scratch);
+    unlink_in_store(scratch, "format");
+    assert_untouched(scratch, false, -ENOTEMPTY);
+}
+
 static void no_directory(void **state)
 {
     struct scratch *scratch = *state;
@@ -375,6 +407,8 @@ int main(void)
         DIRECTORY_TEST(a_reader_beside_a_writer),
         DIRECTORY_TEST(another_version),
         DIRECTORY_TEST(a_foreign_directory),
+        DIRECTORY_TEST(foreign_files_below_our_names),
+        DIRECTORY_TEST(a_store_without_its_format_file),
         DIRECTORY_TEST(no_directory),
         DIRECTORY_TEST(nothing_to_read),
         DIRECTORY_TEST(what_may_not_be_written),

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/backoff.h"
+
+#include <time.h>
+
+#include "base/random.h"
+
+uint64_t backoff_next_ms(struct backoff *backoff, uint64_t random)
+{
+    uint64_t wait_ms = backoff->first_ms;
+    for (unsigned i = 0; i < backoff->failures && wait_ms < backoff->limit_ms; i++) {
+        wait_ms *= 2;
+    }
+    wait_ms = wait_ms < backoff->limit_ms ? wait_ms : backoff->limit_ms;
+    backoff->failures++;
+    return wait_ms - random % (wait_ms / 4 + 1);
+}
+
+void backoff_wait(struct backoff *backoff)
+{
+    uint64_t random = 0;
+    random_system(&random, sizeof random);
+    const uint64_t wait_ms = backoff_next_ms(backoff, random);
+    const struct timespec pause = {(time_t)(wait_ms / 1000), (long)(wait_ms % 1000) * 1000000};
+    nanosleep(&pause, NULL);
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/get_directory.h"
+
+#include <archive.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "cli/entry.h"
+#include "cli/fetch.h"
+#include "cli/out_file.h"
+#include "cli/text.h"
+#include "cli/unpack.h"
+
+/* Beyond this, a directory is got in parts: each takes some 200 bytes here. */
+#define FILES_MAX 20000000u
+
+struct wanted {
+    UT_hash_handle hh;
+    struct id id;
+    char path[];
+};
+
+/* A path to be got by itself, after the stream. */
+struct other {
+    char *path;
+    struct other *next;
+};
+
+struct get {
+    const struct invocation *invocation;
+    struct client *client;
+    struct progress *progress;
+    const char *path;
+    struct wanted *wanted;
+    uint64_t total_bytes;
+    struct other *others;
+    struct client_stream *stream;
+};
+
+static int write_file(void *context, struct bytes data)
+{
+    return out_file_write(context, data);
+}
+
+bool get_file(const struct invocation *invocation, struct client *client, const char *path,
+              int dir_fd, const char *name, bool is_synced, struct progress *progress)
+{
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
+    json_t *entry = entry_stat(client, path, &response);
+    struct id id;
+    bool good = entry && id_parse(bytes_of_string(entry_text(entry, "id")), &id) == 0 &&
+                fetch_metadata(client, &id, &metadata, &response);
+    if (!good) {
+        progress_pause(progress);
+        if (response.failure.size) {
+            client_report(invocation, path, &response);
+        } else {
+            cli_error(invocation, "%s: no file any more", path);
+        }
+        json_decref(entry);
+        return false;
+    }
+    const struct out_file_options options = {
+        .mode = entry_mode(entry, 0644), .mtime = entry_mtime(entry), .is_synced = is_synced};
+    json_decref(entry);
+    struct out_file *file = NULL;
+    int err = out_file_open(dir_fd, name, &file);
+    if (!err) {
+        good = fetch_content(client, &id, &metadata, write_file, file, progress, &response);
+        if (good) {
+            err = out_file_commit(file, &options);
+        } else {
+            out_file_abort(file);
+        }
+    }
+    if (err || !good) {
+        progress_pause(progress);
+    }
+    if (err) {
+        cli_error(invocation, "%s: %s", name, err_text(err));
+    } else if (!good) {
+        client_report(invocation, path, &response);
+    }
+    return good && !err;
+}
+
+/* ---- the listing ------------------------------------------------------------------------------
+ */
+
+static int want(void *context, json_t *entry)
+{
+    struct get *get = context;
+    const char *path = entry_text(entry, "path");
+    const size_t top = *get->path ? strlen(get->path) + 1 : 0;
+    if (!entry_is(entry, "file")) {
+        return 0;
+    }
+    if (strlen(path) <= top || HASH_COUNT(get->wanted) == FILES_MAX) {
+        return -EPROTO;
+    }
+    const size_t size = strlen(path + top) + 1;
+    struct wanted *wanted = mem_alloc(sizeof *wanted + size);
+    memcpy(wanted->path, path + top, size);
+    if (id_parse(bytes_of_string(entry_text(entry, "id")), &wanted->id)) {
+        free(wanted);
+        return -EPROTO;
+    }
+    get->total_bytes += entry_length(entry);
+    struct wanted *replaced = NULL;
+    HASH_REPLACE(hh, get->wanted, path[0], (unsigned)(size - 1), wanted, replaced);
+    free(replaced);
+    return 0;
+}
+
+static const struct id *wanted_of(void *context, const char *path)
+{
+    struct get *get = context;
+    struct wanted *wanted = NULL;
+    HASH_FIND(hh, get->wanted, path, (unsigned)strlen(path), wanted);
+    return wanted ? &wanted->id : NULL;
+}
+
+static void free_get(struct get *get)
+{
+    struct wanted *wanted;
+    struct wanted *next;
+    HASH_ITER(hh, get->wanted, wanted, next)
+    {
+        HASH_DELETE(hh, get->wanted, wanted);
+        free(wanted);
+    }
+    while (get->others) {
+        struct other *other = get->others;
+        get->others = other->next;
+        free(other->path);
+        free(other);
+    }
+}
+
+/* ---- the stream -------------------------------------------------------------------------------
+ */
+
+static int on_other(void *context, const char *path)
+{
+    struct get *get = context;
+    struct other *other = mem_alloc(sizeof *other);
+    *other = (struct other){.path = mem_copy_string(path), .next = get->others};
+    get->others = other;
+    return 0;
+}
+
+static void on_fault(void *context, const char *path, const char *what)
+{
+    const struct get *get = context;
+    progress_pause(get->progress);
+    cli_error(get->invocation, "%s%s%s: %s", get->path, *get->path && *path ? "/" : "", path, what);
+}
+
+static void on_bytes(void *context, uint64_t bytes)
+{
+    const struct get *get = context;
+    progress_add(get->progress, bytes);
+}
+
+static la_ssize_t on_pull(struct archive *archive, void *context, const void **ret_data)
+{
+    const struct get *get = context;
+    struct bytes data = {0};
+    if (client_stream_read(get->stream, &data)) {
+        archive_set_error(archive, EIO, "the stream broke");
+        return -1;
+    }
+    *ret_data = data.data;
+    return (la_ssize_t)data.size;
+}
+
+static int unpack_stream(struct get *get, struct unpack *unpack)
+{
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    CLEANUP_FREE char *target = entry_target(get->path);
+    const struct client_request request = {
+        .target = target,
+        .headers = {"Accept: application/x-tar"},
+    };
+    if (!client_stream_open(get->client, &request, &response, &get->stream)) {
+        client_report(get->invocation, get->path, &response);
+        return -EIO;
+    }
+    struct archive *archive = archive_read_new();
+    if (!archive || archive_read_support_format_tar(archive) != ARCHIVE_OK) {
+        mem_out_of_memory();
+    }
+    int err = archive_read_open(archive, get, NULL, on_pull, NULL) == ARCHIVE_OK ? 0 : -EPROTO;
+    if (!err) {
+        err = unpack_run(unpack, archive);
+    }
+    /* Past the end of the archive: only the end of the answer tells that it was all of it. */
+    struct bytes rest = {0};
+    int stream_err = response.failure.size ? -EIO : 0;
+    while (!err && !stream_err) {
+        stream_err = client_stream_read(get->stream, &rest);
+        if (!rest.size) {
+            break;
+        }
+    }
+    progress_pause(get->progress);
+    if (response.failure.size) {
+        client_report(get->invocation, get->path, &response);
+        err = -EIO;
+    } else if (err == -EPROTO) {
+        cli_error(get->invocation, "%s: the node's tar stream is broken", get->path);
+    }
+    archive_read_free(archive);
+    client_stream_close(get->stream);
+    return err;
+}
+
+/* What the stream had otherwise than the listing. True if all of it came. */
+static bool get_others(struct get *get, struct unpack *unpack)
+{
+    bool good = true;
+    for (const struct other *other = get->others; other; other = other->next) {
+        int dir_fd = -1;
+        const char *name = NULL;
+        const int err = unpack_parent(unpack, other->path, &dir_fd, &name);
+        if (err) {
+            on_fault(get, other->path, err_text(err));
+            good = false;
+            continue;
+        }
+        CLEANUP_FREE char *path = text_join(get->path, other->path);
+        good &= get_file(get->invocation, get->client, path, dir_fd, name, false, get->progress);
+    }
+    return good;
+}
+
+/* All into the open directory. */
+static bool get_into(struct get *get, int root_fd)
+{
+    const struct unpack_options options = {
+        .root_fd = root_fd,
+        .wanted = wanted_of,
+        .on_other = on_other,
+        .on_fault = on_fault,
+        .on_bytes = on_bytes,
+        .context = get,
+    };
+    struct unpack *unpack = unpack_new(&options);
+    bool good = !unpack_stream(get, unpack) && get_others(get, unpack);
+    good = good && !unpack_finish(unpack);
+    unpack_free(unpack);
+    if (good && syncfs(root_fd) < 0) {
+        cli_error(get->invocation, "%s", err_text(err_from_errno(errno)));
+        good = false;
+    }
+    return good;
+}
+
+/* ---- the directory on this machine ------------------------------------------------------------
+ */
+
+static void remove_tree(char *path)
+{
+    char *const roots[] = {path, NULL};
+    FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    const FTSENT *found = fts ? fts_read(fts) : NULL;
+    while (found) {
+        if (found->fts_info == FTS_D) {
+            /* A mode that came with it may forbid to look inside. */
+            (void)chmod(found->fts_path, 0700);
+        } else {
+            (void)unlinkat(AT_FDCWD, found->fts_path, found->fts_info == FTS_DP ? AT_REMOVEDIR : 0);
+        }
+        found = fts_read(fts);
+    }
+    if (fts) {
+        fts_close(fts);
+    }
+}
+
+static bool fail_at(const struct get *get, const char *path, int err)
+{
+    cli_error(get->invocation, "%s: %s", path, err_text(err));
+    return false;
+}
+
+/* Under another name first, beside the target. */
+static bool get_anew(struct get *get, const char *target)
+{
+    const size_t parent_size = (size_t)(text_last_name(target) - target);
+    CLEANUP_FREE char *staging =
+        mem_format("%.*s.artel-%ld", (int)parent_size, target, (long)getpid());
+    if (mkdir(staging, 0700) < 0) {
+        return fail_at(get, target, err_from_errno(errno));
+    }
+    CLEANUP_FD int fd = -1;
+    int err = file_open_at(AT_FDCWD, staging, O_RDONLY | O_DIRECTORY, 0, &fd);
+    bool good = !err && get_into(get, fd);
+    if (good && renameat2(AT_FDCWD, staging, AT_FDCWD, target, RENAME_NOREPLACE) < 0) {
+        err = err_from_errno(errno);
+        good = false;
+    }
+    if (err) {
+        fail_at(get, target, err);
+    }
+    if (!good) {
+        remove_tree(staging);
+    }
+    return good;
+}
+
+bool get_directory(const struct invocation *invocation, struct client *client, const char *path,
+                   const char *target, struct progress *progress)
+{
+    struct get get = {
+        .invocation = invocation, .client = client, .progress = progress, .path = path};
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    CLEANUP_FREE char *place = mem_copy_string(target);
+    for (size_t size = strlen(place); size > 1 && place[size - 1] == '/'; size--) {
+        place[size - 1] = 0;
+    }
+    bool good = entry_list(client, path, "all", NULL, want, &get, &response);
+    if (!good) {
+        client_report(invocation, path, &response);
+    } else {
+        progress_set_total(progress, get.total_bytes);
+        struct stat info;
+        if (lstat(place, &info) < 0 && errno == ENOENT) {
+            good = get_anew(&get, place);
+        } else {
+            CLEANUP_FD int fd = -1;
+            const int err = file_open_at(AT_FDCWD, place, O_RDONLY | O_DIRECTORY, 0, &fd);
+            good = err ? fail_at(&get, place, err) : get_into(&get, fd);
+        }
+    }
+    free_get(&get);
+    return good;
+}

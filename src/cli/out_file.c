@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/out_file.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/random.h"
+
+struct out_file {
+    int dir_fd;
+    int fd;
+    char *name;
+    char *temporary; /* its name so far; NULL: none */
+};
+
+/* A name that nobody else uses. Random, because other processes may write the same directory from
+ * other machines, where the same process number says nothing. */
+static char *temporary_name(void)
+{
+    uint64_t number = 0;
+    random_system(&number, sizeof number);
+    return mem_format(".artel-%ld-%016llx", (long)getpid(), (unsigned long long)number);
+}
+
+int out_file_open(int dir_fd, const char *name, struct out_file **ret_file)
+{
+    char *temporary = NULL;
+    int fd = openat(dir_fd, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        temporary = temporary_name();
+        fd = openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    }
+    if (fd < 0) {
+        const int err = err_from_errno(errno);
+        free(temporary);
+        return err;
+    }
+    struct out_file *file = mem_alloc(sizeof *file);
+    *file = (struct out_file){
+        .dir_fd = dir_fd, .fd = fd, .name = mem_copy_string(name), .temporary = temporary};
+    *ret_file = file;
+    return 0;
+}
+
+int out_file_write(struct out_file *file, struct bytes data)
+{
+    return file_write_all(file->fd, data);
+}
+
+static void free_file(struct out_file *file)
+{
+    close(file->fd);
+    free(file->name);
+    free(file->temporary);
+    free(file);
+}
+
+/* linkat() never replaces, so what has no name gets a temporary one first. */
+static int give_name(struct out_file *file)
+{
+    if (!file->temporary) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", file->fd);
+        CLEANUP_FREE char *temporary = temporary_name();
+        if (linkat(AT_FDCWD, path, file->dir_fd, temporary, AT_SYMLINK_FOLLOW) < 0) {
+            return err_from_errno(errno);
+        }
+        file->temporary = STEAL_PTR(temporary);
+    }
+    if (renameat(file->dir_fd, file->temporary, file->dir_fd, file->name) < 0) {
+        return err_from_errno(errno);
+    }
+    free(STEAL_PTR(file->temporary));
+    return 0;
+}
+
+int out_file_commit(struct out_file *file, const struct out_file_options *options)
+{
+    const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, options->mtime};
+    int err = 0;
+    if (fchmod(file->fd, options->mode & 0777) < 0 || futimens(file->fd, times) < 0) {
+        err = err_from_errno(errno);
+    }
+    if (!err && options->is_synced) {
+        err = file_sync(file->fd);
+    }
+    if (!err) {
+        err = give_name(file);
+    }
+    if (err) {
+        out_file_abort(file);
+        return err;
+    }
+    free_file(file);
+    return 0;
+}
+
+void out_file_abort(struct out_file *file)
+{
+    if (!file) {
+        return;
+    }
+    if (file->temporary) {
+        unlinkat(file->dir_fd, file->temporary, 0);
+    }
+    free_file(file);
+}
+
+int out_file_open_special(const char *path, int *ret_fd)
+{
+    struct stat info;
+    if (stat(path, &info) < 0 || S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) {
+        return -ENOENT;
+    }
+    return file_open_at(AT_FDCWD, path, O_WRONLY | O_NOCTTY, 0, ret_fd);
+}
+
+int out_file_link(int dir_fd, const char *name, const char *target, const struct timespec *mtime)
+{
+    CLEANUP_FREE char *temporary = temporary_name();
+    if (symlinkat(target, dir_fd, temporary) < 0) {
+        return err_from_errno(errno);
+    }
+    const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, *mtime};
+    if (utimensat(dir_fd, temporary, times, AT_SYMLINK_NOFOLLOW) < 0 ||
+        renameat(dir_fd, temporary, dir_fd, name) < 0) {
+        const int err = err_from_errno(errno);
+        unlinkat(dir_fd, temporary, 0);
+        return err;
+    }
+    return 0;
+}

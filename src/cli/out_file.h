@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLI_OUT_FILE_H
+#define CLI_OUT_FILE_H
+
+/*
+ * out_file: a file that appears under its name in one step, when all of it was written. Until
+ * then it has no name at all where the file system can do that (O_TMPFILE), so that nothing is
+ * left behind whatever ends the process; elsewhere ".artel-PID-NUMBER".
+ */
+
+#include <stdbool.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/bytes.h"
+
+struct out_file;
+
+/* `dir_fd` (or AT_FDCWD) stays open until the end, `name` has no '/'. */
+[[nodiscard]] int out_file_open(int dir_fd, const char *name, struct out_file **ret_file);
+
+[[nodiscard]] int out_file_write(struct out_file *file, struct bytes data);
+
+struct out_file_options {
+    mode_t mode; /* the permissions count, nothing else */
+    struct timespec mtime;
+    bool is_synced; /* to the disk, before it appears */
+};
+
+/* Gives it its name, in place of whatever file is there, and frees it, on failure too. -EISDIR. */
+[[nodiscard]] int out_file_commit(struct out_file *file, const struct out_file_options *options);
+
+/* Drops it. NULL is allowed. */
+void out_file_abort(struct out_file *file);
+
+/* A target that is neither a file nor a directory (a device, a pipe) is written to, not replaced:
+ * opens it, behind links too. -ENOENT: `path` is no such thing. The caller closes *ret_fd. */
+[[nodiscard]] int out_file_open_special(const char *path, int *ret_fd);
+
+/* As out_file for a symbolic link, in one go. */
+[[nodiscard]] int out_file_link(int dir_fd, const char *name, const char *target,
+                                const struct timespec *mtime);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "cli/cli.h"
+#include "cli/out_file.h"
+#include "hash/sha256.h"
+#include "store/read.h"
+
+/* One block, compared with its id once more: the last check before a person relies on it. */
+static int write_block(struct store *store, const struct id *id, int fd)
+{
+    struct store_view view;
+    int err = store_view_open(store, id, &view);
+    if (err) {
+        return err;
+    }
+    struct id actual;
+    sha256_id(view.bytes, &actual);
+    err = id_equal(&actual, id) ? file_write_all(fd, view.bytes) : -EBADMSG;
+    store_view_close(&view);
+    return err;
+}
+
+static bool write_file(const struct invocation *invocation, struct store *store,
+                       const struct id *id, int fd)
+{
+    char hex[ID_HEX_CHARS + 1];
+    id_format(id, hex);
+    CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
+    int err = store_file_metadata(store, id, &metadata);
+    if (err) {
+        cli_error(invocation, "%s: %s", hex,
+                  err == -ENOENT ? "no such file version here" : err_text(err));
+        return false;
+    }
+    for (size_t i = 0; i < metadata.blocks_count; i++) {
+        err = write_block(store, &metadata.blocks[i].id, fd);
+        if (err) {
+            char block[ID_HEX_CHARS + 1];
+            id_format(&metadata.blocks[i].id, block);
+            cli_error(invocation, "%s: block %zu (%s): %s", hex, i, block,
+                      err == -ENOENT ? "lost, no good copy is here" : err_text(err));
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool write_files(const struct invocation *invocation, struct store *store, int fd)
+{
+    for (size_t i = 0; i < invocation->arguments_count; i++) {
+        struct id id;
+        if (!cli_parse_id(invocation, invocation->arguments[i], &id) ||
+            !write_file(invocation, store, &id, fd)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Under a temporary name first: whoever looks sees the whole file or none. */
+static bool write_output(const struct invocation *invocation, struct store *store, const char *path)
+{
+    CLEANUP_FD int special_fd = -1;
+    if (out_file_open_special(path, &special_fd) == 0) {
+        return write_files(invocation, store, special_fd);
+    }
+    CLEANUP_FREE char *temporary = mem_format("%s.artel-%ld", path, (long)getpid());
+    CLEANUP_FD int fd = -1;
+    int err = file_open_at(AT_FDCWD, temporary, O_WRONLY | O_CREAT | O_EXCL, 0666, &fd);
+    if (err) {
+        cli_error(invocation, "%s: %s", temporary, err_text(err));
+        return false;
+    }
+    bool good = write_files(invocation, store, fd);
+    err = good ? file_sync(fd) : 0;
+    if (good && !err && rename(temporary, path) < 0) {
+        err = err_from_errno(errno);
+    }
+    if (err) {
+        cli_error(invocation, "%s: %s", path, err_text(err));
+        good = false;
+    }
+    if (!good) {
+        unlink(temporary);
+    }
+    return good;
+}
+
+static enum cli_status run_get(const struct invocation *invocation)
+{
+    if (invocation->arguments_count == 0) {
+        return cli_usage(invocation, "which file version? Give its id");
+    }
+    struct store *store = NULL;
+    if (!cli_open_store(invocation, true, &store)) {
+        return CLI_FAILED;
+    }
+    const char *output = config_string(invocation->config, "output");
+    const bool good = output && strcmp(output, "-") != 0
+                          ? write_output(invocation, store, output)
+                          : write_files(invocation, store, STDOUT_FILENO);
+    store_close(store);
+    return good ? CLI_OK : CLI_FAILED;
+}
+
+static const struct config_key keys[] = {
+    CLI_KEYS_COMMON,
+    {"output", NULL, "FILE: write there, in one step, instead of to standard output", false},
+};
+
+const struct verb store_verb_get = {
+    .group = "store",
+    .name = "get",
+    .summary = "write a file version out, every block verified",
+    .synopsis = "--data DIR [--output FILE] ID...",
+    .about = "Writes the content of the file versions, one after the other. Every block is\n"
+             "compared with its id first; at a damaged or lost one it stops with status 1.\n"
+             "Works beside a process that writes the store.\n",
+    .keys = keys,
+    .keys_count = ARRAY_SIZE(keys),
+    .run = run_get,
+};

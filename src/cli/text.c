@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+void text_add_size(struct buf *out, uint64_t size_bytes)
+{
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    if (size_bytes < 1000) {
+        buf_add_format(out, "%" PRIu64 " B", size_bytes);
+        return;
+    }
+    double value = (double)size_bytes / 1024;
+    size_t unit = 0;
+    /* 1000 KiB would take five characters. */
+    while (value >= 999.5 && unit + 1 < ARRAY_SIZE(units)) {
+        value /= 1024;
+        unit++;
+    }
+    buf_add_format(out, value < 9.95 ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}
+
+void text_add_duration(struct buf *out, uint64_t seconds)
+{
+    const uint64_t longest = 99 * 3600 + 59 * 60 + 59;
+    seconds = seconds > longest ? longest : seconds;
+    const unsigned hours = (unsigned)(seconds / 3600);
+    const unsigned minutes = (unsigned)(seconds / 60 % 60);
+    const unsigned rest = (unsigned)(seconds % 60);
+    if (hours) {
+        buf_add_format(out, "%u:%02u:%02u", hours, minutes, rest);
+    } else {
+        buf_add_format(out, "%u:%02u", minutes, rest);
+    }
+}
+
+void text_add_name(struct buf *out, const char *name, bool to_terminal)
+{
+    for (const char *at = name; *at; at++) {
+        const uint8_t byte = (uint8_t)*at;
+        buf_add_byte(out, to_terminal && (byte < 0x20 || byte == 0x7f) ? '?' : byte);
+    }
+}
+
+void text_add_id_line(struct buf *out, const char *id, const char *name)
+{
+    if (strpbrk(name, "\\\n")) {
+        buf_add_byte(out, '\\');
+    }
+    buf_add_format(out, "%s  ", id);
+    for (const char *at = name; *at; at++) {
+        if (*at == '\\' || *at == '\n') {
+            buf_add_byte(out, '\\');
+            buf_add_byte(out, *at == '\n' ? 'n' : '\\');
+        } else {
+            buf_add_byte(out, (uint8_t)*at);
+        }
+    }
+    buf_add_byte(out, '\n');
+}
+
+void text_add_json(struct buf *out, const json_t *object)
+{
+    char *text = json_dumps(object, JSON_COMPACT);
+    CHECK(text != NULL);
+    buf_add_string(out, text);
+    buf_add_byte(out, '\n');
+    free(text);
+}
+
+int text_parse_mode(const char *text, mode_t *ret_mode)
+{
+    mode_t mode = 0;
+    if (!*text || strlen(text) > 5) {
+        return -EINVAL;
+    }
+    for (const char *at = text; *at; at++) {
+        if (*at < '0' || *at > '7') {
+            return -EINVAL;
+        }
+        mode = mode * 8 + (mode_t)(*at - '0');
+    }
+    if (mode > 07777) {
+        return -EINVAL;
+    }
+    *ret_mode = mode;
+    return 0;
+}
+
+int text_parse_time(const char *text, struct timespec *ret_time)
+{
+    struct tm tm = {0};
+    int used = 0;
+    /* Each number has a width, so none can overflow. */
+    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
+               &tm.tm_min, &tm.tm_sec, &used) != 6) {
+        return -EINVAL;
+    }
+    const char *at = text + used;
+    long nanoseconds = 0;
+    if (*at == '.') {
+        int digits = 0;
+        for (at++; *at >= '0' && *at <= '9' && digits < 9; at++, digits++) {
+            nanoseconds = nanoseconds * 10 + (*at - '0');
+        }
+        for (; digits < 9; digits++) {
+            nanoseconds *= 10;
+        }
+    }
+    if (strcmp(at, "Z") != 0) {
+        return -EINVAL;
+    }
+    tm.tm_year -= 1900;
+    tm.tm_mon -= 1;
+    *ret_time = (struct timespec){.tv_sec = timegm(&tm), .tv_nsec = nanoseconds};
+    return 0;
+}
+
+char *text_tree_path(const char *path)
+{
+    while (*path == '/') {
+        path++;
+    }
+    size_t size = strlen(path);
+    while (size > 0 && path[size - 1] == '/') {
+        size--;
+    }
+    char *copy = mem_copy(path, size + 1);
+    copy[size] = 0;
+    return copy;
+}
+
+const char *text_last_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+char *text_join(const char *parent, const char *name)
+{
+    return *parent ? mem_format("%s/%s", parent, name) : mem_copy_string(name);
+}

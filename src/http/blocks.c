@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* File versions and blocks by their ids. */
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "http/content_priv.h"
+#include "http/endpoints_priv.h"
+#include "store/read.h"
+
+static void begin_metadata(struct request *request)
+{
+    CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
+    const int err = store_file_metadata(node_store(request->node), &request->id, &metadata);
+    if (err) {
+        answer_failure(request, err);
+        return;
+    }
+    struct buf text = BUF_INIT;
+    file_metadata_format(&metadata, &text);
+    answer_buf(request, MHD_HTTP_OK, "application/json", &text);
+}
+
+const struct endpoint endpoint_file_metadata = {
+    .method = "GET",
+    .prefix = "/files",
+    .suffix = "/metadata",
+    .argument = PATH_ID,
+    .begin = begin_metadata,
+};
+
+static void begin_file(struct request *request)
+{
+    content_answer(request, &request->id, NULL);
+}
+
+const struct endpoint endpoint_file_data = {
+    .method = "GET",
+    .prefix = "/files",
+    .suffix = "/data",
+    .argument = PATH_ID,
+    .begin = begin_file,
+};
+
+static void close_view(void *context)
+{
+    struct store_view *view = context;
+    store_view_close(view);
+    free(view);
+}
+
+static ssize_t read_view(void *context, uint64_t position, char *buffer, size_t size)
+{
+    const struct store_view *view = context;
+    const size_t left = view->bytes.size - (size_t)position;
+    const size_t count = left < size ? left : size;
+    memcpy(buffer, view->bytes.data + position, count);
+    return (ssize_t)count;
+}
+
+static void begin_block(struct request *request)
+{
+    struct store_view *view = mem_alloc(sizeof *view);
+    const int err = store_view_open(node_store(request->node), &request->id, view);
+    if (err) {
+        free(view);
+        answer_failure(request, err);
+        return;
+    }
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        view->bytes.size, (size_t)256 * 1024, read_view, view, close_view);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
+    answer(request, MHD_HTTP_OK, response);
+}
+
+const struct endpoint endpoint_block_data = {
+    .method = "GET",
+    .prefix = "/blocks",
+    .suffix = "/data",
+    .argument = PATH_ID,
+    .begin = begin_block,
+};

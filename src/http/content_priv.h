@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HTTP_CONTENT_PRIV_H
+#define HTTP_CONTENT_PRIV_H
+
+#include "http/request_priv.h"
+
+/*
+ * content: the bytes of a file version as an answer: ranges, conditions, ETag.
+ */
+
+/* What the tree knows of the file besides its content; NULL for a file asked for by id. */
+struct content_headers {
+    uint32_t mode;
+    int64_t mtime_ns;
+};
+
+/* Answers GET or HEAD of the file version `id`. */
+void content_answer(struct request *request, const struct id *id,
+                    const struct content_headers *headers);
+
+#endif

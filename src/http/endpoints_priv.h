@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HTTP_ENDPOINTS_PRIV_H
+#define HTTP_ENDPOINTS_PRIV_H
+
+#include "http/request_priv.h"
+
+/* One file each, or a few that belong together. The table is in endpoints.c. */
+extern const struct endpoint endpoint_block_data;    /* blocks.c */
+extern const struct endpoint endpoint_file_data;     /* blocks.c */
+extern const struct endpoint endpoint_file_metadata; /* blocks.c */
+extern const struct endpoint endpoint_fs_delete;     /* fs_change.c */
+extern const struct endpoint endpoint_fs_get;        /* fs_get.c */
+extern const struct endpoint endpoint_fs_post;       /* fs_change.c */
+extern const struct endpoint endpoint_fs_put;        /* fs_put.c */
+extern const struct endpoint endpoint_health;        /* status.c */
+extern const struct endpoint endpoint_log;           /* log.c */
+extern const struct endpoint endpoint_metrics;       /* status.c */
+extern const struct endpoint endpoint_put_tar;       /* tar_in.c; fs_put.c goes on to it */
+extern const struct endpoint endpoint_ready;         /* status.c */
+extern const struct endpoint endpoint_scrub;         /* scrub.c */
+extern const struct endpoint endpoint_status;        /* status.c */
+extern const struct endpoint endpoint_watch;         /* watch.c */
+
+/* Listing of the directory at request->path (listing.c), and the same as a tar stream. */
+void listing_begin(struct request *request);
+void tar_out_begin(struct request *request);
+
+#endif

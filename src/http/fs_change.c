@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* DELETE and POST on the tree: changes without content. */
+
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "http/endpoints_priv.h"
+#include "http/field.h"
+#include "http/server_priv.h"
+#include "store/hold.h"
+#include "tree/change.h"
+
+#define DIRECTORY_MODE 0755u
+
+enum change_kind { CHANGE_DELETE, CHANGE_MKDIR, CHANGE_RENAME, CHANGE_LINK };
+
+struct change {
+    struct request *request;
+    enum change_kind kind;
+    struct buf body;
+    bool is_too_large;
+    struct tree_delete deletion;
+    struct tree_put put;
+    json_t *json; /* holds `to` */
+    struct bytes to;
+    int err;
+    struct dot dot;
+};
+
+static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
+                 const struct store_put_result *results)
+{
+    (void)results;
+    struct change *change = context;
+    switch (change->kind) {
+    case CHANGE_DELETE:
+        return tree_change_delete(tree, txn, &change->deletion, &change->dot);
+    case CHANGE_RENAME:
+        return tree_change_rename(tree, txn, change->request->path, change->to, &change->dot);
+    case CHANGE_MKDIR:
+    case CHANGE_LINK:
+    default:
+        return tree_change_put(tree, txn, &change->put, &change->dot);
+    }
+}
+
+static void changed(void *context, int err, const struct store_put_result *results)
+{
+    (void)results;
+    struct change *change = context;
+    change->err = err;
+    request_resume(change->request);
+}
+
+static void submit(struct request *request)
+{
+    const struct node_change change = {
+        .apply = apply,
+        .done = changed,
+        .context = request->state,
+    };
+    request_suspend(request);
+    node_change_async(request->node, &change);
+}
+
+static void resumed(struct request *request)
+{
+    struct change *change = request->state;
+    if (change->err) {
+        answer_failure(request, change->err);
+        return;
+    }
+    json_t *body = json_object();
+    json_object_set_new(body, "path",
+                        json_of_bytes(change->kind == CHANGE_RENAME ? change->to : request->path));
+    if (change->kind == CHANGE_LINK) {
+        json_object_set_new(body, "id", json_of_id(&change->put.file_id));
+        json_object_set_new(body, "length", json_integer((json_int_t)change->put.size_bytes));
+    }
+    json_object_set_new(body, "version", json_of_dot(&change->dot));
+    answer_json(request, change->kind == CHANGE_MKDIR ? MHD_HTTP_CREATED : MHD_HTTP_OK, body);
+}
+
+static void done(struct request *request)
+{
+    struct change *change = request->state;
+    buf_done(&change->body);
+    json_decref(change->json);
+    free(change);
+}
+
+static void begin_delete(struct request *request)
+{
+    struct change *change = mem_alloc(sizeof *change);
+    change->request = request;
+    change->kind = CHANGE_DELETE;
+    change->deletion.path = request->path;
+    change->deletion.recursive = request_switch(request, "recursive");
+    request->state = change;
+    const char *match = request_header(request, MHD_HTTP_HEADER_IF_MATCH);
+    if (match) {
+        if (field_etag_parse(match, &change->deletion.match)) {
+            answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
+                         "If-Match takes one id in quotes");
+            return;
+        }
+        change->deletion.condition = TREE_MATCHING;
+    }
+}
+
+static const char *const delete_parameters[] = {"recursive", NULL};
+
+const struct endpoint endpoint_fs_delete = {
+    .method = "DELETE",
+    .prefix = "/fs",
+    .argument = PATH_TREE,
+    .parameters = delete_parameters,
+    .begin = begin_delete,
+    .end = submit,
+    .resumed = resumed,
+    .done = done,
+};
+
+static void answer_too_large(struct request *request)
+{
+    answer_error(request, MHD_HTTP_CONTENT_TOO_LARGE, "too_large",
+                 "a body has at most %zu bytes here", REQUEST_JSON_BYTES_MAX);
+}
+
+static void begin_post(struct request *request)
+{
+    struct change *change = mem_alloc(sizeof *change);
+    change->request = request;
+    request->state = change;
+    const uint64_t length = request_length(request);
+    if (length != UINT64_MAX && length > REQUEST_JSON_BYTES_MAX) {
+        answer_too_large(request);
+    }
+}
+
+static size_t body_post(struct request *request, struct bytes piece)
+{
+    struct change *change = request->state;
+    /* Chunked: what is too much shows only now, and is heard out for a while. */
+    if (request->body_bytes > REQUEST_DRAIN_BYTES_MAX) {
+        shutdown(request->peer->fd, SHUT_RDWR);
+    }
+    change->is_too_large =
+        change->is_too_large || change->body.size + piece.size > REQUEST_JSON_BYTES_MAX;
+    if (!change->is_too_large) {
+        buf_add(&change->body, piece);
+    }
+    return piece.size;
+}
+
+static const char *string_of(json_t *json, const char *key)
+{
+    return json_string_value(json_object_get(json, key));
+}
+
+/* The optional "mode" and "mtime". What is there and no string makes no sense. */
+static int read_attributes(struct change *change)
+{
+    const char *mode = string_of(change->json, "mode");
+    const char *mtime = string_of(change->json, "mtime");
+    if ((!mode && json_object_get(change->json, "mode")) ||
+        (!mtime && json_object_get(change->json, "mtime")) ||
+        (mode && field_mode_parse(mode, &change->put.mode)) ||
+        (mtime && field_time_parse(mtime, &change->put.mtime_ns))) {
+        return -EPROTO;
+    }
+    return 0;
+}
+
+static int read_link(struct change *change)
+{
+    const char *id = string_of(change->json, "id");
+    if (!id || id_parse(bytes_of_string(id), &change->put.file_id)) {
+        return -EPROTO;
+    }
+    struct store_file_info info;
+    const int err = store_file_info(node_store(change->request->node), &change->put.file_id, &info);
+    change->put.kind = TREE_FILE;
+    change->put.mode = 0644;
+    change->put.size_bytes = err ? 0 : info.length_bytes;
+    return err;
+}
+
+/* -EPROTO: the body makes no sense. */
+static int read_post(struct change *change)
+{
+    json_error_t error;
+    change->json = json_loadb((const char *)change->body.data, change->body.size,
+                              JSON_REJECT_DUPLICATES, &error);
+    const char *op = string_of(change->json, "op");
+    if (!op) {
+        return -EPROTO;
+    }
+    change->put = (struct tree_put){
+        .path = change->request->path,
+        .kind = TREE_DIRECTORY,
+        .mode = DIRECTORY_MODE,
+        .mtime_ns = clock_wall_ms(node_clock(change->request->node)) * 1000000,
+    };
+    if (strcmp(op, "mkdir") == 0) {
+        change->kind = CHANGE_MKDIR;
+        change->put.condition = TREE_ABSENT;
+        return read_attributes(change);
+    }
+    if (strcmp(op, "rename") == 0) {
+        const char *to = string_of(change->json, "to");
+        change->kind = CHANGE_RENAME;
+        change->to = to ? bytes_of_string(to) : BYTES(NULL, 0);
+        return to ? 0 : -EPROTO;
+    }
+    if (strcmp(op, "link") == 0) {
+        change->kind = CHANGE_LINK;
+        const int err = read_link(change);
+        return err ? err : read_attributes(change);
+    }
+    return -EPROTO;
+}
+
+static void end_post(struct request *request)
+{
+    struct change *change = request->state;
+    if (change->is_too_large) {
+        answer_too_large(request);
+        return;
+    }
+    const int err = read_post(change);
+    if (err == -EPROTO) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_body",
+                     "a JSON object with \"op\" and what that needs, see docs/API.md");
+    } else if (err) {
+        answer_failure(request, err);
+    } else {
+        submit(request);
+    }
+}
+
+const struct endpoint endpoint_fs_post = {
+    .method = "POST",
+    .prefix = "/fs",
+    .argument = PATH_TREE,
+    .begin = begin_post,
+    .body = body_post,
+    .end = end_post,
+    .resumed = resumed,
+    .done = done,
+};

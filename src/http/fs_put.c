@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "chunk/chunk.h"
+#include "http/endpoints_priv.h"
+#include "http/field.h"
+#include "http/server_priv.h"
+#include "store/put.h"
+#include "tree/change.h"
+
+#define FILE_MODE 0644u
+/* Of a body, after it failed in the middle; then the connection is cut. */
+#define DROP_BYTES_MAX ((uint64_t)1024 * 1024 * 1024)
+
+struct upload {
+    struct request *request;
+    struct store_put *put;
+    struct tree_put entry;
+    int err;              /* of the content so far */
+    const char *in_place; /* path of the file that is the content; NULL: the body is */
+    bool is_bad_file;     /* err is of in_place */
+    bool is_link;         /* a symbolic link: no content */
+    bool was_there;
+    uint64_t dropped_bytes; /* of the body, after the failure */
+    struct dot dot;
+    struct store_put_result result;
+};
+
+/* Condition headers into entry. False: it has answered. */
+static bool read_conditions(struct request *request, struct tree_put *entry)
+{
+    const char *match = request_header(request, MHD_HTTP_HEADER_IF_MATCH);
+    const char *none = request_header(request, MHD_HTTP_HEADER_IF_NONE_MATCH);
+    if (none && strcmp(none, "*") == 0 && !match) {
+        entry->condition = TREE_ABSENT;
+        return true;
+    }
+    if (match && !none && !field_etag_parse(match, &entry->match)) {
+        entry->condition = TREE_MATCHING;
+        return true;
+    }
+    if (match || none) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
+                     "If-None-Match takes *, If-Match one id in quotes");
+        return false;
+    }
+    return true;
+}
+
+/* Answers are JSON, so other text could not be told again. */
+static bool is_utf8(const char *text)
+{
+    json_t *string = json_string(text);
+    json_decref(string);
+    return string != NULL;
+}
+
+/* Parameters and conditions. False: it has answered. */
+static bool read_entry(struct request *request, struct tree_put *entry)
+{
+    entry->kind = TREE_FILE;
+    entry->path = request->path;
+    entry->mode = FILE_MODE;
+    entry->mtime_ns = clock_wall_ms(node_clock(request->node)) * 1000000;
+    const char *mode = request_parameter(request, "mode");
+    const char *mtime = request_parameter(request, "mtime");
+    if ((mode && field_mode_parse(mode, &entry->mode)) ||
+        (mtime && field_time_parse(mtime, &entry->mtime_ns))) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
+                     "mode is octal, mtime is seconds with a fraction");
+        return false;
+    }
+    const char *target = request_parameter(request, "symlink");
+    if (target) {
+        entry->kind = TREE_SYMLINK;
+        entry->target = bytes_of_string(target);
+        if (target[0] == 0 || entry->target.size > TREE_TARGET_BYTES_MAX || !is_utf8(target)) {
+            answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query", "no such target can be");
+            return false;
+        }
+    }
+    return read_conditions(request, entry);
+}
+
+static bool is_tar(struct request *request)
+{
+    const char *type = request_header(request, MHD_HTTP_HEADER_CONTENT_TYPE);
+    return type && strcasecmp(type, "application/x-tar") == 0;
+}
+
+/* What goes with a directory does not go with a file, and the reverse. */
+static bool has_odd_parameter(struct request *request, bool is_directory)
+{
+    return is_directory
+               ? request_parameter(request, "mode") || request_parameter(request, "mtime") ||
+                     request_parameter(request, "symlink") || request_parameter(request, "in_place")
+               : request_parameter(request, "atomic") || (request_parameter(request, "symlink") &&
+                                                          request_parameter(request, "in_place"));
+}
+
+/* What the headers tell already. False: it has answered. */
+static bool check_content(struct request *request, const struct upload *upload)
+{
+    const uint64_t length = request_length(request);
+    if (upload->in_place && !request_is_local(request)) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
+                     "in_place is for the Unix socket of the node");
+    } else if (length > 0 && (upload->in_place || upload->is_link)) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_body", "this request takes no body");
+    } else if (length != UINT64_MAX && length > CHUNK_FILE_BYTES_MAX) {
+        answer_failure(request, -EFBIG);
+    }
+    return !request->is_answered;
+}
+
+static void begin(struct request *request)
+{
+    const bool is_directory = is_tar(request);
+    if (has_odd_parameter(request, is_directory)) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
+                     "parameters of files and of directories don't mix");
+        return;
+    }
+    if (is_directory) {
+        request->endpoint = &endpoint_put_tar;
+        endpoint_put_tar.begin(request);
+        return;
+    }
+    if (request->path.size == 0 || request->path_has_slash) {
+        answer_error(request, MHD_HTTP_CONFLICT, "is_directory",
+                     "a directory is put as a tar stream");
+        return;
+    }
+    struct upload *upload = mem_alloc(sizeof *upload);
+    upload->request = request;
+    request->state = upload;
+    if (!read_entry(request, &upload->entry)) {
+        return;
+    }
+    upload->is_link = upload->entry.kind == TREE_SYMLINK;
+    upload->in_place = request_parameter(request, "in_place");
+    if (!check_content(request, upload) || upload->is_link) {
+        return;
+    }
+    const int err = store_put_begin(node_store(request->node), STORE_ORIGIN, &upload->put);
+    if (err) {
+        answer_failure(request, err);
+    }
+}
+
+static size_t body(struct request *request, struct bytes piece)
+{
+    struct upload *upload = request->state;
+    if (!upload->err) {
+        upload->err = store_put_write(upload->put, piece);
+        return piece.size;
+    }
+    /* After a failure the rest is dropped: an answer has to wait for the end of the body. */
+    upload->dropped_bytes += piece.size;
+    if (upload->dropped_bytes > DROP_BYTES_MAX) {
+        shutdown(request->peer->fd, SHUT_RDWR);
+    }
+    return piece.size;
+}
+
+static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
+                 const struct store_put_result *results)
+{
+    struct upload *upload = context;
+    struct tree_put entry = upload->entry;
+    struct tree_entry before;
+    int err = tree_find(tree, txn, entry.path, &before);
+    upload->was_there = !err;
+    if (!upload->is_link) {
+        entry.file_id = results[0].id;
+        entry.size_bytes = results[0].length_bytes;
+    }
+    return tree_change_put(tree, txn, &entry, &upload->dot);
+}
+
+static void changed(void *context, int err, const struct store_put_result *results)
+{
+    struct upload *upload = context;
+    upload->err = err;
+    if (!err && !upload->is_link) {
+        upload->result = results[0];
+    }
+    request_resume(upload->request);
+}
+
+static void submit(struct upload *upload)
+{
+    struct store_put *put = upload->put;
+    upload->put = NULL;
+    const struct node_change change = {
+        .puts = &put,
+        .puts_count = upload->is_link ? 0 : 1,
+        .apply = apply,
+        .done = changed,
+        .context = upload,
+    };
+    node_change_async(upload->request->node, &change);
+}
+
+/* In a thread of its own: it reads the whole file. */
+static void register_in_place(void *context)
+{
+    struct upload *upload = context;
+    upload->err = store_put_in_place(upload->put, upload->in_place);
+    if (upload->err) {
+        upload->is_bad_file = true;
+        request_resume(upload->request);
+    } else {
+        submit(upload);
+    }
+}
+
+static void end(struct request *request)
+{
+    struct upload *upload = request->state;
+    if (upload->err) {
+        answer_failure(request, upload->err);
+    } else if (!upload->in_place) {
+        request_suspend(request);
+        submit(upload);
+    } else {
+        request_suspend(request);
+        if (server_run(request->server, register_in_place, upload)) {
+            upload->err = -EAGAIN;
+            request_resume(request);
+        }
+    }
+}
+
+static void resumed(struct request *request)
+{
+    struct upload *upload = request->state;
+    if (upload->is_bad_file && upload->err != -ENOSPC && upload->err != -ENOTRECOVERABLE) {
+        /* The path in the query is meant, not the one in the URL. */
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query", "%s: %s", upload->in_place,
+                     err_text(upload->err));
+        return;
+    }
+    if (upload->err == -EEXIST && upload->entry.condition == TREE_ABSENT) {
+        upload->err = -ESTALE;
+    }
+    if (upload->err == -ENOENT && upload->entry.condition == TREE_MATCHING) {
+        upload->err = -ESTALE;
+    }
+    if (upload->err) {
+        answer_failure(request, upload->err);
+        return;
+    }
+    json_t *answer_body = json_object();
+    json_object_set_new(answer_body, "path", json_of_bytes(request->path));
+    if (!upload->is_link) {
+        json_object_set_new(answer_body, "id", json_of_id(&upload->result.id));
+        json_object_set_new(answer_body, "length",
+                            json_integer((json_int_t)upload->result.length_bytes));
+        json_object_set_new(answer_body, "new", json_integer((json_int_t)upload->result.new_bytes));
+    }
+    json_object_set_new(answer_body, "version", json_of_dot(&upload->dot));
+    answer_json(request, upload->was_there ? MHD_HTTP_OK : MHD_HTTP_CREATED, answer_body);
+}
+
+static void done(struct request *request)
+{
+    struct upload *upload = request->state;
+    store_put_abort(upload->put);
+    free(upload);
+}
+
+static const char *const parameters[] = {"mode", "mtime", "symlink", "in_place", "atomic", NULL};
+
+const struct endpoint endpoint_fs_put = {
+    .method = "PUT",
+    .prefix = "/fs",
+    .argument = PATH_TREE,
+    .parameters = parameters,
+    .begin = begin,
+    .body = body,
+    .end = end,
+    .resumed = resumed,
+    .done = done,
+};

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A listing is a walk in pieces: each piece opens a snapshot, goes on behind the path that was told
+ * last, and takes PIECE_ENTRIES names or PIECE_LOOKS looks, so that no snapshot lives long and a
+ * slow client holds nothing but its position.
+ */
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "http/endpoints_priv.h"
+#include "tree/glob.h"
+
+#define LIMIT_MAX 10000u
+#define LIMIT_DEFAULT 1000u
+#define PIECE_ENTRIES 512u
+#define PIECE_LOOKS 4096u
+/* A page has fewer entries than asked for if it takes more looks than this to find them: meanwhile
+ * nobody else is served by this thread. */
+#define PAGE_PIECES 64u
+#define DEPTH_ALL UINT64_MAX
+#define NDJSON_PIECE_BYTES ((size_t)64 * 1024)
+
+struct listing {
+    struct node *node;
+    struct buf top;   /* the directory */
+    struct buf after; /* told or passed last */
+    struct buf match; /* empty: everything */
+    uint64_t depth;
+    uint64_t left; /* entries that may still be told */
+    bool has_ended;
+    struct buf lines; /* NDJSON that was not taken yet */
+    size_t lines_sent;
+};
+
+static void listing_free(void *context)
+{
+    struct listing *listing = context;
+    buf_done(&listing->top);
+    buf_done(&listing->after);
+    buf_done(&listing->match);
+    buf_done(&listing->lines);
+    free(listing);
+}
+
+static uint64_t depth_of(const struct listing *listing, struct bytes path)
+{
+    uint64_t depth = 1;
+    for (size_t i = listing->top.size ? listing->top.size + 1 : 0; i < path.size; i++) {
+        depth += path.data[i] == '/';
+    }
+    return depth;
+}
+
+/* The next entry that is to be told. -ENOENT: the end. -EAGAIN: the piece is over. */
+static int next_entry(struct listing *listing, struct tree_walk *walk, unsigned *looks,
+                      struct bytes *ret_path, struct tree_entry *ret_entry)
+{
+    const struct bytes match = buf_bytes(&listing->match);
+    while ((*looks)++ < PIECE_LOOKS) {
+        const int err = tree_walk_next(walk, ret_path, ret_entry);
+        if (err) {
+            return err;
+        }
+        buf_clear(&listing->after);
+        buf_add(&listing->after, *ret_path);
+        if (depth_of(listing, *ret_path) >= listing->depth ||
+            (match.size > 0 && !glob_may_match_below(match, *ret_path))) {
+            tree_walk_skip(walk);
+        }
+        if (match.size == 0 || glob_match(match, *ret_path)) {
+            return 0;
+        }
+    }
+    return -EAGAIN;
+}
+
+/* Tells of one piece. *ret_more: there is more, if only something to look at. */
+static int list_piece(struct listing *listing, uint64_t entries_max,
+                      void (*tell)(void *context, struct bytes path,
+                                   const struct tree_entry *entry),
+                      void *context)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    struct tree_walk *walk = NULL;
+    int err = node_snapshot(listing->node, &txn);
+    if (!err) {
+        err = tree_walk_open(node_tree(listing->node), txn, buf_bytes(&listing->top),
+                             buf_bytes(&listing->after), &walk);
+    }
+    /* A resumed walk goes into the directory that it ended at, whatever its depth. */
+    if (!err && listing->after.size > 0 &&
+        depth_of(listing, buf_bytes(&listing->after)) >= listing->depth) {
+        tree_walk_skip(walk);
+    }
+    unsigned looks = 0;
+    for (uint64_t told = 0; !err && told < entries_max && listing->left > 0; told++) {
+        struct bytes path;
+        struct tree_entry entry;
+        err = next_entry(listing, walk, &looks, &path, &entry);
+        if (!err) {
+            tell(context, path, &entry);
+            listing->left--;
+        }
+    }
+    tree_walk_close(walk);
+    if (err == -ENOENT || err == -ENOTDIR) {
+        listing->has_ended = true; /* or the directory has gone meanwhile */
+        err = 0;
+    }
+    return err == -EAGAIN ? 0 : err;
+}
+
+static void tell_array(void *context, struct bytes path, const struct tree_entry *entry)
+{
+    json_array_append_new(context, json_of_entry(path, entry));
+}
+
+static void answer_array(struct request *request, struct listing *listing)
+{
+    json_t *entries = json_array();
+    int err = 0;
+    for (unsigned i = 0; !err && i < PAGE_PIECES && !listing->has_ended && listing->left > 0; i++) {
+        err = list_piece(listing, PIECE_ENTRIES, tell_array, entries);
+    }
+    if (err) {
+        json_decref(entries);
+        answer_failure(request, err);
+    } else {
+        json_t *body = json_object();
+        json_object_set_new(body, "path", json_of_bytes(request->path));
+        json_object_set_new(body, "entries", entries);
+        if (!listing->has_ended) {
+            json_object_set_new(body, "next", json_of_bytes(buf_bytes(&listing->after)));
+        }
+        answer_json(request, MHD_HTTP_OK, body);
+    }
+    listing_free(listing);
+}
+
+static void tell_line(void *context, struct bytes path, const struct tree_entry *entry)
+{
+    struct listing *listing = context;
+    json_t *object = json_of_entry(path, entry);
+    char *line = json_dumps(object, JSON_COMPACT);
+    buf_add_string(&listing->lines, line);
+    buf_add_byte(&listing->lines, '\n');
+    free(line);
+    json_decref(object);
+}
+
+static ssize_t read_lines(void *context, uint64_t position, char *buffer, size_t size)
+{
+    (void)position;
+    struct listing *listing = context;
+    while (listing->lines_sent == listing->lines.size) {
+        buf_clear(&listing->lines);
+        listing->lines_sent = 0;
+        if (listing->has_ended || listing->left == 0) {
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        }
+        if (list_piece(listing, PIECE_ENTRIES, tell_line, listing)) {
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        }
+        if (listing->lines.size == 0 && !listing->has_ended) {
+            return 0; /* nothing that matches so far: other connections have their turn first */
+        }
+    }
+    const size_t left = listing->lines.size - listing->lines_sent;
+    const size_t count = left < size ? left : size;
+    memcpy(buffer, listing->lines.data + listing->lines_sent, count);
+    listing->lines_sent += count;
+    return (ssize_t)count;
+}
+
+static void answer_lines(struct request *request, struct listing *listing)
+{
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, NDJSON_PIECE_BYTES, read_lines, listing, listing_free);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/x-ndjson");
+    answer(request, MHD_HTTP_OK, response);
+}
+
+static void answer_itself(struct request *request)
+{
+    struct kv_txn *txn = NULL;
+    struct tree_entry entry;
+    int err = node_snapshot(request->node, &txn);
+    if (!err) {
+        err = tree_find(node_tree(request->node), txn, request->path, &entry);
+    }
+    if (err) {
+        kv_abort(txn);
+        answer_failure(request, err);
+        return;
+    }
+    json_t *body = json_of_entry(request->path, &entry);
+    kv_abort(txn);
+    answer_json(request, MHD_HTTP_OK, body);
+}
+
+/* Reads the parameters. False: it has answered. */
+static bool read_parameters(struct request *request, struct listing *listing, bool is_stream)
+{
+    const char *depth = request_parameter(request, "depth");
+    const char *match = request_parameter(request, "match");
+    const char *after = request_parameter(request, "after");
+    int err = 0;
+    listing->depth = match ? DEPTH_ALL : 1;
+    if (depth && strcmp(depth, "all") == 0) {
+        listing->depth = DEPTH_ALL;
+    } else if (depth) {
+        err = request_number(request, "depth", 0, PATH_BYTES_MAX, 1, &listing->depth);
+    }
+    if (!err) {
+        err = request_number(request, "limit", 1, is_stream ? UINT64_MAX : LIMIT_MAX,
+                             is_stream ? UINT64_MAX : LIMIT_DEFAULT, &listing->left);
+    }
+    if (!err && match) {
+        buf_add_string(&listing->match, match);
+        err = glob_check(buf_bytes(&listing->match));
+    }
+    if (!err && after) {
+        buf_add_string(&listing->after, after);
+        err = path_check(buf_bytes(&listing->after));
+        if (!err && (after[0] == 0 || !path_is_within(buf_bytes(&listing->after), request->path) ||
+                     listing->after.size == request->path.size)) {
+            err = -EINVAL;
+        }
+    }
+    if (err) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
+                     "depth, limit, match or after makes no sense here");
+    }
+    return !err;
+}
+
+void listing_begin(struct request *request)
+{
+    struct listing *listing = mem_alloc(sizeof *listing);
+    listing->node = request->node;
+    buf_add(&listing->top, request->path);
+    const bool is_stream = request_accepts(request, "application/x-ndjson");
+    if (!read_parameters(request, listing, is_stream)) {
+        listing_free(listing);
+    } else if (listing->depth == 0) {
+        listing_free(listing);
+        answer_itself(request);
+    } else if (is_stream) {
+        answer_lines(request, listing);
+    } else {
+        answer_array(request, listing);
+    }
+}

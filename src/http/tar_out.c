@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * GET of a directory as a tar stream. libmicrohttpd asks for some bytes, libarchive is pushed until
+ * there are some; what is too much for the moment (headers) waits in a small buffer.
+ *
+ * A snapshot of the tree is not kept while a client reads: the walk goes on in small steps, each
+ * in a snapshot of its own behind the path told last. Each file is the version that the walk saw;
+ * should its bytes go meanwhile, or be damaged, the stream breaks off without the end mark and
+ * without the last chunk, so that nobody takes it for whole.
+ */
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <locale.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "http/endpoints_priv.h"
+#include "http/tar_priv.h"
+#include "store/read.h"
+
+/* Entries of one step of the walk: under a millisecond. */
+#define STEP_ENTRIES ((size_t)64)
+/* Read from a block at once: the span of its check sums, so that none is computed twice. */
+#define SPAN_BYTES ((uint32_t)(64 * 1024))
+/* What libmicrohttpd asks for at once, at most. */
+#define PIECE_BYTES ((size_t)64 * 1024)
+
+/* A copy of what the walk told. */
+struct out_entry {
+    uint8_t *names; /* the whole path, a NUL, the target, a NUL */
+    size_t path_bytes;
+    enum tree_kind kind;
+    uint32_t mode;
+    int64_t mtime_ns;
+    struct id file_id;
+    uint64_t size_bytes;
+};
+
+struct tar_out {
+    struct node *node;
+    struct buf top;
+    struct archive *archive;
+    struct archive_entry *header;
+    locale_t locale;
+    bool has_begun;
+
+    struct buf after; /* the path that the walk told last */
+    struct out_entry entries[STEP_ENTRIES];
+    size_t entries_count;
+    size_t entries_at;
+    bool is_walked;
+    bool is_closed; /* the end mark is written */
+    bool is_over;   /* nobody reads any more */
+
+    struct file_metadata metadata; /* of the file under way; no blocks: none is */
+    size_t block_at;
+    uint32_t offset_bytes; /* in that block */
+    uint8_t *span;
+    uint32_t span_bytes;
+    uint32_t span_at;
+
+    uint8_t *room; /* libmicrohttpd's */
+    size_t room_bytes;
+    struct buf spilled; /* what did not fit */
+};
+
+static void forget_entries(struct tar_out *out)
+{
+    for (size_t i = 0; i < out->entries_count; i++) {
+        free(out->entries[i].names);
+    }
+    out->entries_count = 0;
+    out->entries_at = 0;
+}
+
+static void out_free(void *context)
+{
+    struct tar_out *out = context;
+    forget_entries(out);
+    archive_entry_free(out->header);
+    /* It would fill up the file under way, up to a terabyte of zeros, and end the stream. */
+    out->is_over = true;
+    archive_write_free(out->archive);
+    if (out->locale) {
+        freelocale(out->locale);
+    }
+    file_metadata_done(&out->metadata);
+    buf_done(&out->spilled);
+    buf_done(&out->after);
+    buf_done(&out->top);
+    free(out->span);
+    free(out);
+}
+
+static la_ssize_t on_write(struct archive *archive, void *context, const void *data, size_t size)
+{
+    struct tar_out *out = context;
+    if (out->is_over) {
+        archive_set_error(archive, ECANCELED, "given up");
+        return ARCHIVE_FATAL;
+    }
+    const size_t fits = size < out->room_bytes ? size : out->room_bytes;
+    if (fits > 0) {
+        memcpy(out->room, data, fits);
+        out->room += fits;
+        out->room_bytes -= fits;
+    }
+    buf_add(&out->spilled, BYTES((const uint8_t *)data + fits, size - fits));
+    return (la_ssize_t)size;
+}
+
+/* ---- the walk ---- */
+
+static void add_entry(struct tar_out *out, struct bytes path, const struct tree_entry *entry)
+{
+    const struct tree_version *version = &entry->version;
+    if (!entry->is_explicit) {
+        return; /* it comes into being with what is in it */
+    }
+    struct out_entry *added = &out->entries[out->entries_count++];
+    const size_t target_bytes = version->kind == TREE_SYMLINK ? version->target.size : 0;
+    *added = (struct out_entry){
+        .names = mem_alloc(path.size + target_bytes + 2),
+        .path_bytes = path.size,
+        .kind = version->kind,
+        .mode = version->mode,
+        .mtime_ns = version->mtime_ns,
+        .file_id = version->file_id,
+        .size_bytes = version->size_bytes,
+    };
+    memcpy(added->names, path.data, path.size);
+    if (target_bytes > 0) {
+        memcpy(added->names + path.size + 1, version->target.data, target_bytes);
+    }
+}
+
+/* The directory itself, if somebody made it. */
+static int add_top(struct tar_out *out, struct kv_txn *txn)
+{
+    struct tree_entry entry;
+    const int err = tree_find(node_tree(out->node), txn, buf_bytes(&out->top), &entry);
+    if (!err && entry.version.kind == TREE_DIRECTORY) {
+        add_entry(out, buf_bytes(&out->top), &entry);
+    }
+    return err;
+}
+
+static int walk_in(struct tar_out *out, struct kv_txn *txn)
+{
+    if (!out->has_begun) {
+        const int err = add_top(out, txn);
+        if (err) {
+            return err;
+        }
+        out->has_begun = true;
+    }
+    struct tree_walk *walk = NULL;
+    int err = tree_walk_open(node_tree(out->node), txn, buf_bytes(&out->top),
+                             buf_bytes(&out->after), &walk);
+    if (err) {
+        /* The directory has gone: the end can't be told any more. */
+        return err == -ENOENT ? -ESTALE : err;
+    }
+    /* Steps are counted, not entries: directories that nobody made are left out. */
+    for (size_t i = 0; !err && i + 1 < STEP_ENTRIES; i++) {
+        struct bytes path;
+        struct tree_entry entry;
+        err = tree_walk_next(walk, &path, &entry);
+        if (!err) {
+            buf_clear(&out->after);
+            buf_add(&out->after, path);
+            add_entry(out, path, &entry);
+        }
+    }
+    tree_walk_close(walk);
+    out->is_walked = err == -ENOENT;
+    return out->is_walked ? 0 : err;
+}
+
+static int walk(struct tar_out *out)
+{
+    forget_entries(out);
+    struct kv_txn *txn = NULL;
+    int err = node_snapshot(out->node, &txn);
+    if (err) {
+        return err;
+    }
+    err = walk_in(out, txn);
+    kv_abort(txn);
+    return err;
+}
+
+/* ---- the stream ---- */
+
+static int write_header(struct tar_out *out, const struct out_entry *entry)
+{
+    struct archive_entry *header = archive_entry_clear(out->header);
+    const char *path = (const char *)entry->names;
+    const size_t skip = out->top.size > 0 ? out->top.size + 1 : 0;
+    const bool is_top = entry->path_bytes == out->top.size;
+    archive_entry_copy_pathname(header, is_top ? "./" : path + skip);
+    archive_entry_set_mode(header,
+                           (mode_t)entry->mode | (entry->kind == TREE_FILE        ? AE_IFREG
+                                                  : entry->kind == TREE_DIRECTORY ? AE_IFDIR
+                                                                                  : AE_IFLNK));
+    int64_t seconds = entry->mtime_ns / 1000000000;
+    int64_t rest = entry->mtime_ns % 1000000000;
+    if (rest < 0) {
+        rest += 1000000000;
+        seconds--;
+    }
+    archive_entry_set_mtime(header, seconds, (long)rest);
+    if (entry->kind == TREE_FILE) {
+        archive_entry_set_size(header, (la_int64_t)entry->size_bytes);
+    } else {
+        archive_entry_set_size(header, 0);
+    }
+    if (entry->kind == TREE_SYMLINK) {
+        archive_entry_copy_symlink(header, path + entry->path_bytes + 1);
+    }
+    return archive_write_header(out->archive, header) == ARCHIVE_OK ? 0 : -EIO;
+}
+
+static int begin_entry(struct tar_out *out, const struct out_entry *entry)
+{
+    if (entry->kind == TREE_FILE) {
+        file_metadata_done(&out->metadata);
+        out->metadata = FILE_METADATA_INIT;
+        const int err = store_file_metadata(node_store(out->node), &entry->file_id, &out->metadata);
+        if (err) {
+            return err;
+        }
+        if (out->metadata.length_bytes != entry->size_bytes) {
+            return -EBADMSG;
+        }
+        out->block_at = 0;
+        out->offset_bytes = 0;
+    }
+    return write_header(out, entry);
+}
+
+/* The next span of the file under way. */
+static int read_span(struct tar_out *out)
+{
+    const struct block_ref *block = &out->metadata.blocks[out->block_at];
+    const uint32_t left = block->size_bytes - out->offset_bytes;
+    const uint32_t size = left < SPAN_BYTES ? left : SPAN_BYTES;
+    if (!out->span) {
+        out->span = mem_alloc_aligned(64, SPAN_BYTES);
+    }
+    const int err =
+        store_read_block(node_store(out->node), &block->id, out->offset_bytes, out->span, size);
+    if (err) {
+        return err;
+    }
+    out->span_bytes = size;
+    out->span_at = 0;
+    out->offset_bytes += size;
+    if (out->offset_bytes == block->size_bytes) {
+        out->offset_bytes = 0;
+        out->block_at++;
+    }
+    return 0;
+}
+
+/* One step of the stream, whatever is next. */
+static int step(struct tar_out *out)
+{
+    if (out->span_at < out->span_bytes) {
+        const uint32_t left = out->span_bytes - out->span_at;
+        const uint32_t size = left < out->room_bytes ? left : (uint32_t)out->room_bytes;
+        const la_ssize_t written = archive_write_data(out->archive, out->span + out->span_at, size);
+        out->span_at += size;
+        return written == (la_ssize_t)size ? 0 : -EIO;
+    }
+    if (out->block_at < out->metadata.blocks_count) {
+        return read_span(out);
+    }
+    if (out->entries_at < out->entries_count) {
+        return begin_entry(out, &out->entries[out->entries_at++]);
+    }
+    if (!out->is_walked) {
+        return walk(out);
+    }
+    out->is_closed = true;
+    return archive_write_close(out->archive) == ARCHIVE_OK ? 0 : -EIO;
+}
+
+static int fill(struct tar_out *out)
+{
+    const size_t spilled =
+        out->spilled.size < out->room_bytes ? out->spilled.size : out->room_bytes;
+    if (spilled > 0) {
+        memcpy(out->room, out->spilled.data, spilled);
+        out->room += spilled;
+        out->room_bytes -= spilled;
+        buf_consume(&out->spilled, spilled);
+    }
+    int err = 0;
+    while (!err && out->room_bytes > 0 && !out->is_closed) {
+        err = step(out);
+    }
+    return err;
+}
+
+static ssize_t read_stream(void *context, uint64_t position, char *room, size_t room_bytes)
+{
+    (void)position;
+    struct tar_out *out = context;
+    out->room = (uint8_t *)room;
+    out->room_bytes = room_bytes;
+    /* Names are written as the UTF-8 that they are. */
+    locale_t before = uselocale(out->locale);
+    const int err = fill(out);
+    uselocale(before);
+    out->room = NULL;
+    const size_t filled = room_bytes - out->room_bytes;
+    out->room_bytes = 0;
+    if (err) {
+        const char *path = out->entries_at > 0 && out->entries_at <= out->entries_count
+                               ? (const char *)out->entries[out->entries_at - 1].names
+                               : buf_string(&out->top);
+        log_warn("tar_broken_off", KV("path", path), KV("error", err_name(err)));
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    return filled > 0 ? (ssize_t)filled : MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+static bool out_open(struct tar_out *out)
+{
+    out->archive = archive_write_new();
+    out->header = archive_entry_new();
+    out->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", NULL);
+    return out->archive && out->header && out->locale &&
+           archive_write_set_format_pax(out->archive) == ARCHIVE_OK &&
+           archive_write_set_bytes_per_block(out->archive, 0) == ARCHIVE_OK &&
+           archive_write_set_bytes_in_last_block(out->archive, 1) == ARCHIVE_OK &&
+           archive_write_open(out->archive, out, NULL, on_write, NULL) == ARCHIVE_OK;
+}
+
+void tar_out_begin(struct request *request)
+{
+    struct tar_out *out = mem_alloc(sizeof *out);
+    out->node = request->node;
+    buf_add(&out->top, request->path);
+    if (!out_open(out)) {
+        out_free(out);
+        answer_failure(request, -EIO);
+        return;
+    }
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE_BYTES,
+                                                                      read_stream, out, out_free);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/x-tar");
+    answer(request, MHD_HTTP_OK, response);
+}

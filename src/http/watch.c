@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Watchers. Each has a position in the feed and reads from there when libmicrohttpd asks for bytes;
+ * when there is nothing, its connection is suspended. One thread sleeps until a commit, looks once
+ * at what is new, moves the watchers forward whose pattern does not match, and wakes the others. So
+ * a change costs an idle watcher one comparison of its pattern, and a slow watcher nobody but
+ * itself. The same thread wakes those that are due for a heartbeat, some each second.
+ */
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "http/endpoints_priv.h"
+#include "http/server_priv.h"
+#include "tree/feed.h"
+#include "tree/glob.h"
+
+#define HEARTBEAT_MS 15000u
+#define ROUND_MS 1000u
+/* What one look of the thread takes from the feed at most. */
+#define LOOK_OPS 1024u
+/* Text of events kept for a watcher before libmicrohttpd is given it. An op of many changes is told
+ * in pieces of this and read again for each. */
+#define EVENTS_BYTES ((size_t)64 * 1024)
+/* An idle watcher keeps no more memory than this for the next text. */
+#define IDLE_BYTES ((size_t)4 * 1024)
+#define PIECE_BYTES ((size_t)4 * 1024)
+
+struct watcher {
+    struct server *server;
+    struct MHD_Connection *connection;
+    struct buf pattern;
+    uint64_t epoch;
+    uint64_t position; /* everything up to it was told, or does not match */
+    size_t told;       /* of the op behind it: events looked at already */
+    struct buf text;   /* not taken yet */
+    size_t text_sent;
+    uint64_t told_ms;
+    bool is_suspended;
+    bool is_due; /* for a heartbeat */
+    struct watcher *prev;
+    struct watcher *next;
+};
+
+struct watchers {
+    struct server *server;
+    pthread_t thread;
+    pthread_mutex_t lock; /* over all below, and over the fields of watchers */
+    struct watcher *all;
+    _Atomic size_t count;
+    uint64_t position; /* looked at by the thread */
+    bool stopping;
+
+    /* The writer thread sets this, and never waits for the lock above. */
+    pthread_mutex_t news_lock;
+    pthread_cond_t news_came;
+    bool has_news;
+};
+
+static uint64_t now_ms(const struct server *server)
+{
+    return clock_monotonic_ms(node_clock(server->node));
+}
+
+static const char *event_name(const struct tree_op *op, const struct tree_change *change)
+{
+    if (op->event == TREE_EVENT_RENAME) {
+        return "rename";
+    }
+    if (op->event == TREE_EVENT_ATOMIC) {
+        return "atomic";
+    }
+    switch (change->kind) {
+    case TREE_DELETE:
+        return "delete";
+    case TREE_DIRECTORY:
+        return "mkdir";
+    case TREE_FILE:
+    case TREE_SYMLINK:
+    default:
+        return "put";
+    }
+}
+
+/* One event for the op as a whole, or one for each change. */
+static size_t events_of(const struct tree_op *op)
+{
+    return op->event == TREE_EVENT_CHANGES ? op->changes_count : 1;
+}
+
+static struct bytes path_of(const struct tree_op *op, size_t index)
+{
+    return op->event == TREE_EVENT_CHANGES ? op->changes[index].path : op->event_path;
+}
+
+static bool event_matches(struct bytes pattern, const struct tree_op *op, size_t index)
+{
+    return pattern.size == 0 || glob_match(pattern, path_of(op, index)) ||
+           (op->event == TREE_EVENT_RENAME && glob_match(pattern, op->event_source));
+}
+
+/* A cursor names an op: events before the last of an op carry the op before as theirs, so that a
+ * break in between repeats and does not skip. */
+static void add_event(struct watcher *watcher, const struct tree_op *op, size_t index,
+                      uint64_t position)
+{
+    const struct tree_change *change = &op->changes[index];
+    char cursor[64];
+    snprintf(cursor, sizeof cursor, "%" PRIu64 ":%" PRIu64, watcher->epoch, position);
+    json_t *data = json_object();
+    const char *event = event_name(op, change);
+    json_object_set_new(data, "event", json_string(event));
+    json_object_set_new(data, "path", json_of_bytes(path_of(op, index)));
+    if (op->event == TREE_EVENT_RENAME) {
+        json_object_set_new(data, "from", json_of_bytes(op->event_source));
+    }
+    if (op->event == TREE_EVENT_CHANGES && change->kind == TREE_FILE) {
+        json_object_set_new(data, "type", json_string("file"));
+        json_object_set_new(data, "id", json_of_id(&change->file_id));
+        json_object_set_new(data, "length", json_integer((json_int_t)change->size_bytes));
+    } else if (op->event == TREE_EVENT_CHANGES && change->kind == TREE_SYMLINK) {
+        json_object_set_new(data, "type", json_string("symlink"));
+        json_object_set_new(data, "target", json_of_bytes(change->target));
+    }
+    const struct dot dot = {op->origin, op->seq};
+    json_object_set_new(data, "version", json_of_dot(&dot));
+    json_object_set_new(data, "cursor", json_string(cursor));
+    char *text = json_dumps(data, JSON_COMPACT);
+    buf_add_format(&watcher->text, "id: %s\nevent: %s\ndata: %s\n\n", cursor, event, text);
+    free(text);
+    json_decref(data);
+}
+
+static void add_gap(struct watcher *watcher, uint64_t position)
+{
+    buf_add_format(&watcher->text,
+                   "id: %" PRIu64 ":%" PRIu64 "\nevent: gap\ndata: {\"event\":\"gap\","
+                   "\"cursor\":\"%" PRIu64 ":%" PRIu64 "\"}\n\n",
+                   watcher->epoch, position, watcher->epoch, position);
+}
+
+static void add_op(struct watcher *watcher, const struct tree_op *op, uint64_t position)
+{
+    const size_t count = events_of(op);
+    size_t i = watcher->told;
+    for (; i < count && watcher->text.size < EVENTS_BYTES; i++) {
+        if (event_matches(buf_bytes(&watcher->pattern), op, i)) {
+            add_event(watcher, op, i, i + 1 == count ? position : position - 1);
+        }
+    }
+    watcher->told = i < count ? i : 0;
+    watcher->position = i < count ? watcher->position : position;
+}
+
+/* Fills the text from the feed. With the lock held. */
+static int read_feed(struct watcher *watcher)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    const struct tree *tree = node_tree(watcher->server->node);
+    int err = node_snapshot(watcher->server->node, &txn);
+    for (unsigned i = 0; !err && i < LOOK_OPS && watcher->text.size < EVENTS_BYTES; i++) {
+        CLEANUP_BUF struct buf bytes = BUF_INIT;
+        struct tree_op_parsed parsed;
+        uint64_t position = 0;
+        err = tree_feed_next(tree, txn, watcher->position, &position, &bytes, &parsed);
+        if (err == -ESTALE) {
+            struct tree_summary summary;
+            err = tree_summary(tree, txn, &summary);
+            watcher->position = err ? watcher->position : summary.feed_first - 1;
+            add_gap(watcher, watcher->position);
+            continue;
+        }
+        if (!err) {
+            add_op(watcher, &parsed.op, position);
+            tree_op_parsed_done(&parsed);
+        }
+    }
+    return err == -ENOENT ? 0 : err;
+}
+
+static ssize_t read_events(void *context, uint64_t stream_position, char *buffer, size_t size)
+{
+    (void)stream_position;
+    struct watcher *watcher = context;
+    struct watchers *watchers = watcher->server->watchers;
+    ssize_t answer_bytes = 0;
+    pthread_mutex_lock(&watchers->lock);
+    watcher->is_suspended = false;
+    if (watcher->text_sent == watcher->text.size) {
+        if (watcher->text.capacity > IDLE_BYTES) {
+            buf_done(&watcher->text);
+        }
+        buf_clear(&watcher->text);
+        watcher->text_sent = 0;
+        const int err = watchers->stopping ? -ECANCELED : read_feed(watcher);
+        if (!err && watcher->text.size == 0 && watcher->is_due) {
+            buf_add_string(&watcher->text, ": alive\n\n");
+        }
+        watcher->is_due = false;
+        answer_bytes = err ? MHD_CONTENT_READER_END_OF_STREAM : 0;
+    }
+    const size_t left = watcher->text.size - watcher->text_sent;
+    if (answer_bytes == 0 && left > 0) {
+        answer_bytes = (ssize_t)(left < size ? left : size);
+        memcpy(buffer, watcher->text.data + watcher->text_sent, (size_t)answer_bytes);
+        watcher->text_sent += (size_t)answer_bytes;
+        watcher->told_ms = now_ms(watcher->server);
+    } else if (answer_bytes == 0 && watcher->position >= watchers->position) {
+        watcher->is_suspended = true;
+        MHD_suspend_connection(watcher->connection);
+    }
+    pthread_mutex_unlock(&watchers->lock);
+    return answer_bytes;
+}
+
+static void watcher_free(void *context)
+{
+    struct watcher *watcher = context;
+    struct watchers *watchers = watcher->server->watchers;
+    pthread_mutex_lock(&watchers->lock);
+    DL_DELETE(watchers->all, watcher);
+    watchers->count--;
+    pthread_mutex_unlock(&watchers->lock);
+    buf_done(&watcher->pattern);
+    buf_done(&watcher->text);
+    free(watcher);
+}
+
+/* Wakes those that the op concerns and moves the others forward. With the lock held. */
+static void pass_op(struct watchers *watchers, const struct tree_op *op, uint64_t position)
+{
+    struct watcher *watcher;
+    DL_FOREACH(watchers->all, watcher)
+    {
+        if (!watcher->is_suspended || watcher->position + 1 != position) {
+            continue;
+        }
+        bool matches = false;
+        for (size_t i = 0; !matches && i < events_of(op); i++) {
+            matches = event_matches(buf_bytes(&watcher->pattern), op, i);
+        }
+        if (matches) {
+            watcher->is_suspended = false;
+            MHD_resume_connection(watcher->connection);
+        } else {
+            watcher->position = position;
+        }
+    }
+}
+
+/* What is new in the feed; *ret_more: not all of it. With the lock held. */
+static int pass_news(struct watchers *watchers, bool *ret_more)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    const struct tree *tree = node_tree(watchers->server->node);
+    int err = node_snapshot(watchers->server->node, &txn);
+    for (unsigned i = 0; !err && i < LOOK_OPS; i++) {
+        CLEANUP_BUF struct buf bytes = BUF_INIT;
+        struct tree_op_parsed parsed;
+        uint64_t position = 0;
+        err = tree_feed_next(tree, txn, watchers->position, &position, &bytes, &parsed);
+        if (!err) {
+            watchers->position = position;
+            pass_op(watchers, &parsed.op, position);
+            tree_op_parsed_done(&parsed);
+        }
+    }
+    *ret_more = !err;
+    return err == -ENOENT ? 0 : err;
+}
+
+static void wake_due(struct watchers *watchers)
+{
+    const uint64_t now = now_ms(watchers->server);
+    struct watcher *watcher;
+    DL_FOREACH(watchers->all, watcher)
+    {
+        if (watcher->is_suspended && now - watcher->told_ms >= HEARTBEAT_MS) {
+            watcher->is_suspended = false;
+            watcher->is_due = true;
+            MHD_resume_connection(watcher->connection);
+        }
+    }
+}
+
+/* Waits until there are news, a round at most. */
+static void wait_for_news(struct watchers *watchers, bool more)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ROUND_MS / 1000;
+    pthread_mutex_lock(&watchers->news_lock);
+    while (!more && !watchers->has_news && !watchers->server->stopping &&
+           pthread_cond_timedwait(&watchers->news_came, &watchers->news_lock, &until) == 0) {
+    }
+    watchers->has_news = false;
+    pthread_mutex_unlock(&watchers->news_lock);
+}
+
+static void *run(void *argument)
+{
+    struct watchers *watchers = argument;
+    uint64_t round_ms = now_ms(watchers->server);
+    bool more = false;
+    while (!watchers->server->stopping) {
+        wait_for_news(watchers, more);
+        pthread_mutex_lock(&watchers->lock);
+        /* Also without news: after a failure it is tried again. */
+        const int err = pass_news(watchers, &more);
+        if (err) {
+            log_warn("watch_failed", KV("error", err_name(err)));
+        }
+        if (now_ms(watchers->server) - round_ms >= ROUND_MS) {
+            round_ms = now_ms(watchers->server);
+            wake_due(watchers);
+        }
+        pthread_mutex_unlock(&watchers->lock);
+    }
+    return NULL;
+}
+
+/* On the writer thread. */
+static void on_change(void *context)
+{
+    struct watchers *watchers = context;
+    pthread_mutex_lock(&watchers->news_lock);
+    watchers->has_news = true;
+    pthread_cond_signal(&watchers->news_came);
+    pthread_mutex_unlock(&watchers->news_lock);
+}
+
+int watchers_start(struct server *server, struct watchers **ret_watchers)
+{
+    struct kv_txn *txn = NULL;
+    struct tree_summary summary;
+    int err = node_snapshot(server->node, &txn);
+    if (!err) {
+        err = tree_summary(node_tree(server->node), txn, &summary);
+    }
+    kv_abort(txn);
+    if (err) {
+        return err;
+    }
+    struct watchers *watchers = mem_alloc(sizeof *watchers);
+    watchers->server = server;
+    watchers->position = summary.feed_last;
+    pthread_mutex_init(&watchers->lock, NULL);
+    pthread_mutex_init(&watchers->news_lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&watchers->news_came, &attributes);
+    pthread_condattr_destroy(&attributes);
+    if (pthread_create(&watchers->thread, NULL, run, watchers) != 0) {
+        free(watchers);
+        return -EAGAIN;
+    }
+    node_listen(server->node, on_change, watchers);
+    *ret_watchers = watchers;
+    return 0;
+}
+
+void watchers_stop(struct watchers *watchers)
+{
+    node_listen(watchers->server->node, NULL, NULL);
+    on_change(watchers); /* the thread sees then that the server ends */
+    pthread_mutex_lock(&watchers->lock);
+    watchers->stopping = true;
+    struct watcher *watcher;
+    DL_FOREACH(watchers->all, watcher)
+    {
+        if (watcher->is_suspended) {
+            watcher->is_suspended = false;
+            MHD_resume_connection(watcher->connection);
+        }
+    }
+    pthread_mutex_unlock(&watchers->lock);
+    pthread_join(watchers->thread, NULL);
+}
+
+void watchers_free(struct watchers *watchers)
+{
+    if (watchers) {
+        pthread_cond_destroy(&watchers->news_came);
+        pthread_mutex_destroy(&watchers->news_lock);
+        pthread_mutex_destroy(&watchers->lock);
+        free(watchers);
+    }
+}
+
+size_t watchers_count(const struct watchers *watchers)
+{
+    return watchers->count;
+}
+
+/* "EPOCH:POSITION", or "0": the oldest. -EINVAL: no cursor, or one of another feed. */
+static int parse_cursor(const char *text, const struct tree_summary *summary,
+                        uint64_t *ret_position)
+{
+    if (strcmp(text, "0") == 0) {
+        *ret_position = summary->feed_first - 1;
+        return 0;
+    }
+    uint64_t numbers[2] = {0};
+    for (int i = 0; i < 2; i++) {
+        const char *begin = text;
+        for (; *text >= '0' && *text <= '9'; text++) {
+            if (__builtin_mul_overflow(numbers[i], 10u, &numbers[i]) ||
+                __builtin_add_overflow(numbers[i], (uint64_t)(*text - '0'), &numbers[i])) {
+                return -EINVAL;
+            }
+        }
+        if (text == begin || *text != (i == 0 ? ':' : 0)) {
+            return -EINVAL;
+        }
+        text += i == 0;
+    }
+    if (numbers[0] != summary->epoch || numbers[1] > summary->feed_last) {
+        return -EINVAL;
+    }
+    *ret_position = numbers[1];
+    return 0;
+}
+
+/* Where the stream begins. */
+static int read_since(struct request *request, struct watcher *watcher)
+{
+    struct kv_txn *txn = NULL;
+    struct tree_summary summary;
+    int err = node_snapshot(request->node, &txn);
+    if (!err) {
+        err = tree_summary(node_tree(request->node), txn, &summary);
+    }
+    kv_abort(txn);
+    if (err) {
+        return err;
+    }
+    const char *since = request_header(request, "Last-Event-ID");
+    since = since ? since : request_parameter(request, "since");
+    watcher->epoch = summary.epoch;
+    watcher->position = summary.feed_last;
+    return since ? parse_cursor(since, &summary, &watcher->position) : 0;
+}
+
+static void begin(struct request *request)
+{
+    struct watcher *watcher = mem_alloc(sizeof *watcher);
+    watcher->server = request->server;
+    watcher->connection = request->connection;
+    watcher->told_ms = now_ms(request->server);
+    const char *pattern = request_parameter(request, "path");
+    if (pattern) {
+        buf_add_string(&watcher->pattern, pattern);
+    }
+    const bool bad_pattern = glob_check(buf_bytes(&watcher->pattern)) != 0;
+    const int err = bad_pattern ? 0 : read_since(request, watcher);
+    if (bad_pattern || err) {
+        buf_done(&watcher->pattern);
+        free(watcher);
+        if (bad_pattern) {
+            answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query", "no such pattern can be");
+        } else if (err == -EINVAL) {
+            answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_cursor",
+                         "the cursor is not of this node's feed");
+        } else {
+            answer_failure(request, err);
+        }
+        return;
+    }
+    buf_add_string(&watcher->text, ": artel\n\n");
+    struct watchers *watchers = request->server->watchers;
+    pthread_mutex_lock(&watchers->lock);
+    DL_APPEND(watchers->all, watcher);
+    watchers->count++;
+    pthread_mutex_unlock(&watchers->lock);
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, PIECE_BYTES, read_events, watcher, watcher_free);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "text/event-stream");
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    answer(request, MHD_HTTP_OK, response);
+}
+
+static const char *const parameters[] = {"path", "since", NULL};
+
+const struct endpoint endpoint_watch = {
+    .method = "GET",
+    .prefix = "/watch",
+    .parameters = parameters,
+    .begin = begin,
+};

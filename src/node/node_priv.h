@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef NODE_NODE_PRIV_H
+#define NODE_NODE_PRIV_H
+
+#include <pthread.h>
+
+#include "node/node.h"
+
+struct node {
+    char *data;
+    char *name;
+    char *zone;
+    const struct clock *clock;
+    uint64_t scrub_bytes_per_second;
+    struct node_id id;
+    struct store *store;
+    struct tree *tree;
+    struct maintenance *maintenance;
+    struct node_counters counters;
+
+    pthread_mutex_t lock; /* over the two below */
+    void (*changed)(void *context);
+    void *changed_context;
+};
+
+#endif

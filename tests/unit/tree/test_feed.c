@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "helpers.h"
+
+#include "hash/sha256.h"
+
+static int expire(struct fixture *fixture, uint64_t before_ms, size_t limit, bool *ret_more)
+{
+    return tree_expire(fixture->tree, fixture->txn, before_ms, limit, ret_more);
+}
+
+/* The op behind `after` as "seq event path:kind,kind". */
+static int feed_next(struct fixture *fixture, uint64_t *after, struct buf *ret_text)
+{
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    struct tree_op_parsed parsed = {0};
+    uint64_t position = 0;
+    const int err = tree_feed_next(fixture->tree, fixture->txn, *after, &position, &bytes, &parsed);
+    if (err) {
+        return err;
+    }
+    *after = position;
+    buf_clear(ret_text);
+    buf_add_format(ret_text, "%u %d %.*s<%.*s", (unsigned)parsed.op.seq, (int)parsed.op.event,
+                   (int)parsed.op.event_path.size, (const char *)parsed.op.event_path.data,
+                   (int)parsed.op.event_source.size, (const char *)parsed.op.event_source.data);
+    for (size_t i = 0; i < parsed.op.changes_count && i < 9; i++) {
+        const struct tree_change *change = &parsed.op.changes[i];
+        buf_add_format(ret_text, " %d:%.*s", (int)change->kind, (int)change->path.size,
+                       (const char *)change->path.data);
+    }
+    tree_op_parsed_done(&parsed);
+    return 0;
+}
+
+static void assert_next(struct fixture *fixture, uint64_t *after, const char *expected)
+{
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    assert_int_equal(feed_next(fixture, after, &text), 0);
+    assert_string_equal(buf_string(&text), expected);
+}
+
+static void test_feed_tells_in_order(void **state)
+{
+    struct fixture *fixture = *state;
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    uint64_t after = 0;
+    assert_int_equal(feed_next(fixture, &after, &text), -ENOENT);
+    assert_int_equal(put_file(fixture, "d/f", 'x'), 0);
+    assert_int_equal(put_file(fixture, "d/f", 'y'), 0);
+    assert_int_equal(rename_path(fixture, "d", "e"), 0);
+    const struct tree_put top = directory_put_of("e");
+    const struct tree_put puts[] = {file_put("e/g", 'z')};
+    assert_int_equal(
+        tree_change_replace_directory(fixture->tree, fixture->txn, &top, puts, 1, &fixture->dot),
+        0);
+    assert_int_equal(delete_path(fixture, "e", true), 0);
+    assert_next(fixture, &after, "1 1 < 1:d/f");
+    assert_int_equal(after, 1);
+    assert_next(fixture, &after, "2 1 < 1:d/f");
+    assert_next(fixture, &after, "3 3 e<d 4:d/f 1:e/f");
+    assert_next(fixture, &after, "4 2 e< 2:e 4:e/f 1:e/g");
+    assert_next(fixture, &after, "5 1 < 4:e/g 4:e");
+    assert_int_equal(after, 5);
+    assert_int_equal(feed_next(fixture, &after, &text), -ENOENT);
+    after = UINT64_MAX;
+    assert_int_equal(feed_next(fixture, &after, &text), -ENOENT);
+}
+
+/* Each op names the hash of the one before, and the versions that it replaces. */
+static void test_feed_is_a_chain(void **state)
+{
+    struct fixture *fixture = *state;
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(put_file(fixture, "f", (char)('a' + i)), 0);
+    }
+    struct id previous = {0};
+    for (uint64_t after = 0; after < 10; after++) {
+        CLEANUP_BUF struct buf bytes = BUF_INIT;
+        struct tree_op_parsed parsed = {0};
+        uint64_t position = 0;
+        assert_int_equal(
+            tree_feed_next(fixture->tree, fixture->txn, after, &position, &bytes, &parsed), 0);
+        assert_int_equal(position, after + 1);
+        assert_int_equal(parsed.op.seq, after + 1);
+        assert_int_equal(parsed.op.lamport, after + 1);
+        assert_true(id_equal(&parsed.op.previous, &previous));
+        assert_int_equal(parsed.op.changes[0].context_count, after > 0);
+        if (after > 0) {
+            assert_int_equal(parsed.op.changes[0].context[0].seq, after);
+        }
+        sha256_id(buf_bytes(&bytes), &previous);
+        tree_op_parsed_done(&parsed);
+    }
+}
+
+/* Ops are kept in parts: of all sizes around the size of a part, and of many parts. */
+static void test_feed_gives_back_large_ops(void **state)
+{
+    struct fixture *fixture = *state;
+    static uint8_t value[8000];
+    for (size_t i = 0; i < sizeof value; i++) {
+        value[i] = (uint8_t)(i * 7);
+    }
+    size_t count = 0;
+    for (size_t size = 1700; size < 1950; size++) {
+        const struct tree_attribute attribute = {bytes_of_string("k"), BYTES(value, size)};
+        struct tree_put put = file_put("f", 'x');
+        put.attributes = &attribute;
+        put.attributes_count = 1;
+        assert_int_equal(change_put(fixture, put), 0);
+        count++;
+    }
+    for (uint64_t after = 0; after < count; after++) {
+        CLEANUP_BUF struct buf bytes = BUF_INIT;
+        struct tree_op_parsed parsed = {0};
+        uint64_t position = 0;
+        assert_int_equal(
+            tree_feed_next(fixture->tree, fixture->txn, after, &position, &bytes, &parsed), 0);
+        const struct tree_attribute *attribute = &parsed.op.changes[0].attributes[0];
+        assert_true(bytes_equal(attribute->value, BYTES(value, 1700 + after)));
+        tree_op_parsed_done(&parsed);
+    }
+    bool more = false;
+    assert_int_equal(expire(fixture, UINT64_MAX, 1000, &more), 0);
+    uint64_t ops = 1;
+    assert_int_equal(kv_count(fixture->txn, 5, &ops), 0);
+    assert_int_equal(ops, 0);
+}
+
+static void test_feed_forgets(void **state)
+{
+    struct fixture *fixture = *state;
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    for (int i = 0; i < 10; i++) {
+        fixture->host.now_ms = 1000 + (uint64_t)i * 10;
+        char path[16];
+        snprintf(path, sizeof path, "f%d", i);
+        assert_int_equal(put_file(fixture, path, 'x'), 0);
+    }
+    bool more = true;
+    assert_int_equal(expire(fixture, 1000, 100, &more), 0);
+    assert_false(more);
+    uint64_t after = 0;
+    assert_next(fixture, &after, "1 1 < 1:f0");
+    assert_int_equal(expire(fixture, 1040, 3, &more), 0);
+    assert_true(more);
+    assert_int_equal(expire(fixture, 1040, 3, &more), 0);
+    assert_false(more);
+    struct tree_summary summary;
+    assert_int_equal(tree_summary(fixture->tree, fixture->txn, &summary), 0);
+    assert_int_equal(summary.feed_first, 5);
+    assert_int_equal(summary.feed_last, 10);
+    for (after = 0; after < 4; after++) {
+        assert_int_equal(feed_next(fixture, &after, &text), -ESTALE);
+    }
+    assert_next(fixture, &after, "5 1 < 1:f4");
+
+    assert_int_equal(expire(fixture, UINT64_MAX, 6, &more), 0);
+    assert_false(more);
+    assert_int_equal(tree_summary(fixture->tree, fixture->txn, &summary), 0);
+    assert_int_equal(summary.feed_first, 11);
+    after = 10;
+    assert_int_equal(feed_next(fixture, &after, &text), -ENOENT);
+    after = 9;
+    assert_int_equal(feed_next(fixture, &after, &text), -ESTALE);
+    assert_int_equal(put_file(fixture, "g", 'x'), 0);
+    after = 10;
+    assert_next(fixture, &after, "11 1 < 1:g");
+    check_sums(fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_BOTH(test_feed_tells_in_order),
+        TEST_BOTH(test_feed_is_a_chain),
+        TEST_BOTH(test_feed_gives_back_large_ops),
+        TEST_BOTH(test_feed_forgets),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
