@@ -1,38 +1,39 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# demo: a tour of what works, in a temporary directory that is gone afterwards.
+# demo: a node with something real in it, in a temporary directory that is gone afterwards. It stays
+# up until Ctrl-C, so that one can try things.
 #
-# usage: tools/demo.sh PATH-OF-ARTEL   (./dev run builds it and calls this)
+# usage: tools/demo.sh PATH-OF-ARTEL [ADDRESS:PORT]   (./dev run builds it and calls this)
 set -euo pipefail
 
 artel=$(realpath "${1:-build/artel}")
+listen=${2:-127.0.0.1:7420}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/artel-demo.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+processes=()
+clean_up() {
+    # The watcher first, so that it does not say that its node has gone.
+    for ((i = ${#processes[@]} - 1; i >= 0; i--)); do
+        kill "${processes[i]}" 2>/dev/null || true
+        wait "${processes[i]}" 2>/dev/null || true
+    done
+    rm -rf "$work"
+}
+trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-store=$work/store
 
 say() {
     printf '\n%s\n' "$*"
 }
 
-# show [-o FILE] COMMAND...: shows a command as one would type it, then runs it, into FILE.
+# Shows a command as one would type it, then runs it.
 show() {
-    local line output=
-    if [[ $1 == -o ]]; then
-        output=$2
-        shift 2
-    fi
-    line="${*//"$artel"/artel}${output:+ > $output}"
+    local line="${*//"$artel"/artel}"
     printf '  $ %s\n' "${line//"$work"\//}"
-    if [[ $output ]]; then
-        "$@" >"$output"
-    else
-        "$@"
-    fi
+    "$@"
 }
 
 fail() {
@@ -40,73 +41,75 @@ fail() {
     exit 1
 }
 
-# Shows a command that has to fail, and to say so properly: status 1, nothing else.
-show_failing() {
-    local status=0
-    show "$@" || status=$?
-    [[ $status -eq 1 ]] || fail "that ended with status $status instead of 1"
+# start_node ADDRESS: waits for its ready line.
+start_node() {
+    local line= waited
+    : >"$work/ready"
+    "$artel" node --data "$work/node" --listen "$1" --name demo --log-level warn \
+        >"$work/ready" 2>"$work/node.log" &
+    local pid=$!
+    for ((waited = 0; waited < 200; waited++)); do
+        read -r line <"$work/ready" && break
+        kill -0 "$pid" 2>/dev/null || return 1
+        sleep 0.05
+    done
+    [[ $line == "ready "* ]] || return 1
+    processes+=("$pid")
+    export ARTEL_NODE=${line#ready }
 }
 
-# flip_bit FILE OFFSET: flips one bit of what the store keeps of FILE, where FILE has that offset.
-flip_bit() {
-    python3 - "$store" "$@" <<'PYTHON'
-import mmap, pathlib, sys
+# Somebody else may have the port: then any free one.
+start_node "$listen" || start_node 127.0.0.1:0 || fail "the node does not start: $(<"$work/node.log")"
+say "A node is up: $ARTEL_NODE"
 
-store, file, offset = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
-with file.open("rb") as source:
-    source.seek(offset)
-    wanted = source.read(64)
-for path in pathlib.Path(store).rglob("*"):
-    if path.is_file() and path.stat().st_size >= len(wanted):
-        with path.open("r+b") as kept, mmap.mmap(kept.fileno(), 0) as view:
-            place = view.find(wanted)
-            if place >= 0:
-                view[place] ^= 1
-                print(f"  {path.relative_to(store)}: one bit of byte {place}")
-                sys.exit(0)
-sys.exit("the bytes are nowhere in the store")
-PYTHON
-}
+say "Somebody watches."
+"$artel" watch --path 'index/**' >"$work/events" 2>/dev/null &
+processes+=($!)
 
-say "A file of 64 MiB that nobody has seen before, and a copy of it."
-head -c 64M /dev/urandom >"$work/big"
-cp "$work/big" "$work/copy"
-
-say "The documentation goes in, then the big file; what is printed is its id."
-show "$artel" store put --data "$store" README.md docs/*.md
-show "$artel" store put --data "$store" "$work/big"
-big=$("$artel" store put --data "$store" "$work/copy" | grep -o -E '[0-9a-f]{64}' | head -n 1)
-
-say "The copy was put, too. It has the same id, and took no room."
-show "$artel" store ls --data "$store"
-show "$artel" store status --data "$store"
+say "The documentation goes in, and a data set of 256 MiB as one step."
+show "$artel" put docs docs
+mkdir "$work/index"
+for part in 1 2 3 4; do
+    head -c 64M /dev/urandom >"$work/index/part-$part"
+done
+show "$artel" put --atomic "$work/index" index
+show "$artel" ls -R
 
 say "It comes back as it went in."
-show -o "$work/back" "$artel" store get --data "$store" "$big"
-show cmp "$work/big" "$work/back"
+show "$artel" get index "$work/copy"
+diff -r "$work/index" "$work/copy" || fail "it came back as something else"
+echo "  the same"
 
-say "Now the disk decays:"
-flip_bit "$work/big" 20000000
+say "What the watcher was told:"
+for ((waited = 0; waited < 100; waited++)); do
+    [[ -s $work/events ]] && break
+    sleep 0.05
+done
+sed 's/^/  /' "$work/events"
 
-say "Whoever reads it gets what comes before the damage and an error, never a wrong byte."
-show_failing -o "$work/back" "$artel" store get --data "$store" "$big"
-cmp -n "$(stat -c %s "$work/back")" "$work/back" "$work/big" || fail "a wrong byte came out"
+say "Every block has the name of its bytes; any tool can check that:"
+id=$("$artel" stat --json docs/API.md | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])')
+printf '  $ curl -s %s/files/%s/metadata | sha256sum\n  ' "$ARTEL_NODE" "$id"
+python3 - "$ARTEL_NODE/files/$id/metadata" <<'PYTHON'
+import hashlib, sys, urllib.request
 
-say "Scrub reads everything and finds it, too."
-show_failing "$artel" store scrub --data "$store"
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+print(hashlib.sha256(opener.open(sys.argv[1]).read()).hexdigest())
+PYTHON
 
-say "Whoever still has the file puts it again, and all is well."
-show "$artel" store put --data "$store" "$work/copy"
-show "$artel" store scrub --data "$store"
-show -o "$work/back" "$artel" store get --data "$store" "$big"
-cmp "$work/big" "$work/back"
+say "How the node is:"
+show "$artel" status
 
-cat <<'NEXT'
+cat <<NEXT
 
-That was it; the store is gone. To go on:
+The node stays up until Ctrl-C. In another terminal:
 
-  alias artel=$PWD/build/artel
-  artel store put --data /tmp/store FILE        artel store ls --data /tmp/store
-  artel store get --data /tmp/store ID > COPY   artel store scrub --data /tmp/store
-  artel --help
+  export ARTEL_NODE=$ARTEL_NODE
+  alias artel=$artel
+  artel watch                       # then, in a third one:
+  artel put FILE some/path          artel get some/path -
+  artel ls -R                       artel log some/path
+  artel scrub                       artel --help
+  curl $ARTEL_NODE/fs/docs/API.md
 NEXT
+wait "${processes[0]}"
