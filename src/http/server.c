@@ -54,6 +54,7 @@ static void log_of_library(void *context, const char *format, va_list arguments)
 
 static int start_daemon(struct server *server)
 {
+    CHECK(epoll_rounds_are_ours());
     long threads = sysconf(_SC_NPROCESSORS_ONLN);
     threads = threads < 1 ? 1 : threads;
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |

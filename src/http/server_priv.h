@@ -78,6 +78,9 @@ void acceptor_linger(struct acceptor *acceptor, const struct connection *connect
 void connection_enter(struct server *server, struct connection *connection,
                       enum connection_phase phase);
 
+/* True; that it is called links epoll_rounds.c, which see. */
+bool epoll_rounds_are_ours(void);
+
 /* Watchers of the feed (watch.c). */
 struct watchers;
 [[nodiscard]] int watchers_start(struct server *server, struct watchers **ret_watchers);

@@ -1,0 +1,940 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP interface as docs/API.md tells it: every request, every error code, bad input of every
+kind, and what an end or a restart of the node leaves."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import http.client
+import itertools
+import json
+import socket
+import threading
+import time
+import unittest
+
+import harness
+from harness import KIB, MIB, check, content, file_id, metadata_text, temp_dir
+from node import Node, Watch, read_until_quiet
+
+ZERO_ID = "0" * 64
+
+
+class ApiCase(unittest.TestCase):
+    """A node for all tests of a class; each test works below a directory of its own name."""
+
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.stack = contextlib.ExitStack()
+        cls.root = cls.stack.enter_context(temp_dir())
+        cls.node = cls.stack.enter_context(Node(cls.root / "data"))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.stack.close()
+
+    def setUp(self):
+        self.top = self.id().rsplit(".", 1)[1]
+
+    def path(self, name):
+        return f"{self.top}/{name}"
+
+    def url(self, name):
+        return f"/fs/{self.top}/{name}"
+
+    def fails(self, answer, status, code):
+        self.assertEqual((answer.status, answer.error), (status, code), str(answer))
+        self.assertEqual(answer.headers["Content-Type"], "application/json")
+        self.assertTrue(answer.json["message"])
+
+    def put(self, name, data, query="", **headers):
+        answer = self.node.put(self.path(name), data, query, **headers)
+        self.assertIn(answer.status, (200, 201), str(answer))
+        return answer
+
+
+class Files(ApiCase):
+    def test_put_and_get(self):
+        for size in (0, 1, 4 * KIB, 256 * KIB, 256 * KIB + 1, 3 * MIB):
+            with self.subTest(size=size):
+                data = content(size, size)
+                answer = self.put(f"f{size}", data, "?mode=0751&mtime=1700000000.123456789")
+                self.assertEqual(answer.status, 201)
+                self.assertEqual(answer.json["path"], self.path(f"f{size}"))
+                self.assertEqual(answer.json["id"], file_id(data))
+                self.assertEqual(answer.json["length"], size)
+                self.assertRegex(answer.json["version"], "^[0-9a-f]{32}:[0-9]+$")
+                got = self.node.get(self.url(f"f{size}"))
+                self.assertEqual((got.status, got.body == data), (200, True))
+                self.assertEqual(got.headers["ETag"], f'"{file_id(data)}"')
+                self.assertEqual(got.headers["X-Artel-Id"], file_id(data))
+                self.assertEqual(got.headers["X-Artel-Mode"], "0751")
+                self.assertEqual(got.headers["Last-Modified"], "Tue, 14 Nov 2023 22:13:20 GMT")
+                self.assertEqual(got.headers["X-Artel-Mtime"], "2023-11-14T22:13:20.123456789Z")
+                self.assertEqual(got.headers["Content-Length"], str(size))
+                head = self.node.request("HEAD", self.url(f"f{size}"))
+                self.assertEqual((head.status, head.body), (200, b""))
+                same = {k: v for k, v in got.headers.items() if k != "Date"}
+                self.assertEqual({k: v for k, v in head.headers.items() if k != "Date"}, same)
+        self.assertEqual(self.put("f1", b"other").status, 200)
+        self.assertEqual(self.node.get(self.url("f1")).body, b"other")
+        before = time.time()
+        self.put("now", b"")
+        entry = self.node.get(f"/fs/{self.top}?match={self.top}/now").json["entries"][0]
+        self.assertEqual(entry["mode"], "0644")
+        self.assertTrue(entry["mtime"].startswith(time.strftime("%Y-", time.gmtime(before))))
+
+    def test_chunked(self):
+        pieces = [content(i, 100 * i) for i in range(1, 40)]
+        answer = self.node.request("PUT", self.url("c"), body=iter(pieces))
+        self.assertEqual((answer.status, answer.json["id"]), (201, file_id(b"".join(pieces))))
+
+    def test_times(self):
+        for given, told in (
+            ("0", "1970-01-01T00:00:00.000000000Z"),
+            ("-1.5", "1969-12-31T23:59:58.500000000Z"),
+            ("1.000000001", "1970-01-01T00:00:01.000000001Z"),
+        ):
+            self.put("t", b"", f"?mtime={given}")
+            self.assertEqual(self.node.get(self.url("t")).headers["X-Artel-Mtime"], told)
+
+    def test_conditions(self):
+        old, new = content("old", 10), content("new", 20)
+        tag = f'"{file_id(old)}"'
+        self.put("a", old)
+        for headers, status in (
+            ({"If_None_Match": tag}, 304),
+            ({"If_None_Match": f'W/{tag}'}, 304),
+            ({"If_None_Match": f'"x", {tag}'}, 304),
+            ({"If_None_Match": "*"}, 304),
+            ({"If_None_Match": f'"{ZERO_ID}"'}, 200),
+            ({"If_None_Match": ""}, 200),
+            ({"If_None_Match": ',,"'}, 200),
+            ({"If_Match": tag}, 200),
+            ({"If_Match": "*"}, 200),
+            ({"If_Match": f'"{ZERO_ID}"'}, 412),
+        ):
+            answer = self.node.get(self.url("a"), **headers)
+            self.assertEqual(answer.status, status, headers)
+            if status == 304:
+                self.assertEqual((answer.body, answer.headers["ETag"]), (b"", tag))
+            if status == 412:
+                self.fails(answer, 412, "condition_failed")
+        self.fails(self.node.put(self.path("a"), new, If_None_Match="*"), 412, "condition_failed")
+        wrong = f'"{ZERO_ID}"'
+        self.fails(self.node.put(self.path("a"), new, If_Match=wrong), 412, "condition_failed")
+        self.fails(self.node.put(self.path("x"), new, If_Match=tag), 412, "condition_failed")
+        for bad in ("x", '"x"', f'{tag}, {tag}', f'"{file_id(old)}x', "*"):
+            self.fails(self.node.put(self.path("a"), new, If_Match=bad), 400, "bad_query")
+        self.fails(self.node.put(self.path("a"), new, If_None_Match=tag), 400, "bad_query")
+        self.assertEqual(self.node.get(self.url("a")).body, old)
+        self.assertEqual(self.node.put(self.path("a"), new, If_Match=tag).status, 200)
+        self.assertEqual(self.node.put(self.path("b"), old, If_None_Match="*").status, 201)
+        gone = self.node.request("DELETE", self.url("b"), headers={"If-Match": wrong})
+        self.fails(gone, 412, "condition_failed")
+        bad = self.node.request("DELETE", self.url("b"), headers={"If-Match": "x"})
+        self.fails(bad, 400, "bad_query")
+        gone = self.node.request("DELETE", self.url("b"), headers={"If-Match": tag})
+        self.assertEqual(gone.status, 200)
+
+    def test_ranges(self):
+        for size in (1000, 700 * KIB):
+            data = content("range", size)
+            self.put("r", data)
+            last = size - 1
+            for text, begin, end in (
+                ("bytes=0-0", 0, 1),
+                ("bytes=0-", 0, size),
+                ("bytes=10-19", 10, 20),
+                (f"bytes={last}-{last}", last, size),
+                (f"bytes={last}-999999999999999999999999", last, size),
+                ("bytes=-1", last, size),
+                (f"bytes=-{size + 5}", 0, size),
+                ("bytes=5-99999999", 5, size),
+                (f"bytes={size // 3}-{size // 2}", size // 3, size // 2 + 1),
+            ):
+                answer = self.node.get(self.url("r"), Range=text)
+                self.assertEqual((answer.status, text), (206, text))
+                self.assertTrue(answer.body == data[begin:end], text)
+                told = f"bytes {begin}-{end - 1}/{size}"
+                self.assertEqual(answer.headers["Content-Range"], told)
+                head = self.node.request("HEAD", self.url("r"), headers={"Range": text})
+                self.assertEqual(head.headers["Content-Length"], str(end - begin))
+            for text in (
+                f"bytes={size}-",
+                "bytes=99999999999999999999999999-",
+                "bytes=5-4",
+                "bytes=-0",
+                "bytes=-",
+                "bytes=",
+                "bytes=a-b",
+                "bytes=1-2x",
+                "bytes=--1",
+                "bytes=1 - 2",
+            ):
+                answer = self.node.get(self.url("r"), Range=text)
+                self.fails(answer, 416, "bad_range")
+                self.assertEqual(answer.headers["Content-Range"], f"bytes */{size}")
+            for text in ("bytes=0-1,3-4", "lines=1-2", "", "0-5"):
+                answer = self.node.get(self.url("r"), Range=text)
+                self.assertEqual((answer.status, len(answer.body)), (200, size), text)
+            tag = f'"{file_id(data)}"'
+            answer = self.node.get(self.url("r"), Range="bytes=0-4", If_Range=tag)
+            self.assertEqual(answer.status, 206)
+            answer = self.node.get(self.url("r"), Range="bytes=0-4", If_Range=f'"{ZERO_ID}"')
+            self.assertEqual((answer.status, len(answer.body)), (200, size))
+        self.put("empty", b"")
+        self.fails(self.node.get(self.url("empty"), Range="bytes=0-"), 416, "bad_range")
+        self.fails(self.node.get(self.url("empty"), Range="bytes=-1"), 416, "bad_range")
+
+    def test_symlink(self):
+        answer = self.node.request("PUT", self.url("l?symlink=%2Fa%20b%2F%C3%A4"))
+        self.assertEqual((answer.status, "id" in answer.json), (201, False))
+        got = self.node.get(self.url("l"))
+        self.assertEqual((got.headers["X-Artel-Type"], got.body), ("symlink", "/a b/ä".encode()))
+        entry = self.node.get(f"/fs/{self.top}").json["entries"][0]
+        self.assertEqual((entry["type"], entry["target"]), ("symlink", "/a b/ä"))
+        for query in ("symlink=", "symlink=%00", "symlink=%FF", "symlink=a&in_place=/x"):
+            bad = self.node.request("PUT", self.url(f"l?{query}"))
+            self.fails(bad, 400, "bad_query")
+        bad = self.node.request("PUT", self.url("l?symlink=x"), body=b"body")
+        self.fails(bad, 400, "bad_body")
+
+    def test_in_place(self):
+        data = content("in place", 600 * KIB)
+        file = self.root / "in place"
+        file.write_bytes(data)
+        url = self.url(f"p?in_place={file}".replace(" ", "%20"))
+        self.fails(self.node.request("PUT", url), 400, "bad_query")
+        answer = self.node.request("PUT", url, local=True)
+        self.assertEqual((answer.status, answer.json["new"]), (201, 0), str(answer))
+        self.assertEqual(answer.json["id"], file_id(data))
+        self.assertTrue(self.node.get(self.url("p")).body == data)
+        self.fails(self.node.request("PUT", url, body=b"x", local=True), 400, "bad_body")
+        for bad in ("/no/such", "relative", str(self.root), "/dev/null", "", "%00", "%FF"):
+            answer = self.node.request("PUT", self.url(f"q?in_place={bad}"), local=True)
+            self.fails(answer, 400, "bad_query")
+        self.fails(self.node.get(self.url("q")), 404, "not_found")
+        answer = self.node.request("GET", self.url("p"), local=True)
+        self.assertTrue(answer.body == data)
+
+    def test_by_id(self):
+        data = content("by id", 1000 * KIB)
+        each = self.put("a", data).json["id"]
+        text = self.node.get(f"/files/{each}/metadata").body
+        self.assertEqual(hashlib.sha256(text).hexdigest(), each)
+        self.assertEqual(text.decode(), metadata_text(data))
+        joined = b""
+        for block in json.loads(text)["blocks"]:
+            got = self.node.get(f"/blocks/{block['id']}/data")
+            self.assertEqual(hashlib.sha256(got.body).hexdigest(), block["id"])
+            self.assertEqual(len(got.body), block["size"])
+            head = self.node.request("HEAD", f"/blocks/{block['id']}/data")
+            self.assertEqual(head.headers["Content-Length"], str(block["size"]))
+            joined += got.body
+        self.assertTrue(joined == data)
+        got = self.node.get(f"/files/{each}/data", Range="bytes=5-9")
+        self.assertEqual((got.status, got.body), (206, data[5:10]))
+        for kind, what in (("files", "metadata"), ("files", "data"), ("blocks", "data")):
+            self.fails(self.node.get(f"/{kind}/{ZERO_ID}/{what}"), 404, "not_found")
+            for bad in ("x", "0" * 63, "0" * 65, "G" * 64, ZERO_ID[:-1] + "A", "%30" * 64, ""):
+                self.fails(self.node.get(f"/{kind}/{bad}/{what}"), 400, "bad_id")
+        for nowhere in (f"/files/{ZERO_ID}", f"/files/{ZERO_ID}/x", f"/blocks/{ZERO_ID}/metadata"):
+            self.fails(self.node.get(nowhere), 404, "not_found")
+
+
+class Tree(ApiCase):
+    def test_listing(self):
+        files = ["a", "b/c", "b/d/e", "b/d/f", "b.x", "z"]
+        for name in files:
+            self.put(name, name.encode())
+        self.node.post(self.path("empty"), {"op": "mkdir", "mode": "0700"})
+
+        def names(query="", top=self.top):
+            answer = self.node.get(f"/fs/{top}{query}")
+            self.assertEqual(answer.status, 200, str(answer))
+            self.assertEqual(answer.json["path"], top)
+            return [entry["path"].removeprefix(self.top + "/") for entry in answer.json["entries"]]
+
+        everything = ["a", "b", "b/c", "b/d", "b/d/e", "b/d/f", "b.x", "empty", "z"]
+        self.assertEqual(sorted(names()), ["a", "b", "b.x", "empty", "z"])
+        self.assertEqual(sorted(names("?depth=2")), sorted(set(everything) - {"b/d/e", "b/d/f"}))
+        self.assertEqual(sorted(names("?depth=all")), sorted(everything))
+        own = self.node.get(f"/fs/{self.top}/b?depth=0").json
+        self.assertEqual((own["path"], own["type"]), (self.path("b"), "directory"))
+        self.assertEqual(names(f"?match={self.top}/b/*"), ["b/c", "b/d"])
+        self.assertEqual(names(f"?match={self.top}/**/e"), ["b/d/e"])
+        self.assertEqual(names(f"?match={self.top}/[az]"), ["a", "z"])
+        self.assertEqual(names("?match=nothing"), [])
+        for depth in ("1", "2", "3", "all"):
+            for limit in range(1, 11):
+                told, after = [], ""
+                while True:
+                    query = f"?depth={depth}&limit={limit}{after}"
+                    page = self.node.get(f"/fs/{self.top}{query}").json
+                    self.assertLessEqual(len(page["entries"]), limit)
+                    told += [e["path"].removeprefix(self.top + "/") for e in page["entries"]]
+                    if "next" not in page:
+                        break
+                    after = f"&after={page['next']}"
+                self.assertEqual(told, names(f"?depth={depth}"))
+        answer = self.node.get(f"/fs/{self.top}?depth=all", Accept="application/x-ndjson")
+        self.assertEqual(answer.headers["Content-Type"], "application/x-ndjson")
+        lines = [json.loads(line) for line in answer.body.splitlines()]
+        whole = self.node.get(f"/fs/{self.top}?depth=all").json["entries"]
+        self.assertEqual(lines, whole)
+        entry = next(e for e in whole if e["path"].endswith("/b/c"))
+        self.assertEqual((entry["type"], entry["length"]), ("file", 3))
+        self.assertEqual((entry["id"], entry["mode"]), (file_id(b"b/c"), "0644"))
+        made = next(e for e in whole if e["path"].endswith("/empty"))
+        self.assertEqual((made["type"], made["mode"]), ("directory", "0700"))
+        for query in (
+            "depth=x", "depth=-1", "depth=", "limit=0", "limit=10001", "limit=x", "limit=1.5",
+            "after=", "after=elsewhere", f"after={self.top}", "after=../x", "match=[", "match=%zz",
+            "unknown=1", "depth", "depth=1&depth=2", "limit=%zz", "limit=%00", "&&x",
+        ):  # fmt: skip
+            self.fails(self.node.get(f"/fs/{self.top}?{query}"), 400, "bad_query")
+        top = self.node.get("/fs")
+        self.assertEqual((top.status, top.json["path"]), (200, ""))
+        self.assertEqual(self.node.get("/fs/").json, top.json)
+        self.assertEqual(self.node.get("/fs?depth=0").json["type"], "directory")
+
+    def test_long_listing(self):
+        count = harness.scaled(1500, 0.2)
+        connection = self.node.connect()
+        for i in range(count):
+            url = self.url(f"{i:05}?symlink=x")
+            self.node.request("PUT", url, connection=connection)
+        connection.close()
+        answer = self.node.get(f"/fs/{self.top}", Accept="application/x-ndjson")
+        told = [json.loads(line)["path"] for line in answer.body.splitlines()]
+        self.assertEqual(told, [self.path(f"{i:05}") for i in range(count)])
+        page = self.node.get(f"/fs/{self.top}?limit=10000").json
+        self.assertEqual((len(page["entries"]), "next" in page), (count, False))
+
+    def test_delete(self):
+        self.put("d/e/f", b"x")
+        self.put("d/g", b"y")
+        self.fails(self.node.delete(self.path("d")), 409, "not_empty")
+        self.fails(self.node.delete(self.path("d"), "?recursive=0"), 409, "not_empty")
+        self.fails(self.node.delete(self.path("d"), "?recursive"), 400, "bad_query")
+        self.fails(self.node.delete(self.path("none")), 404, "not_found")
+        self.fails(self.node.delete(self.path("d/g/x")), 409, "not_directory")
+        answer = self.node.delete(self.path("d"), "?recursive=1")
+        self.assertEqual((answer.status, answer.json["path"]), (200, self.path("d")))
+        self.assertIn("version", answer.json)
+        self.fails(self.node.get(self.url("d")), 404, "not_found")
+        self.put("one", b"z")
+        self.assertEqual(self.node.delete(self.path("one")).status, 200)
+        self.node.post(self.path("dir"), {"op": "mkdir"})
+        self.assertEqual(self.node.delete(self.path("dir")).status, 200)
+        self.fails(self.node.request("DELETE", "/fs?recursive=1"), 400, "bad_path")
+        self.fails(self.node.request("DELETE", "/fs"), 400, "bad_path")
+
+    def test_post(self):
+        answer = self.node.post(self.path("d"), {"op": "mkdir", "mtime": "5.5", "mode": "0711"})
+        self.assertEqual((answer.status, answer.json["path"]), (201, self.path("d")))
+        entry = self.node.get(f"/fs/{self.top}/d?depth=0").json
+        self.assertEqual((entry["mode"], entry["mtime"][:19]), ("0711", "1970-01-01T00:00:05"))
+        self.fails(self.node.post(self.path("d"), {"op": "mkdir"}), 409, "exists")
+        data = content("post", 5000)
+        each = self.put("f", data).json["id"]
+        self.fails(self.node.post(self.path("f"), {"op": "mkdir"}), 409, "exists")
+        self.fails(self.node.post(self.path("f/x"), {"op": "mkdir"}), 409, "not_directory")
+        linked = self.node.post(self.path("d/g"), {"op": "link", "id": each})
+        self.assertEqual((linked.status, linked.json["length"]), (200, 5000))
+        self.assertTrue(self.node.get(self.url("d/g")).body == data)
+        missing = self.node.post(self.path("h"), {"op": "link", "id": ZERO_ID})
+        self.fails(missing, 404, "not_found")
+        self.fails(self.node.post(self.path("d"), {"op": "link", "id": each}), 409, "is_directory")
+        moved = self.node.post(self.path("d"), {"op": "rename", "to": self.path("n/m")})
+        self.assertEqual((moved.status, moved.json["path"]), (200, self.path("n/m")))
+        self.assertTrue(self.node.get(self.url("n/m/g")).body == data)
+        self.fails(self.node.get(self.url("d/g")), 404, "not_found")
+        rename = {"op": "rename", "to": self.path("n/m/x")}
+        self.fails(self.node.post(self.path("n"), rename), 400, "bad_path")
+        self.fails(self.node.post(self.path("none"), rename), 404, "not_found")
+        onto = {"op": "rename", "to": self.path("n")}
+        self.fails(self.node.post(self.path("f"), onto), 409, "is_directory")
+        onto = {"op": "rename", "to": self.path("f")}
+        answer = self.node.post(self.path("n"), onto)
+        self.assertEqual((answer.status, answer.error in ("exists", "not_directory")), (409, True))
+        for to, code in (("", "bad_path"), ("../x", "bad_path"), ("/x", "bad_path")):
+            self.fails(self.node.post(self.path("f"), {"op": "rename", "to": to}), 400, code)
+        for body in (
+            b"", b"{", b"[]", b"null", b'"mkdir"', b"{}", b'{"op":1}', b'{"op":"x"}',
+            b'{"op":"mkdir","op":"mkdir"}', b'{"op":"rename"}', b'{"op":"rename","to":5}',
+            b'{"op":"link"}', b'{"op":"link","id":"x"}', b'{"op":"mkdir","mode":493}',
+            b'{"op":"mkdir","mode":"9"}', b'{"op":"mkdir","mtime":"x"}', b'{"op":"mkdir"}x',
+            b'\xff', b'{"op":"\xff"}', b'{"op":"rename","to":"a\\u0000b"}', b"[" * 60000,
+        ):  # fmt: skip
+            self.fails(self.node.post(self.path("y"), body), 400, "bad_body")
+        long = b'{"op":"mkdir","x":"' + b"y" * (64 * KIB) + b'"}'
+        self.fails(self.node.post(self.path("y"), long), 413, "too_large")
+        chunks = self.node.request("POST", self.url("y"), body=iter([long[:50000], long[50000:]]))
+        self.fails(chunks, 413, "too_large")
+
+    def test_log(self):
+        datas = [content(i, i + 1) for i in range(5)]
+        for data in datas:
+            self.put("a", data)
+        self.node.delete(self.path("a"))
+        log = self.node.get(f"/log/{self.path('a')}").json
+        self.assertEqual(log["path"], self.path("a"))
+        told = [version["id"] for version in log["versions"]]
+        self.assertEqual(told, [file_id(data) for data in reversed(datas)])
+        self.assertEqual([v["current"] for v in log["versions"]], [False] * 5)
+        for each in log["versions"]:
+            self.assertIn("lamport", each)
+            self.assertIn("version", each)
+        self.put("a", b"again")
+        log = self.node.get(f"/log/{self.path('a')}?limit=2").json["versions"]
+        self.assertEqual([v["current"] for v in log], [True, False])
+        old = self.node.get(f"/files/{told[0]}/data")
+        self.assertTrue(old.body == datas[-1])
+        self.fails(self.node.get(f"/log/{self.path('none')}"), 404, "not_found")
+        for query in ("limit=0", "limit=x", "limit=10001", "depth=1"):
+            self.fails(self.node.get(f"/log/{self.path('a')}?{query}"), 400, "bad_query")
+
+    def test_sorts_of_things(self):
+        self.put("file", b"x")
+        self.put("dir/in", b"y")
+        self.fails(self.node.put(self.path("file/x"), b"z"), 409, "not_directory")
+        self.fails(self.node.put(self.path("dir"), b"z"), 409, "is_directory")
+        self.fails(self.node.put(self.path("dir/"), b"z"), 409, "is_directory")
+        self.fails(self.node.request("PUT", "/fs", body=b"z"), 409, "is_directory")
+        self.fails(self.node.get(self.url("file/x")), 404, "not_found")
+        self.fails(self.node.get(self.url("none")), 404, "not_found")
+
+    def test_bad_paths(self):
+        urls = {
+            "..": "bad_path", "a/../b": "bad_path", ".": "bad_path", "a/./b": "bad_path",
+            "%2e%2e": "bad_path", "a//b": "bad_path", "/a": "bad_path", "a%00b": "bad_path",
+            "%00": "bad_path", "a%2Fb": "bad_path", "a%2fb": "bad_path", "%": "bad_path",
+            "a%1": "bad_path", "a%zz": "bad_path", "%FF": "bad_utf8", "%C0%80": "bad_utf8",
+            "%ED%A0%80": "bad_utf8", "a%F5": "bad_utf8", "x" * 256: "path_too_long",
+            "%78" * 256: "path_too_long", "/".join(["y" * 250] * 17): "path_too_long",
+        }  # fmt: skip
+        for url, code in urls.items():
+            status = 414 if code == "path_too_long" else 400
+            for method in ("GET", "PUT", "DELETE", "POST"):
+                body = b"{}" if method in ("PUT", "POST") else None
+                with self.subTest(method=method, url=url[:40]):
+                    self.fails(self.node.request(method, f"/fs/{url}", body=body), status, code)
+            self.fails(self.node.get(f"/log/{url}"), status, code)
+        good = ["...", "..a", "a b", "ä", "%25", "x" * 255, "+", "a\\b", "\x01", "🐙", "~", "a~file"]
+        for name in good:
+            quoted = "".join(f"%{byte:02x}" for byte in name.encode())
+            self.assertEqual(self.node.request("PUT", self.url(quoted), body=b"g").status, 201)
+        told = [e["path"] for e in self.node.get(f"/fs/{self.top}").json["entries"]]
+        self.assertEqual(sorted(told), sorted(self.path(name) for name in good))
+        deep = "/".join(["%C3%A9" * 120] * 16)
+        answer = self.node.request("PUT", f"/fs/{deep}", body=b"deep")
+        self.assertEqual(answer.status, 201, str(answer))
+        self.assertEqual(self.node.get(f"/fs/{deep}").body, b"deep")
+
+    def test_methods(self):
+        for method, url, allowed in (
+            ("PATCH", "/fs/x", "GET, HEAD, PUT, DELETE, POST"),
+            ("OPTIONS", "/fs", "GET, HEAD, PUT, DELETE, POST"),
+            ("BREW", "/fs", "GET, HEAD, PUT, DELETE, POST"),
+            ("POST", "/watch", "GET, HEAD"),
+            ("DELETE", "/status", "GET, HEAD"),
+            ("GET", "/scrub", "POST"),
+            ("HEAD", "/scrub", "POST"),
+            ("PUT", f"/files/{ZERO_ID}/data", "GET, HEAD"),
+        ):
+            answer = self.node.request(method, url)
+            self.assertEqual((answer.status, answer.headers["Allow"]), (405, allowed), url)
+            if method != "HEAD":
+                self.fails(answer, 405, "method_not_allowed")
+        for url in ("/", "/fsx", "/statusx", "/status/", "/nothing", "/files", "/%66s"):
+            self.fails(self.node.get(url), 404, "not_found")
+        self.fails(self.node.request("GET", "/status", body=b"x"), 400, "bad_body")
+        self.fails(self.node.get("/status?x=1"), 400, "bad_query")
+        for query in ("mode=8", "mode=10000", "mode=", "mtime=x", "mtime=", "atomic=1", "mode"):
+            self.fails(self.node.put(self.path("m"), b"x", f"?{query}"), 400, "bad_query")
+
+
+class Wire(ApiCase):
+    """What http.client would not say."""
+
+    def lives(self):
+        self.assertEqual(self.node.get("/healthz").body, b"ok\n")
+
+    def gone(self, name):
+        self.assertEqual(self.node.get(self.url(name)).status, 404, name)
+
+    def test_keep_alive(self):
+        self.put("k", b"kept")
+        connection = self.node.connect()
+        self.node.request("GET", "/healthz", connection=connection)
+        sock = connection.sock
+        for i in range(20):
+            data = content(i, i * 1000)
+            each = self.node.request("PUT", self.url("k2"), body=data, connection=connection)
+            self.assertIn(each.status, (200, 201))
+            got = self.node.request("GET", self.url("k2"), connection=connection)
+            self.assertTrue(got.body == data)
+            for url in ("/status", "/fs/none", "/fs", "/fs/..", "/nothing", "/metrics"):
+                self.node.request("GET", url, connection=connection)
+            bad = self.node.request("PUT", "/fs/a%00", body=data, connection=connection)
+            self.fails(bad, 400, "bad_path")
+            body = json.dumps({"op": "mkdir"})
+            self.node.request("POST", self.url(f"d{i}"), body=body, connection=connection)
+            self.node.request("DELETE", self.url(f"d{i}"), connection=connection)
+            self.assertIs(connection.sock, sock, "the connection was closed")
+        connection.close()
+
+    def test_pipelined(self):
+        self.put("p", b"0123456789")
+        one = f"GET /fs/{self.top}/p HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        put = (
+            f"PUT /fs/{self.top}/q HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc".encode()
+        )
+        last = one.replace(b"Host", b"Connection: close\r\nHost")
+        with contextlib.closing(self.node.socket()) as sock:
+            sock.sendall(one * 5 + put + one * 5 + last)
+            answer = b""
+            while piece := sock.recv(65536):
+                answer += piece
+        self.assertEqual(answer.count(b"0123456789"), 11)
+        self.assertEqual(answer.count(b"HTTP/1.1 201"), 1)
+
+    def test_split_anywhere(self):
+        text = (
+            f"PUT /fs/{self.top}/s?mode=0600 HTTP/1.1\r\nHost: x\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
+        ).encode()
+        for at in range(1, len(text), 7):
+            with contextlib.closing(self.node.socket()) as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.sendall(text[:at])
+                time.sleep(0.002)
+                sock.sendall(text[at:])
+                self.assertRegex(read_until_quiet(sock), rb"^HTTP/1.1 20[01]")
+        self.assertEqual(self.node.get(self.url("s")).body, b"abcde")
+
+    def test_expect(self):
+        head = f"PUT /fs/{self.top}/e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        with contextlib.closing(self.node.socket()) as sock:
+            sock.sendall((head + "Content-Length: 5\r\n\r\n").encode())
+            self.assertTrue(sock.recv(1000).startswith(b"HTTP/1.1 100"))
+            sock.sendall(b"hello")
+            self.assertRegex(read_until_quiet(sock), rb"^HTTP/1.1 201")
+        self.assertEqual(self.node.get(self.url("e")).body, b"hello")
+        bad = head.replace("/e", "/..") + "Content-Length: 5\r\n\r\n"
+        answer = self.node.exchange(bad.encode())
+        self.assertRegex(answer, rb"^HTTP/1.1 400")  # and no "100" before it
+
+    def test_short_bodies(self):
+        for name, framing in (
+            ("s1", "Content-Length: 100\r\n\r\nabc"),
+            ("s2", "Content-Length: 100\r\n\r\n"),
+            ("s3", "Transfer-Encoding: chunked\r\n\r\n5\r\nabc"),
+            ("s4", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+            ("s5", "Transfer-Encoding: chunked\r\n\r\n"),
+        ):
+            head = f"PUT /fs/{self.top}/{name} HTTP/1.1\r\nHost: x\r\n"
+            with contextlib.closing(self.node.socket()) as sock:
+                sock.sendall((head + framing).encode())
+            self.node.exchange((head + framing).encode(), end=True)
+            self.gone(name)
+        self.lives()
+
+    def test_long_body(self):
+        """More than Content-Length is the next request, and none that can be."""
+        head = f"PUT /fs/{self.top}/l HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcdef\r\n\r\n"
+        answer = self.node.exchange(head.encode(), end=True)
+        self.assertRegex(answer, rb"^HTTP/1.1 201")
+        self.assertEqual(self.node.get(self.url("l")).body, b"abc")
+
+    def test_framing(self):
+        for i, framing in enumerate((
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+            "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+            "Content-Length: -1\r\n\r\nabc",
+            "Content-Length: 3x\r\n\r\nabc",
+            "Content-Length: \r\n\r\nabc",
+            "Content-Length: 99999999999999999999999\r\n\r\nabc",
+            "Content-Length: 0x3\r\n\r\nabc",
+            "Content-Length: +3\r\n\r\nabc",
+            "Transfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "Transfer-Encoding: identity\r\n\r\nabc",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\nxyz\r\nabc\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n" + "3" * 20000,
+        )):  # fmt: skip
+            with self.subTest(framing=framing[:80]):
+                text = f"PUT /fs/{self.top}/f{i} HTTP/1.1\r\nHost: x\r\n{framing}"
+                answer = self.node.exchange(text.encode(), end=True)
+                self.assertRegex(answer, rb"^(HTTP/1.1 4|$)")
+                self.gone(f"f{i}")
+        self.lives()
+
+    def test_too_large(self):
+        text = f"PUT /fs/{self.top}/t HTTP/1.1\r\nHost: x\r\nContent-Length: {2**40 + 1}\r\n\r\n"
+        answer = self.node.exchange(text.encode())
+        self.assertRegex(answer, rb"^HTTP/1.1 413")
+        self.assertIn(b'"too_large"', answer)
+
+    def test_refused_uploads_are_told_why(self):
+        """Also to clients that send the whole body before they look for an answer."""
+        for size in (1, 64 * KIB, MIB, 8 * MIB):
+            for body in (bytes(size), iter([bytes(size)])):
+                answer = self.node.request("PUT", "/fs/a/../b", body=body)
+                self.fails(answer, 400, "bad_path")
+
+    def test_garbage(self):
+        random = harness.random.Random(harness.SEED)
+        texts = [
+            b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00",
+            b"GET /fs HTTP/1.1\r\n\r\n", b"GET fs HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /fs HTTP/1.1\nHost: x\n\n", b"GET /fs HTTP/1.1\r\nHost x\r\n\r\n",
+            b"GET /fs HTTP/1.1\r\n: x\r\n\r\n", b"GET /fs\x00x HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /fs HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n", b"\x00" * 5000, b"\xff" * 70000,
+            b"GET http://x/fs HTTP/1.1\r\nHost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"GET * HTTP/1.1\r\nHost: x\r\n\r\n", b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /fs?" + b"a" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /fs?" + b"&" * 10000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /fs/" + b"a" * 14000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /fs HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 20000 + b"\r\n",
+            b"GET /fs HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 200000 + b"\r\n\r\n",
+            b"GET /fs HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 1000,
+            b"a" * 100000,
+        ]  # fmt: skip
+        texts += [random.randbytes(random.randrange(1, 3000)) for _ in range(50)]
+        good = b"GET /fs/x?depth=1 HTTP/1.1\r\nHost: x\r\nRange: bytes=0-1\r\n\r\n"
+        for _ in range(100):
+            flipped = bytearray(good)
+            for _ in range(random.randrange(1, 4)):
+                flipped[random.randrange(len(flipped))] = random.randrange(256)
+            texts.append(bytes(flipped))
+        with concurrent.futures.ThreadPoolExecutor(60) as pool:
+            answers = pool.map(lambda text: self.node.exchange(text, end=True), texts)
+        for text, answer in zip(texts, answers):
+            self.assertRegex(answer, rb"^(HTTP/1.[01] [2345]|$)", text[:80])
+        self.lives()
+        self.assertLess(self.node.private_bytes(), 400 * MIB if harness.SANITIZED else 50 * MIB)
+
+    def test_endless_header(self):
+        with contextlib.closing(self.node.socket()) as sock:
+            with contextlib.suppress(OSError):
+                sock.sendall(b"GET /fs HTTP/1.1\r\nHost: x\r\n")
+                for _ in range(2000):
+                    sock.sendall(b"A: " + b"b" * 1000 + b"\r\n")
+            self.assertRegex(read_until_quiet(sock), rb"^(HTTP/1.1 4|$)")
+        self.lives()
+
+
+class Watching(ApiCase):
+    def test_events(self):
+        with self.node.watch(f"?path={self.top}/**") as watch:
+            self.assertEqual(watch.answer.headers["Content-Type"], "text/event-stream")
+            put = self.put("a", b"abc").json
+            event = watch.next()
+            self.assertEqual(
+                (event["event"], event["path"], event["type"]), ("put", self.path("a"), "file")
+            )
+            self.assertEqual((event["id"], event["length"]), (file_id(b"abc"), 3))
+            self.assertEqual(event["version"], put["version"])
+            self.assertEqual(event["cursor"], self.node.status()["cursor"])
+            self.node.request("PUT", self.url("l?symlink=a"))
+            event = watch.next()
+            self.assertEqual((event["type"], event["target"]), ("symlink", "a"))
+            self.node.post(self.path("d"), {"op": "mkdir"})
+            self.assertEqual(watch.next()["event"], "mkdir")
+            self.node.post(self.path("a"), {"op": "rename", "to": self.path("d/b")})
+            event = watch.next()
+            self.assertEqual((event["event"], event["path"]), ("rename", self.path("d/b")))
+            self.assertEqual(event["from"], self.path("a"))
+            self.node.put("elsewhere", b"x")
+            self.node.delete(self.path("l"))
+            event = watch.next()
+            self.assertEqual((event["event"], event["path"]), ("delete", self.path("l")))
+            self.put("d/c", b"1")
+            self.assertEqual(watch.next()["path"], self.path("d/c"))
+            self.node.delete(self.path("d"), "?recursive=1")
+            gone = {event["path"] for event in watch.take(2)}
+            self.assertTrue({self.path("d/b"), self.path("d/c")} <= gone | {self.path("d")})
+
+    def test_resume(self):
+        begin = self.node.status()["cursor"]
+        for i in range(50):
+            self.put(f"f{i}", b"x")
+        paths = [self.path(f"f{i}") for i in range(50)]
+        query = f"?path={self.top}/**&since={begin}"
+        with self.node.watch(query) as watch:
+            events = watch.take(50)
+        self.assertEqual([event["path"] for event in events], paths)
+        for at in (0, 10, 49):
+            with self.node.watch(f"?path={self.top}/**", Last_Event_ID=events[at]["cursor"]) as w:
+                self.assertEqual([e["path"] for e in w.take(49 - at)], paths[at + 1 :])
+        # The header is behind the parameter: a browser that comes back sends both.
+        with self.node.watch(query, Last_Event_ID=events[48]["cursor"]) as watch:
+            self.assertEqual(watch.next()["path"], paths[49])
+        with self.node.watch(f"?path={self.top}/**&since=0") as watch:
+            self.assertEqual([event["path"] for event in watch.take(50)], paths)
+        epoch, position = events[0]["cursor"].split(":")
+        for bad in (
+            "x", "1", ":", "1:", ":1", f"{epoch}:", f"{int(epoch) + 1}:{position}", "",
+            f"{epoch}:999999999999", f"{epoch}:99999999999999999999999999", f"{epoch}:1:2", "-1",
+        ):  # fmt: skip
+            self.fails(self.node.get(f"/watch?since={bad}"), 400, "bad_cursor")
+            if bad:
+                self.fails(self.node.get("/watch", Last_Event_ID=bad), 400, "bad_cursor")
+        self.fails(self.node.get("/watch?path=["), 400, "bad_query")
+        self.fails(self.node.get("/watch?since=0&x=1"), 400, "bad_query")
+
+    def test_op_of_many(self):
+        """An op of more text than is told at once, to a watcher that reads it and one that
+        does not."""
+        count = 1200
+        name = "n" * 120
+        connection = self.node.connect()
+        for i in range(count):
+            url = self.url(f"d/{name}{i}?symlink=x")
+            self.node.request("PUT", url, connection=connection)
+        connection.close()
+        begin = self.node.status()["cursor"]
+        with self.node.watch(f"?path={self.top}/d/**") as watch:
+            self.node.delete(self.path("d"), "?recursive=1")
+            events = watch.take(count)
+        self.assertEqual(len({event["path"] for event in events}), count)
+        self.assertEqual({event["event"] for event in events}, {"delete"})
+        # A break in the middle repeats, and loses nothing.
+        self.assertEqual({event["cursor"] for event in events[:-1]}, {begin})
+        self.put("after", b"x")
+        with self.node.watch(f"?path={self.top}/*&since={events[-1]['cursor']}") as watch:
+            self.assertEqual(watch.next()["path"], self.path("after"))
+
+    def test_many_at_once(self):
+        count, puts = harness.scaled(50, 0.4), 40
+        watches = [self.node.watch(f"?path={self.top}/{i % 2}/*") for i in range(count)]
+        for i in range(puts):
+            self.put(f"{i % 2}/{i}", b"x")
+        for i, watch in enumerate(watches):
+            told = [event["path"] for event in watch.take(puts // 2)]
+            wanted = [self.path(f"{j % 2}/{j}") for j in range(puts) if j % 2 == i % 2]
+            self.assertEqual(told, wanted)
+            self.assertTrue(watch.is_quiet(0))
+            watch.close()
+
+    def test_heartbeat(self):
+        with self.node.watch(f"?path={self.top}/**") as watch:
+            begin = time.monotonic()
+            threading.Timer(20, lambda: self.put("late", b"x")).start()
+            watch.sock.settimeout(30)
+            while watch.comments < 2:  # the first came at once
+                line = watch.answer.readline()
+                watch.comments += line.startswith(b":")
+            self.assertTrue(13 < time.monotonic() - begin < 19)
+            self.assertEqual(watch.next(30)["path"], self.path("late"))
+
+
+class Itself(ApiCase):
+    def test_status(self):
+        status = self.node.status()
+        for key in ("node", "name", "zone", "version", "fingerprint", "entries", "cursor", "store"):
+            self.assertIn(key, status)
+        self.assertEqual((status["members"], status["agree"]), (1, True))
+        self.assertRegex(status["fingerprint"], "^[0-9a-f]{64}$")
+        self.assertRegex(status["cursor"], "^[0-9]+:[0-9]+$")
+        self.put("s", b"x")
+        later = self.node.status()
+        self.assertNotEqual(later["fingerprint"], status["fingerprint"])
+        self.assertEqual(later["entries"], status["entries"] + 1)
+        self.node.delete(self.path("s"))
+        self.assertEqual(self.node.status()["fingerprint"], status["fingerprint"])
+
+    def test_metrics(self):
+        before = self.node.metrics()
+        self.put("m", b"x" * 1000)
+        self.node.get("/fs/none")
+        after = self.node.metrics()
+        self.assertEqual(after["artel_tree_entries"], before["artel_tree_entries"] + 1)
+        self.assertEqual(after["artel_http_client_errors_total"],
+                         before["artel_http_client_errors_total"] + 1)  # fmt: skip
+        self.assertEqual(after["artel_http_body_bytes_total"],
+                         before["artel_http_body_bytes_total"] + 1000)  # fmt: skip
+        self.assertEqual(after["artel_changes_total"], before["artel_changes_total"] + 1)
+
+    def test_probes(self):
+        for url in ("/healthz", "/readyz"):
+            self.assertEqual(self.node.get(url).status, 200)
+            self.assertEqual(self.node.request("HEAD", url).status, 200)
+
+    def test_scrub(self):
+        self.put("x", content("scrub", 300 * KIB))
+        report = self.node.scrub()
+        self.assertEqual(report["complete"], True)
+        self.assertEqual(report["fingerprint_matches"], True)
+        self.assertEqual((report["blocks_bad"], report["files_hit"]), (0, 0))
+        self.assertGreaterEqual(report["blocks_checked"], 2)
+        # One that nobody reads ends by itself.
+        for _ in range(20):
+            with contextlib.closing(self.node.socket()) as sock:
+                sock.sendall(b"POST /scrub HTTP/1.1\r\nHost: x\r\n\r\n")
+        end = time.monotonic() + 10
+        while self.node.request("POST", "/scrub").error == "busy":
+            self.assertLess(time.monotonic(), end)
+
+    def test_threads_together(self):
+        """Clients that put, get, list and rename each other's files: all answers make sense."""
+        errors = []
+
+        def client(number):
+            random = harness.random.Random(harness.SEED + number)
+            connection = self.node.connect()
+            for i in range(harness.scaled(150, 0.2)):
+                name = self.url(f"{random.randrange(3)}/{random.randrange(5)}")
+                to = self.path(f"{random.randrange(3)}/{random.randrange(5)}")
+                rename = json.dumps({"op": "rename", "to": to})
+                data = content((number, i), random.randrange(3000))
+                method, url, body = random.choice((
+                    ("PUT", name, data), ("GET", name, None), ("DELETE", name, None),
+                    ("GET", f"/fs/{self.top}?depth=all", None), ("POST", name, rename),
+                    ("DELETE", f"/fs/{self.top}/1?recursive=1", None), ("GET", "/metrics", None),
+                    ("GET", f"/log/{self.top}/1/1", None),
+                ))  # fmt: skip
+                answer = self.node.request(method, url, body=body, connection=connection)
+                onto_itself = method == "POST" and url == f"/fs/{to}"
+                if answer.status >= 500 or (answer.status == 400 and not onto_itself):
+                    errors.append(f"{method} {url} {body!r}: {answer}")
+            connection.close()
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(8)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        self.assertEqual(errors, [])
+        self.assertEqual(self.node.scrub()["fingerprint_matches"], True)
+
+
+class Damage(unittest.TestCase):
+    def test_damaged(self):
+        with temp_dir() as root, Node(root / "data") as node:
+            data = content("damage", 400 * KIB)
+            node.put("a", data)
+            node.put("b", b"fine")
+            hit = 0
+            for file in (root / "data").rglob("*"):
+                if file.is_file() and "lmdb" not in str(file) and file.stat().st_size > 0:
+                    whole = file.read_bytes()
+                    at = whole.find(data[1000:1100])
+                    if at >= 0:
+                        with open(file, "r+b") as out:
+                            out.seek(at)
+                            out.write(bytes(100))
+                        hit += 1
+            self.assertEqual(hit, 1)
+            answer = node.get("/fs/a", Range="bytes=0-2000")
+            self.assertEqual((answer.status, answer.error), (500, "damaged"), str(answer))
+            with self.assertRaises(Exception):  # cut: shorter than its length
+                got = node.get("/fs/a")
+                self.assertEqual(got.status, 200)
+            self.assertEqual(node.get("/fs/b").body, b"fine")
+            report = node.scrub()
+            self.assertEqual((report["complete"], report["files_hit"]), (True, 1))
+
+
+class Ending(unittest.TestCase):
+    def test_restart_keeps_everything(self):
+        with temp_dir() as root:
+            node = Node(root / "data")
+            node.start()
+            for i in range(30):
+                node.put(f"d{i % 3}/f{i}", content(i, i * 1000), "?mode=0600&mtime=5")
+            node.delete("d1/f4")
+            node.post("d2", {"op": "rename", "to": "e"})
+            before = node.status()
+            listing = node.get("/fs?depth=all").body
+            log = node.get("/log/d0/f0").body
+            node.put("e/x", b"before")
+            cursor = before["cursor"]
+            for how in (node.stop, node.kill):
+                how()
+                node.start()
+                with node.watch(f"?since={cursor}") as watch:
+                    self.assertEqual(watch.next()["path"], "e/x")
+                node.delete("e/x")
+                after = node.status()
+                for key in ("node", "fingerprint", "entries"):
+                    self.assertEqual(after[key], before[key])
+                self.assertEqual(node.get("/fs?depth=all").body, listing)
+                self.assertEqual(node.get("/log/d0/f0").body, log)
+                self.assertEqual(node.get("/fs/e/f2").body, content(2, 2000))
+                self.assertEqual(node.scrub()["fingerprint_matches"], True)
+                cursor = node.status()["cursor"]
+                node.put("e/x", b"again")
+            node.stop()
+
+    def test_stop_while_busy(self):
+        """Watchers, idle connections, uploads and downloads under way, changes that wait."""
+        with temp_dir() as root:
+            node = Node(root / "data").start()
+            node.put("big", content("big", 8 * MIB))
+            held = [node.watch() for _ in range(20)]
+            held += [node.socket() for _ in range(20)]
+            head = b"PUT /fs/up HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc"
+            for text in (head, b"GET /fs HT", b"GET /fs/big HTTP/1.1\r\nHost: x\r\n\r\n"):
+                for _ in range(10):
+                    held.append(node.socket())
+                    held[-1].sendall(text)
+            acknowledged = []
+
+            def client(number):
+                connection = node.connect()
+                for i in itertools.count():
+                    path = f"c{number}/{i}"
+                    try:
+                        answer = node.request("PUT", f"/fs/{path}", b"x", connection=connection)
+                    except (OSError, http.client.HTTPException):
+                        connection.close()
+                        return
+                    check(answer.status == 201, "put", answer)
+                    acknowledged.append(path)
+
+            threads = [threading.Thread(target=client, args=(i,)) for i in range(8)]
+            for each in threads:
+                each.start()
+            time.sleep(0.5)
+            self.assertLess(node.stop(), 30 if harness.SANITIZED else 4)
+            for each in threads:
+                each.join()
+            for each in held:
+                if isinstance(each, Watch):
+                    while each.next():  # all that was told, then the end of the stream
+                        pass
+                each.close()
+            node.start()
+            lines = node.get("/fs?depth=all", Accept="application/x-ndjson").body.splitlines()
+            told = {json.loads(line)["path"] for line in lines}
+            self.assertGreater(len(acknowledged), 10)
+            self.assertEqual(set(acknowledged) - told, set())
+            self.assertNotIn("up", told)
+            node.stop()
+            self.assertFalse((root / "data" / "socket").exists())
+
+    def test_stop_again_and_again(self):
+        with temp_dir() as root:
+            for i in range(harness.scaled(10, 0.5)):
+                node = Node(root / "data").start()
+                node.put("x", str(i).encode())
+                scrub = node.socket()
+                scrub.sendall(b"POST /scrub HTTP/1.1\r\nHost: x\r\n\r\n")
+                node.stop(5)
+                scrub.close()
+
+
+if __name__ == "__main__":
+    harness.main()
