@@ -100,6 +100,21 @@ static int read_small(struct content *content, uint64_t length_bytes, uint8_t **
     return 0;
 }
 
+void content_add_headers(struct MHD_Response *response, const struct content_headers *headers)
+{
+    char value[FIELD_TIME_BYTES];
+    field_date_format(headers->mtime_ns, value);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_LAST_MODIFIED, value);
+    snprintf(value, sizeof value, "%04o", headers->mode);
+    MHD_add_response_header(response, "X-Artel-Mode", value);
+    field_time_format(headers->mtime_ns, value);
+    MHD_add_response_header(response, "X-Artel-Mtime", value);
+    if (headers->conflicts_count > 0) {
+        snprintf(value, sizeof value, "%u", headers->conflicts_count);
+        MHD_add_response_header(response, "X-Artel-Conflicts", value);
+    }
+}
+
 static void add_headers(struct MHD_Response *response, const struct id *id,
                         const struct content_headers *headers)
 {
@@ -110,16 +125,9 @@ static void add_headers(struct MHD_Response *response, const struct id *id,
     strcpy(text + 1 + ID_HEX_CHARS, "\"");
     MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, text);
     MHD_add_response_header(response, MHD_HTTP_HEADER_ACCEPT_RANGES, "bytes");
-    if (!headers) {
-        return;
+    if (headers) {
+        content_add_headers(response, headers);
     }
-    char value[FIELD_TIME_BYTES];
-    field_date_format(headers->mtime_ns, value);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_LAST_MODIFIED, value);
-    snprintf(value, sizeof value, "%04o", headers->mode);
-    MHD_add_response_header(response, "X-Artel-Mode", value);
-    field_time_format(headers->mtime_ns, value);
-    MHD_add_response_header(response, "X-Artel-Mtime", value);
 }
 
 /* 304 and 412. True if it has answered. */

@@ -8,11 +8,15 @@
  * content: the bytes of a file version as an answer: ranges, conditions, ETag.
  */
 
-/* What the tree knows of the file besides its content; NULL for a file asked for by id. */
+/* What the tree knows of a path besides its content; NULL for a file asked for by id. */
 struct content_headers {
     uint32_t mode;
     int64_t mtime_ns;
+    uint32_t conflicts_count; /* versions beside the one that is shown */
 };
+
+/* Adds X-Artel-Mode, X-Artel-Mtime, X-Artel-Conflicts and Last-Modified. */
+void content_add_headers(struct MHD_Response *response, const struct content_headers *headers);
 
 /* Answers GET or HEAD of the file version `id`. */
 void content_answer(struct request *request, const struct id *id,

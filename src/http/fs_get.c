@@ -4,15 +4,26 @@
 #include "http/content_priv.h"
 #include "http/endpoints_priv.h"
 
-static void answer_symlink(struct request *request, struct bytes target)
+static struct content_headers headers_of(const struct tree_entry *entry)
+{
+    return (struct content_headers){
+        .mode = entry->version.mode,
+        .mtime_ns = entry->version.mtime_ns,
+        .conflicts_count = entry->heads_count > 1 ? entry->heads_count - 1 : 0,
+    };
+}
+
+static void answer_symlink(struct request *request, const struct tree_entry *entry)
 {
     struct buf body = BUF_INIT;
-    buf_add(&body, target);
+    buf_add(&body, entry->version.target);
+    const struct content_headers headers = headers_of(entry);
     const size_t size = body.size;
     struct MHD_Response *response =
         MHD_create_response_from_buffer(size, body.data, MHD_RESPMEM_MUST_FREE);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
     MHD_add_response_header(response, "X-Artel-Type", "symlink");
+    content_add_headers(response, &headers);
     answer(request, MHD_HTTP_OK, response);
 }
 
@@ -34,12 +45,12 @@ static void begin(struct request *request)
     }
     switch (entry.version.kind) {
     case TREE_FILE: {
-        const struct content_headers headers = {entry.version.mode, entry.version.mtime_ns};
+        const struct content_headers headers = headers_of(&entry);
         content_answer(request, &entry.version.file_id, &headers);
         break;
     }
     case TREE_SYMLINK:
-        answer_symlink(request, entry.version.target);
+        answer_symlink(request, &entry);
         kv_abort(txn);
         break;
     case TREE_DIRECTORY:

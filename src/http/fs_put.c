@@ -88,8 +88,11 @@ static bool read_entry(struct request *request, struct tree_put *entry)
 
 static bool is_tar(struct request *request)
 {
+    static const char tar[] = "application/x-tar";
+    const size_t size = sizeof tar - 1;
     const char *type = request_header(request, MHD_HTTP_HEADER_CONTENT_TYPE);
-    return type && strcasecmp(type, "application/x-tar") == 0;
+    /* Parameters may follow. */
+    return type && strncasecmp(type, tar, size) == 0 && strchr("; \t", type[size]);
 }
 
 /* What goes with a directory does not go with a file, and the reverse. */

@@ -194,6 +194,8 @@ class Files(ApiCase):
         self.assertEqual((answer.status, "id" in answer.json), (201, False))
         got = self.node.get(self.url("l"))
         self.assertEqual((got.headers["X-Artel-Type"], got.body), ("symlink", "/a b/ä".encode()))
+        self.assertEqual(got.headers["X-Artel-Mode"], "0644")
+        self.assertRegex(got.headers["X-Artel-Mtime"], r"^\d{4}-\d\d-\d\dT[\d:]{8}\.\d{9}Z$")
         entry = self.node.get(f"/fs/{self.top}").json["entries"][0]
         self.assertEqual((entry["type"], entry["target"]), ("symlink", "/a b/ä"))
         for query in ("symlink=", "symlink=%00", "symlink=%FF", "symlink=a&in_place=/x"):
