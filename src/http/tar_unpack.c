@@ -73,7 +73,7 @@ static bool is_text(const char *name)
 {
     size_t size = 0;
     bool is_ascii = true;
-    for (; name[size] && size <= PATH_NAME_BYTES_MAX; size++) {
+    for (; size <= PATH_NAME_BYTES_MAX && name[size]; size++) {
         is_ascii = is_ascii && (name[size] & 0x80) == 0;
     }
     return size <= PATH_NAME_BYTES_MAX && (is_ascii || path_check(bytes_of_string(name)) == 0);

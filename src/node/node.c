@@ -177,7 +177,7 @@ int node_snapshot(struct node *node, struct kv_txn **ret_txn)
 int node_check_tree(struct node *node, bool *ret_matches)
 {
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
-    struct tree_summary kept;
+    struct tree_summary kept = {0};
     uint8_t fingerprint[TREE_FINGERPRINT_BYTES];
     uint64_t entries_count = 0;
     int err = node_snapshot(node, &txn);

@@ -55,9 +55,11 @@ static void etags_are_matched(void **state)
     (void)state;
     const struct id id = {.bytes[31] = 0xab};
     const char *const matching[] = {
-        "\"" HEX "\"", HEX, "W/\"" HEX "\"", "*", "\"a\", \"" HEX "\"", ",, " HEX, " * ",
+        ("\"" HEX "\""), HEX, ("W/\"" HEX "\""), "*", ("\"a\", \"" HEX "\""), (",, " HEX), " * ",
     };
-    const char *const others[] = {"", "\"", ",", "W/", "\"" HEX "x\"", "x" HEX, "\"\"", "W/\"a"};
+    const char *const others[] = {
+        "", "\"", ",", "W/", ("\"" HEX "x\""), ("x" HEX), "\"\"", "W/\"a",
+    };
     for (size_t i = 0; i < ARRAY_SIZE(matching); i++) {
         assert_true(field_etag_matches(matching[i], &id));
     }
