@@ -102,8 +102,12 @@ void cli_error(const struct invocation *invocation, const char *format, ...)
 enum cli_status cli_usage(const struct invocation *invocation, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* What a verb does with the store: reads it, changes one that is there, or makes it if need be. */
+enum cli_access { CLI_READ, CLI_CHANGE, CLI_MAKE };
+
 /* Opens the store that --data names, or says why not. */
-bool cli_open_store(const struct invocation *invocation, bool read_only, struct store **ret_store);
+bool cli_open_store(const struct invocation *invocation, enum cli_access access,
+                    struct store **ret_store);
 
 /* Parses an id of the command line, or says what is wrong with it. */
 bool cli_parse_id(const struct invocation *invocation, const char *text, struct id *ret_id);

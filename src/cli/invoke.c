@@ -82,14 +82,19 @@ enum cli_status cli_usage(const struct invocation *invocation, const char *forma
     return CLI_USAGE;
 }
 
-bool cli_open_store(const struct invocation *invocation, bool read_only, struct store **ret_store)
+bool cli_open_store(const struct invocation *invocation, enum cli_access access,
+                    struct store **ret_store)
 {
     const char *path = config_string(invocation->config, "data");
     if (!path) {
         cli_error(invocation, "no data directory: give --data DIR or set ARTEL_DATA");
         return false;
     }
-    const struct store_options options = {.path = path, .read_only = read_only};
+    const struct store_options options = {
+        .path = path,
+        .read_only = access == CLI_READ,
+        .must_exist = access != CLI_MAKE,
+    };
     const int err = store_open(&options, ret_store);
     switch (err) {
     case 0:
@@ -104,9 +109,12 @@ bool cli_open_store(const struct invocation *invocation, bool read_only, struct 
     case -ENOTEMPTY:
         cli_error(invocation, "%s holds something that is not an artel store", path);
         break;
+    case -EBADMSG:
+        cli_error(invocation, "%s: the index of the store is gone", path);
+        break;
     case -ENOENT:
-        cli_error(invocation, read_only ? "there is no store at %s" : "%s can't be made here",
-                  path);
+        cli_error(invocation,
+                  access == CLI_MAKE ? "%s can't be made here" : "there is no store at %s", path);
         break;
     default:
         cli_error(invocation, "%s: %s", path, err_text(err));

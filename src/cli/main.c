@@ -80,6 +80,8 @@ int main(int argc, char **argv)
 {
     /* A reader that has gone is an error of write(2), told like any other. */
     signal(SIGPIPE, SIG_IGN);
+    /* So is a file that may not grow (ulimit -f). */
+    signal(SIGXFSZ, SIG_IGN);
     libuv_use_mem();
     char **words = argv + 1;
     int count = argc - 1;

@@ -99,7 +99,7 @@ static enum cli_status run_get(const struct invocation *invocation)
         return cli_usage(invocation, "which file version? Give its id");
     }
     struct store *store = NULL;
-    if (!cli_open_store(invocation, true, &store)) {
+    if (!cli_open_store(invocation, CLI_READ, &store)) {
         return CLI_FAILED;
     }
     const char *output = config_string(invocation->config, "output");

@@ -24,7 +24,7 @@ static enum cli_status run_ls(const struct invocation *invocation)
         return cli_usage(invocation, "store ls takes no arguments");
     }
     struct store *store = NULL;
-    if (!cli_open_store(invocation, true, &store)) {
+    if (!cli_open_store(invocation, CLI_READ, &store)) {
         return CLI_FAILED;
     }
     const char *format = config_switch(invocation->config, "json")

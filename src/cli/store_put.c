@@ -55,12 +55,23 @@ struct put_file {
     char *path;
 };
 
-static void report_failure(struct put_run *run, const char *path, int err)
+static void set_failed(struct put_run *run)
 {
-    cli_error(run->invocation, "%s: %s", path, err_text(err));
     pthread_mutex_lock(&run->lock);
     run->failed = true;
     pthread_mutex_unlock(&run->lock);
+}
+
+static void report_failure(struct put_run *run, const char *path, int err)
+{
+    cli_error(run->invocation, "%s: %s", path, err_text(err));
+    set_failed(run);
+}
+
+static void report_skipped(struct put_run *run, const char *path, const char *why)
+{
+    cli_error(run->invocation, "%s: skipped, %s", path, why);
+    set_failed(run);
 }
 
 /* As sha256sum does: a name that would break the line is escaped, and the line begins with '\'. */
@@ -223,13 +234,13 @@ static void walk_entry(struct put_run *run, const FTSENT *entry)
     case FTS_NS:
         report_failure(run, entry->fts_path, err_from_errno(entry->fts_errno));
         break;
+    case FTS_DC: /* mounted into itself */
+        report_skipped(run, entry->fts_path, "it is a directory above itself");
+        break;
     case FTS_SL:
     case FTS_SLNONE:
     case FTS_DEFAULT:
-        cli_error(run->invocation, "%s: skipped, it is no regular file", entry->fts_path);
-        pthread_mutex_lock(&run->lock);
-        run->failed = true;
-        pthread_mutex_unlock(&run->lock);
+        report_skipped(run, entry->fts_path, "it is no regular file");
         break;
     default: /* directories, before and after what is in them */
         break;
@@ -249,8 +260,12 @@ static void walk(struct put_run *run, char *argument)
         report_failure(run, argument, err_from_errno(errno));
         return;
     }
+    /* At the end fts_read() sets errno to 0, and at a failure that ends the walk to its cause. */
     for (const FTSENT *entry = fts_read(fts); entry; entry = fts_read(fts)) {
         walk_entry(run, entry);
+    }
+    if (errno) {
+        report_failure(run, argument, err_from_errno(errno));
     }
     fts_close(fts);
 }
@@ -302,7 +317,7 @@ static enum cli_status run_put(const struct invocation *invocation)
             return cli_usage(invocation, "standard input has no place that could be kept");
         }
     }
-    if (!cli_open_store(invocation, false, &run.store)) {
+    if (!cli_open_store(invocation, CLI_MAKE, &run.store)) {
         return CLI_FAILED;
     }
     put_all(&run);

@@ -30,7 +30,7 @@ static enum cli_status run_rm(const struct invocation *invocation)
         return cli_usage(invocation, "which file version? Give its id");
     }
     struct store *store = NULL;
-    if (!cli_open_store(invocation, false, &store)) {
+    if (!cli_open_store(invocation, CLI_CHANGE, &store)) {
         return CLI_FAILED;
     }
     bool good = release_all(invocation, store);

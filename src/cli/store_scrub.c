@@ -97,7 +97,7 @@ static enum cli_status run_scrub(const struct invocation *invocation)
         return cli_usage(invocation, "the rate is a number of bytes, as 10M");
     }
     struct store *store = NULL;
-    if (!cli_open_store(invocation, false, &store)) {
+    if (!cli_open_store(invocation, CLI_CHANGE, &store)) {
         return CLI_FAILED;
     }
     struct store_scrub_report report = {0};

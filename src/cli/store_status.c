@@ -48,7 +48,7 @@ static enum cli_status run_status(const struct invocation *invocation)
         return cli_usage(invocation, "store status takes no arguments");
     }
     struct store *store = NULL;
-    if (!cli_open_store(invocation, true, &store)) {
+    if (!cli_open_store(invocation, CLI_READ, &store)) {
         return CLI_FAILED;
     }
     struct store_status status;

@@ -86,6 +86,9 @@ static void flush_done(struct store_job *job, int err)
 {
     struct flush_job *flush = CONTAINER_OF(job, struct flush_job, job);
     struct store_put *put = flush->put;
+    if (err) {
+        flush->store->has_gaps = true;
+    }
     settle_blocks(flush->store, flush->blocks, flush->blocks_count);
     free(flush);
     if (!put) {

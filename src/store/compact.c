@@ -231,6 +231,9 @@ static int move_batch(struct store *store, const struct place *places, size_t pl
             segments_settle(store->segments, &moves[i].to);
         }
     }
+    if (err) {
+        store->has_gaps = true;
+    }
     *ret_taken = taken;
     *moved_bytes += err ? 0 : job.moved_bytes;
     return err;

@@ -32,10 +32,11 @@ void file_identity_of(const struct stat *stat, struct file_identity *ret_identit
     };
 }
 
+/* Not the device: its number may be another one after each mount and restart. */
 bool file_identity_equal(const struct file_identity *a, const struct file_identity *b)
 {
-    return a->device == b->device && a->inode == b->inode && a->size_bytes == b->size_bytes &&
-           a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
+    return a->inode == b->inode && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns &&
+           a->ctime_ns == b->ctime_ns;
 }
 
 static struct bytes external_key(uint64_t container, uint8_t key[8])

@@ -17,7 +17,7 @@
 #include "store/store.h"
 
 struct file_identity {
-    uint64_t device;
+    uint64_t device; /* of the registration, for people; not compared */
     uint64_t inode;
     uint64_t size_bytes;
     int64_t mtime_ns;

@@ -100,12 +100,23 @@ static int is_empty_enough(int dir_fd, bool *ret_empty)
     return err;
 }
 
-static int check_format(struct layout *layout, bool read_only)
+/* A finished store has an index. LMDB would make an empty one without a word, and then nothing that
+ * is in the segments would be known any more. */
+static int check_index(int dir_fd)
+{
+    struct stat stat;
+    if (fstatat(dir_fd, "index/data.mdb", &stat, 0) < 0) {
+        return errno == ENOENT ? -EBADMSG : err_from_errno(errno);
+    }
+    return stat.st_size > 0 ? 0 : -EBADMSG;
+}
+
+static int check_format(struct layout *layout, bool read_only, bool must_exist)
 {
     unsigned version = 0;
     int err = read_format(layout->dir_fd, &version);
     if (err == 0) {
-        return version == STORE_FORMAT ? 0 : -EPROTONOSUPPORT;
+        return version == STORE_FORMAT ? check_index(layout->dir_fd) : -EPROTONOSUPPORT;
     }
     if (err != -ENOENT || read_only) {
         return err;
@@ -115,7 +126,10 @@ static int check_format(struct layout *layout, bool read_only)
     if (err) {
         return err;
     }
-    return empty ? 0 : -ENOTEMPTY;
+    if (!empty) {
+        return -ENOTEMPTY;
+    }
+    return must_exist ? -ENOENT : 0;
 }
 
 /* A store that was never finished holds nothing that anybody was promised, and what a crash left of
@@ -155,7 +169,7 @@ static int take_lock(struct layout *layout)
     return file_write_all_at(layout->lock_fd, BYTES((const uint8_t *)text, (size_t)size), 0);
 }
 
-static int open_parts(struct layout *layout, const char *path, bool read_only)
+static int open_parts(struct layout *layout, const char *path, bool read_only, bool must_exist)
 {
     if (!read_only) {
         int err = take_lock(layout);
@@ -163,7 +177,7 @@ static int open_parts(struct layout *layout, const char *path, bool read_only)
             return err;
         }
         /* Somebody else may have made or replaced the store until we had the lock. */
-        err = check_format(layout, read_only);
+        err = check_format(layout, read_only, must_exist);
         if (!err) {
             err = clear_half_made(layout->dir_fd);
         }
@@ -184,9 +198,9 @@ static int open_parts(struct layout *layout, const char *path, bool read_only)
                         &layout->segments_fd);
 }
 
-int layout_open(const char *path, bool read_only, struct layout **ret_layout)
+int layout_open(const char *path, bool read_only, bool must_exist, struct layout **ret_layout)
 {
-    if (!read_only) {
+    if (!read_only && !must_exist) {
         const int err = make_directory(AT_FDCWD, path);
         if (err) {
             return err;
@@ -196,10 +210,10 @@ int layout_open(const char *path, bool read_only, struct layout **ret_layout)
     *layout = (struct layout){.dir_fd = -1, .segments_fd = -1, .lock_fd = -1};
     int err = file_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, &layout->dir_fd);
     if (!err) {
-        err = check_format(layout, read_only);
+        err = check_format(layout, read_only, must_exist);
     }
     if (!err) {
-        err = open_parts(layout, path, read_only);
+        err = open_parts(layout, path, read_only, must_exist);
     }
     if (err) {
         layout_close(layout);

@@ -22,7 +22,8 @@ struct layout {
 
 /* Checks, makes what is missing and locks; errors of store_open(). Nothing is touched before the
  * directory is known to be ours or empty. */
-[[nodiscard]] int layout_open(const char *path, bool read_only, struct layout **ret_layout);
+[[nodiscard]] int layout_open(const char *path, bool read_only, bool must_exist,
+                              struct layout **ret_layout);
 void layout_close(struct layout *layout);
 
 /* Writes the format file of a new store; does nothing on an old one. */

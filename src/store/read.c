@@ -213,8 +213,9 @@ static int view_copied(struct store *store, struct block_record *record, struct 
 int store_view_open(struct store *store, const struct id *id, struct store_view *ret_view)
 {
     struct store_view view = {.store = store, .id = *id};
-    /* Pinned first: what is seen now is neither removed nor moved, unless that is under way. */
-    const bool stays = pins_add(store->pins, id);
+    /* Pinned first: what is seen now is neither removed nor moved, unless that is under way. The
+     * process that writes knows nothing of the pins of one that only reads: it copies. */
+    const bool stays = pins_add(store->pins, id) && store->writer;
     struct block_record record;
     int err = look_up(store, id, &record);
     if (!err && (!stays || view_mapped(store, &record, &view) != 0)) {

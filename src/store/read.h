@@ -29,8 +29,8 @@
 [[nodiscard]] int store_read_block(struct store *store, const struct id *id, uint32_t offset_bytes,
                                    void *data, uint32_t size_bytes);
 
-/* A block as checked memory: the mapped segment where it lies in one, else a copy. While the view
- * is open its bytes stay where they are. */
+/* A block as checked memory: the mapped segment where it lies in one, else a copy (always a copy in
+ * a store that is open for reading only). While the view is open its bytes stay what they are. */
 struct store_view {
     struct bytes bytes;
     struct store *store; /* the rest is private */

@@ -136,6 +136,23 @@ static int open_segment(struct segments *segments, uint64_t number, int flags,
     return 0;
 }
 
+int segments_remove_unnamed(struct segments *segments)
+{
+    /* They have no gaps but those that a power cut made: names are not synced one by one. */
+    for (uint64_t i = 0, misses = 0; misses < 2 * SEGMENT_CLASSES; i++) {
+        char name[NAME_BYTES];
+        segment_name(segments->next_number + i, name);
+        if (unlinkat(segments->dir_fd, name, 0) == 0) {
+            misses = 0;
+        } else if (errno == ENOENT) {
+            misses++;
+        } else {
+            return err_from_errno(errno);
+        }
+    }
+    return 0;
+}
+
 int segments_recover(struct segments *segments, uint64_t number, enum segment_class segment_class,
                      uint64_t end_bytes, bool resume)
 {

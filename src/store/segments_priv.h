@@ -48,6 +48,10 @@ struct segments *segments_new(int dir_fd, bool read_only, uint64_t segment_bytes
                               uint64_t reserve_bytes, uint64_t next_number);
 void segments_free(struct segments *segments);
 
+/* Removes the files from next_number on: a crash came before the first commit that names them, and
+ * on a disk that is full of them no put could begin. */
+[[nodiscard]] int segments_remove_unnamed(struct segments *segments);
+
 /* Cuts segment `number` to `end_bytes`; with `resume` it takes the next appends of its class. */
 [[nodiscard]] int segments_recover(struct segments *segments, uint64_t number,
                                    enum segment_class segment_class, uint64_t end_bytes,

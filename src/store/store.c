@@ -128,7 +128,10 @@ static int begin_session(struct store *store, const struct store_options *option
     if (options->read_only) {
         return 0;
     }
-    err = recover_segments(store, txn, clean != 0);
+    err = segments_remove_unnamed(store->segments);
+    if (!err) {
+        err = recover_segments(store, txn, clean != 0);
+    }
     if (!err) {
         err = index_set_number(txn, META_CLEAN, 0);
     }
@@ -143,14 +146,14 @@ static int end_session(struct store *store)
         err = index_set_number(txn, META_CLOCK, store_now_ms(store));
     }
     if (!err) {
-        err = index_set_number(txn, META_CLEAN, 1);
+        err = index_set_number(txn, META_CLEAN, store->has_gaps ? 0 : 1);
     }
     return err ? err : kv_commit(STEAL_PTR(txn));
 }
 
 static int open_store(struct store *store, const struct store_options *options)
 {
-    int err = layout_open(options->path, options->read_only, &store->layout);
+    int err = layout_open(options->path, options->read_only, options->must_exist, &store->layout);
     if (err) {
         return err;
     }

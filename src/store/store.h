@@ -46,6 +46,7 @@ struct store;
 struct store_options {
     const char *path;          /* the data directory; made if it is missing and its parent exists */
     bool read_only;            /* read beside the process that writes; nothing is changed */
+    bool must_exist;           /* make no new store: -ENOENT if there is none */
     const struct clock *clock; /* NULL: clock_real() */
     uint64_t segment_bytes;    /* 0: STORE_SEGMENT_BYTES_DEFAULT; at least one block */
     uint64_t reserve_bytes;    /* 0: STORE_RESERVE_BYTES_DEFAULT */
@@ -66,7 +67,8 @@ struct store_options {
  *   -EBUSY            another process has it open for writing (store_owner() tells which)
  *   -EPROTONOSUPPORT  a format of another version
  *   -ENOTEMPTY        a directory with something else in it
- *   -ENOTDIR, -ENOENT no such directory; no store in it (read-only)
+ *   -EBADMSG          a store whose index is gone
+ *   -ENOTDIR, -ENOENT no such directory; no store in it (read_only, must_exist)
  *   -EROFS, -EACCES   can't be written; nothing was changed
  *   -ENOSPC, -EIO, -EMFILE
  */

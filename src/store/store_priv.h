@@ -19,6 +19,8 @@ struct store {
     const struct clock *clock;
     uint64_t clock_base_ms;   /* store time at the opening */
     uint64_t clock_opened_ms; /* monotonic time at the opening */
+    /* Ranges were given up and could not be named as dead: the next opening looks for them. */
+    _Atomic bool has_gaps;
     _Atomic uint64_t corrupt_count;
     _Atomic uint64_t withdrawn_count;
     struct touched *touched; /* cached blocks read lately */

@@ -39,12 +39,6 @@ class CliTest(unittest.TestCase):
         self.data = self.dir / "data"
         self.store = Store(self.data)
 
-    # unittest has it from Python 3.11; Debian 12 has that, older systems do not.
-    def enterContext(self, manager):
-        value = manager.__enter__()
-        self.addCleanup(manager.__exit__, None, None, None)
-        return value
-
     def write(self, name, data):
         path = self.dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,8 +282,8 @@ class TestPut(CliTest):
             shown = str(path).replace("\\", "\\\\").replace("\n", "\\n")
             mark = "\\" if shown != str(path) else ""
             self.assertEqual(result.out.decode(), f"{mark}{file_id(data)}  {shown}\n")
-            line = json_lines(self.assertEnds(self.store.put("--json", path), 0))
-            self.assertEqual([(each["id"], each["path"]) for each in line], [(file_id(data), str(path))])
+            (line,) = json_lines(self.assertEnds(self.store.put("--json", path), 0))
+            self.assertEqual((line["id"], line["path"]), (file_id(data), str(path)))
         result = self.assertEnds(self.store.put(self.dir / "tree"), 0)
         self.assertEqual(len(result.out.splitlines()), len(names))
 
@@ -312,13 +306,10 @@ class TestPut(CliTest):
         bad.chmod(0)
         locked.chmod(0)
         self.addCleanup(locked.chmod, 0o700)
-        result = self.run_unprivileged("put", "--data", self.dir / "own" / "data", self.dir / "tree")
+        data = self.dir / "own" / "data"
+        result = run_unprivileged(self, "put", "--data", data, self.dir / "tree")
         self.assertEnds(result, 1, f"{bad}: not permitted", f"{locked}: not permitted")
         self.assertEqual(result.out.decode(), f"{file_id(b'good')}  {good}\n")
-
-    def run_unprivileged(self, *arguments):
-        """As a user whom permissions bind; `own` is a directory of his."""
-        return run_unprivileged(self, *arguments)
 
     def test_a_closed_reader_is_no_crash(self):
         path = self.write("file", b"x")
@@ -337,6 +328,7 @@ class TestPut(CliTest):
 
 
 def run_unprivileged(test, *arguments):
+    """Runs the program as a user whom permissions bind; `own` is a directory of his."""
     options = {}
     own = test.dir / "own"
     own.mkdir(exist_ok=True)
@@ -349,6 +341,23 @@ def run_unprivileged(test, *arguments):
         os.chown(own, NOBODY, NOBODY)
         options = dict(executable=program, user=NOBODY, group=NOBODY, extra_groups=[])
     return finish(start(*arguments, **options))
+
+
+class TestNoStore(CliTest):
+    def test_only_put_makes_one(self):
+        """A scrub of a disk that is not mounted must not say that all is well."""
+        for verb, arguments in (("scrub", []), ("rm", [file_id(b"x")]), ("ls", []), ("status", [])):
+            self.assertEnds(self.store.run(verb, *arguments), 1, "there is no store")
+            self.assertFalse(self.data.exists(), verb)
+
+    def test_a_file_that_may_not_grow(self):
+        self.put(content("grow", BLOCK_BYTES))
+        target = self.dir / "target"
+        id = file_id(content("grow", BLOCK_BYTES))
+        command = f'ulimit -f 100; exec "{ARTEL}" store get --data "{self.data}" --output "{target}" {id}'
+        result = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+        self.assertEqual((result.returncode, bool(result.stderr)), (1, True))
+        self.assertFalse(target.exists())
 
 
 class TestGet(CliTest):
@@ -424,7 +433,8 @@ class TestGet(CliTest):
         process.stdout.close()
         err = process.stderr.read().decode()
         process.stderr.close()
-        self.assertEqual((process.wait(RUN_TIMEOUT_S), "the reader has gone" in err), (1, True), err)
+        self.assertEqual(process.wait(RUN_TIMEOUT_S), 1, err)
+        self.assertIn("the reader has gone", err)
 
     def test_beside_a_writer(self):
         with held_by_another(self) as process:
@@ -471,7 +481,8 @@ class TestLsAndStatus(CliTest):
         self.assertEqual((status["format"], status["files"], status["blocks"]), (1, 3, 3))
         self.assertEqual(status["live_bytes"], sum(map(len, contents)))
         text = self.assertEnds(self.store.run("status"), 0).out.decode()
-        self.assertEqual({name: int(value) for name, value in map(str.split, text.splitlines())}, status)
+        shown = {name: int(value) for name, value in map(str.split, text.splitlines())}
+        self.assertEqual(shown, status)
 
     def test_an_empty_store(self):
         self.assertEnds(self.store.put("-", data=b""), 0)

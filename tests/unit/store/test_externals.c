@@ -5,6 +5,8 @@
  */
 #include "helpers.h"
 
+#include "store/externals_priv.h"
+
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -331,6 +333,20 @@ static void change_without_a_trace_is_caught(void **state)
     free(outside.data);
 }
 
+/* File systems get another device number at the next mount. */
+static void what_tells_files_apart(void **state)
+{
+    (void)state;
+    const struct file_identity one = {1, 2, 3, 4, 5};
+    const struct file_identity mounted_again = {9, 2, 3, 4, 5};
+    const struct file_identity others[] = {
+        {1, 9, 3, 4, 5}, {1, 2, 9, 4, 5}, {1, 2, 3, 9, 5}, {1, 2, 3, 4, 9}};
+    assert_true(file_identity_equal(&one, &mounted_again));
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+        assert_false(file_identity_equal(&one, &others[i]));
+    }
+}
+
 /* ---- beside other places -------------------------------------------------------------------- */
 
 static void a_copy_does_not_rely_on_it(void **state)
@@ -463,6 +479,7 @@ int main(void)
         BOTH(make_link_to_itself),
         BOTH(make_parent_a_file),
         STORE_TEST(change_without_a_trace_is_caught),
+        STORE_TEST(what_tells_files_apart),
         STORE_TEST(a_copy_does_not_rely_on_it),
         STORE_TEST(nothing_is_registered_for_what_is_copied_already),
         STORE_TEST(two_files_with_the_same_bytes),

@@ -175,7 +175,11 @@ static void a_reader_beside_a_writer(void **state)
         MUST(store_view_open(store, &blocks[1], &view) == 0);
         MUST(memcmp(view.bytes.data, two, 5000) == 0);
         store_view_close(&view);
+        /* A view stays what it is, although the writer knows nothing of it. */
+        MUST(store_view_open(store, &blocks[0], &view) == 0);
         MUST(write(to_parent[1], &byte, 1) == 1 && read(to_child[0], &byte, 1) == 1);
+        MUST(memcmp(view.bytes.data, one + BLOCK, BLOCK) == 0);
+        store_view_close(&view);
         MUST(store_read_block(store, &blocks[0], 0, data, BLOCK) == -ENOENT);
         MUST(store_read_block(store, &blocks[1], 0, data, 5000) == 0);
         MUST(memcmp(data, two, 5000) == 0);
@@ -366,6 +370,30 @@ static void without_the_last_step(void **state)
 
 /* What stands behind the last named byte of a segment is garbage, and so are files that no commit
  * has named. */
+/* An empty index in its place would make garbage of all segments. */
+static void without_its_index(void **state)
+{
+    struct scratch *scratch = *state;
+    char index[160];
+    char aside[160];
+    snprintf(index, sizeof index, "%s/index/data.mdb", scratch->store_path);
+    snprintf(aside, sizeof aside, "%s/aside", scratch->root);
+    scratch_open(scratch);
+    const struct id id = put_seed(scratch->store, STORE_ORIGIN, 1, 5000);
+    scratch_close(scratch);
+    assert_int_equal(rename(index, aside), 0);
+    struct store *store = NULL;
+    assert_int_equal(store_open(&scratch->options, &store), -EBADMSG);
+    write_in_store(scratch, "index/data.mdb", "");
+    assert_int_equal(store_open(&scratch->options, &store), -EBADMSG);
+    struct store_options reading = scratch->options;
+    reading.read_only = true;
+    assert_int_equal(store_open(&reading, &store), -EBADMSG);
+    assert_int_equal(rename(aside, index), 0);
+    scratch_open(scratch);
+    assert_seed(scratch->store, &id, 1, 5000);
+}
+
 static void garbage_is_cut(void **state)
 {
     struct scratch *scratch = *state;
@@ -384,6 +412,7 @@ static void garbage_is_cut(void **state)
     }
     write_in_store(scratch, "segments/00000002.seg", "of a crash before its first commit");
     scratch_open(scratch);
+    assert_in_range(disk_bytes(scratch), 0, disk);
     for (uint64_t i = 10; i < 40; i++) {
         put_seed(scratch->store, STORE_ORIGIN, i, 100000);
     }
@@ -414,6 +443,7 @@ int main(void)
         DIRECTORY_TEST(what_may_not_be_written),
         DIRECTORY_TEST(what_a_crash_left_is_completed),
         DIRECTORY_TEST(without_the_last_step),
+        DIRECTORY_TEST(without_its_index),
         DIRECTORY_TEST(garbage_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
