@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tree: a node with many entries.
+
+Symbolic links (entries without content) are created by tar streams, 10,000 each; then lookups of one
+entry (wrk, GET ?depth=0), pages of 1,000 of a listing, private memory, bytes of the database for
+each entry, and the time until a node with all of them serves again.
+"""
+
+import argparse
+
+from lib.nodes import *
+
+IN_DIRECTORY = 1000
+IN_STREAM = 10000
+TAR_BLOCK = 512
+
+
+def tar_entry(name, kind, target=b"", content=b""):
+    mode = b"0000644" if kind == b"0" else b"0000777"
+    head = b"%s\0%s\0%s\0%s\0%011o\0%011o\0        %s%s\0ustar\x0000" % (
+        name.ljust(99, b"\0"), mode, b"0000000", b"0000000", len(content), 1700000000, kind,
+        target.ljust(99, b"\0"),
+    )  # fmt: skip
+    head = head.ljust(TAR_BLOCK, b"\0")
+    head = head[:148] + b"%06o\0 " % sum(head) + head[156:]
+    return head + content.ljust(-(-len(content) // TAR_BLOCK) * TAR_BLOCK, b"\0")
+
+
+def entry_path(i):
+    """Directories count as entries too, one for each 1,000."""
+    return f"{i // 100 // IN_DIRECTORY:02}/{i // IN_DIRECTORY:05}/entry-{i:08}"
+
+
+def make_stream(path, first, count, with_content):
+    with open(path, "wb") as file:
+        for i in range(first, first + count):
+            name = entry_path(i).encode()
+            if with_content:
+                file.write(tar_entry(name, b"0", content=b"%015d\n" % i))
+            else:
+                file.write(tar_entry(name, b"2", target=b"target-%08d" % i))
+        file.write(b"\0" * 2 * TAR_BLOCK)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--entries", type=int, default=100000, help="(100000)")
+    parser.add_argument("--content", action="store_true", help="files of 16 bytes, not links")
+    parser.add_argument("--rounds", type=int, default=3, help="of what is read (3)")
+    parser.add_argument("--seconds", type=int, default=3, help="of each run of wrk (3)")
+    options = parser.parse_args()
+    need("wrk", "curl")
+    print_machine()
+    with work_dir() as where:
+        measure(where, options)
+
+
+def create(node, where, options):
+    """Gives the seconds of each stream; making the streams is not measured."""
+    stream = where / "stream.tar"
+    each = []
+    for first in range(0, options.entries, IN_STREAM):
+        make_stream(stream, first, min(IN_STREAM, options.entries - first), options.content)
+        # Not -T: curl would put the name of the file behind the slash.
+        words = ["curl", "-fsS", "-X", "PUT", "-H", "Content-Type: application/x-tar", "-H", "Expect:"]
+        words += ["--data-binary", f"@{stream}"]
+        start = time.monotonic()
+        commands([*words, "-o", "/dev/null", f"{node.url}/fs/t/"])(None)
+        each.append(time.monotonic() - start)
+        progress(f"{first + IN_STREAM} entries")
+    progress("")
+    return each
+
+
+def database_bytes(data):
+    """What the files of the index take on the disk; a map with holes takes less than its length."""
+    return sum(path.stat().st_blocks * 512 for path in data.rglob("index/*") if path.is_file())
+
+
+def measure(where, options):
+    others = Others()
+    rows = []
+    data = where / "data"
+    with artel_node(data) as node:
+        empty_database, empty_memory = database_bytes(data), node.private_bytes()
+        cpu = node.cpu_seconds()
+        streams = create(node, where, options)
+        cpu = node.cpu_seconds() - cpu
+        entries = node.status()["entries"]
+        rate = options.entries / sum(streams)
+        first, last = IN_STREAM / streams[0], IN_STREAM / streams[-1]
+        rows.append(("creates a second", f"{rate:.0f}; first stream {first:.0f}, last {last:.0f}"))
+        rows.append(("CPU us for each create", f"{cpu / options.entries * 1e6:.1f}"))
+        rows.append(("private memory after it", f"{node.private_bytes() / MIB:.1f} MiB"))
+    starts = []
+    for _ in range(options.rounds):
+        start = time.monotonic()
+        with artel_node(data) as node:
+            starts.append(time.monotonic() - start)
+            assert node.status()["entries"] == entries
+    with artel_node(data) as node:
+        read(node, where, options, rows)
+        memory = node.private_bytes()
+    size = database_bytes(data) - empty_database
+    rows.append(("private memory", f"{memory / MIB:.1f} MiB (empty {empty_memory / MIB:.1f})"))
+    rows.append(("bytes of the database for each", f"{size / entries:.0f}"))
+    rows.append(("start until it serves, ms", spread([each * 1e3 for each in starts], "{:.0f}")))
+    kind = "files of 16 bytes" if options.content else "symbolic links"
+    print_table((f"{entries} entries, {kind}", ""), rows)
+    others.print()
+
+
+def read(node, where, options, rows):
+    # A stride that has no common factor with any round number goes everywhere.
+    lookup = f"""
+    local i = n * 7919 % {options.entries}
+    return wrk.format("GET", string.format("/fs/t/%02d/%05d/entry-%08d?depth=0",
+        math.floor(i / {100 * IN_DIRECTORY}), math.floor(i / {IN_DIRECTORY}), i))
+    """
+    page = f"""
+    local i = n * 7919 % {max(1, options.entries // IN_DIRECTORY)}
+    return wrk.format("GET", string.format("/fs/t/%02d/%05d", math.floor(i / 100), i))
+    """
+    for name, request, connections in (
+        ("lookups a second, 32 connections", lookup, 32),
+        ("pages of 1,000 a second, 1 connection", page, 1),
+    ):
+        loads = [
+            wrk(node, where, request, connections, options.seconds) for _ in range(options.rounds)
+        ]
+        rows.append(
+            (
+                name,
+                spread([load.rate for load in loads], "{:.0f}")
+                + f"; median {median([load.median for load in loads]) * 1e3:.2f} ms"
+                + f", p99 {median([load.p99 for load in loads]) * 1e3:.2f} ms"
+                + f", CPU {median([load.cpu_seconds / load.requests for load in loads]) * 1e6:.1f} us each",
+            )
+        )
+
+
+main()
