@@ -39,8 +39,8 @@ class Lane:
     def step(self):
         self.round += 1
         verb = self.random.choices(["put", "rm", "scrub"], [6, 3, 1])[0]
-        if verb == "rm" and not self.held:
-            verb = "put"
+        if not self.held:
+            verb = "put"  # only that makes a store
         if verb == "put" and len(self.held) > FILES_MAX:
             verb = "rm"
         getattr(self, verb)()
