@@ -444,17 +444,25 @@ class TestGet(CliTest):
             self.assertIsNone(process.poll())
 
 
+THE_OTHER = content("the other", BLOCK_BYTES)
+
+
 @contextlib.contextmanager
 def held_by_another(test):
     """Another process writes test.data; it waits for its standard input."""
     process = start("put", "--data", test.data, "-", stdin=subprocess.PIPE)
     try:
-        lock = test.data / "lock"
+        process.stdin.write(THE_OTHER)
+        process.stdin.flush()
+        # Written behind the opening, and nothing more until the end of the input.
+        segments = test.data / "segments"
         wait_for(
-            lambda: lock.exists() and lock.read_text() == f"{process.pid}\n", 10, "lock is held"
+            lambda: any(THE_OTHER in each.read_bytes() for each in segments.glob("*")),
+            30,
+            "the first block is in a segment",
         )
         yield process
-        test.assertEnds(finish(process, data=b"the other"), 0)
+        test.assertEnds(finish(process, data=b"the rest"), 0)
     finally:
         if process.returncode is None:
             stop(process)
@@ -659,7 +667,7 @@ class TestStoreThatCannotBeUsed(CliTest):
         with held_by_another(self) as process:
             self.assertRefused(["put", "rm", "scrub"], "in use by process", process.pid)
         self.assertIn(held, self.store.listed())
-        self.assertIn(file_id(b"the other"), self.store.listed())
+        self.assertIn(file_id(THE_OTHER + b"the rest"), self.store.listed())
         self.assertEnds(self.store.put(self.file), 0)
 
     def test_the_lock_of_a_killed_process_is_gone(self):
