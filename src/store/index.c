@@ -136,6 +136,13 @@ int index_segment(struct kv_txn *txn, uint64_t number, struct segment_row *ret_r
     return err ? err : index_decode_segment(value, ret_row);
 }
 
+int index_segment_now(struct kv *kv, uint64_t number, struct segment_row *ret_row)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    const int err = kv_read(kv, &txn);
+    return err ? err : index_segment(txn, number, ret_row);
+}
+
 static int put_segment(struct kv_txn *txn, uint64_t number, const struct segment_row *row)
 {
     uint8_t key[8];

@@ -73,6 +73,8 @@ struct segment_row {
 };
 
 [[nodiscard]] int index_segment(struct kv_txn *txn, uint64_t number, struct segment_row *ret_row);
+/* The same in a snapshot of its own: as of now. */
+[[nodiscard]] int index_segment_now(struct kv *kv, uint64_t number, struct segment_row *ret_row);
 [[nodiscard]] int index_decode_segment(struct bytes value, struct segment_row *ret_row);
 [[nodiscard]] int index_remove_segment(struct kv_txn *txn, uint64_t number);
 [[nodiscard]] int index_close_segment(struct kv_txn *txn, uint64_t number);

@@ -171,14 +171,8 @@ static int range_limit(struct store *store, uint64_t segment, uint64_t *ret_limi
     uint64_t reserved_bytes = 0;
     uint64_t unsettled_bytes = 0;
     segments_bounds(store->segments, segment, &reserved_bytes, &unsettled_bytes);
-    struct kv_txn *txn = NULL;
-    int err = kv_read(store->kv, &txn);
-    if (err) {
-        return err;
-    }
     struct segment_row row;
-    err = index_segment(txn, segment, &row);
-    kv_abort(txn);
+    const int err = index_segment_now(store->kv, segment, &row);
     if (err) {
         return err;
     }

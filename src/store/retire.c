@@ -95,14 +95,8 @@ static int close_one(struct store *store, const struct segment_entry *entry)
         return 0;
     }
     /* The row once more: it is final now. */
-    struct kv_txn *txn = NULL;
     struct segment_row row;
-    int err = kv_read(store->kv, &txn);
-    if (err) {
-        return err;
-    }
-    err = index_segment(txn, entry->number, &row);
-    kv_abort(txn);
+    int err = index_segment_now(store->kv, entry->number, &row);
     if (!err) {
         err = segments_recover(store->segments, entry->number, SEGMENT_LARGE, row.end_bytes, false);
     }
@@ -118,14 +112,8 @@ static int unlink_one(struct store *store, const struct segment_entry *entry)
         return 0;
     }
     /* Quiet first, then the row: what was named until then is in it. */
-    struct kv_txn *txn = NULL;
     struct segment_row row;
-    int err = kv_read(store->kv, &txn);
-    if (err) {
-        return err;
-    }
-    err = index_segment(txn, entry->number, &row);
-    kv_abort(txn);
+    int err = index_segment_now(store->kv, entry->number, &row);
     if (err || row.live_bytes > 0) {
         return err == -ENOENT ? 0 : err;
     }
