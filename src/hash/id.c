@@ -1,46 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hash/id.h"
 
-#include <errno.h>
-
-#define DIGIT_VALID 0x10
-
-/* The value of each lower-case hex digit with DIGIT_VALID set; 0 for every other byte. */
-static const uint8_t digit_of_char[256] = {
-    ['0'] = 0x10, ['1'] = 0x11, ['2'] = 0x12, ['3'] = 0x13, ['4'] = 0x14, ['5'] = 0x15,
-    ['6'] = 0x16, ['7'] = 0x17, ['8'] = 0x18, ['9'] = 0x19, ['a'] = 0x1a, ['b'] = 0x1b,
-    ['c'] = 0x1c, ['d'] = 0x1d, ['e'] = 0x1e, ['f'] = 0x1f,
-};
-
-static const char char_of_digit[16] = {'0', '1', '2', '3', '4', '5', '6', '7',
-                                       '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'};
+#include "base/hex.h"
 
 void id_format(const struct id *id, char ret_hex[ID_HEX_CHARS + 1])
 {
-    for (size_t i = 0; i < ID_BYTES; i++) {
-        ret_hex[2 * i] = char_of_digit[id->bytes[i] >> 4];
-        ret_hex[2 * i + 1] = char_of_digit[id->bytes[i] & 0xf];
-    }
-    ret_hex[ID_HEX_CHARS] = '\0';
+    hex_format(id->bytes, sizeof id->bytes, ret_hex);
 }
 
 int id_parse(struct bytes text, struct id *ret_id)
 {
-    if (text.size != ID_HEX_CHARS) {
-        return -EINVAL;
-    }
-
-    struct id id;
-    uint8_t valid = DIGIT_VALID;
-    for (size_t i = 0; i < ID_BYTES; i++) {
-        const uint8_t high = digit_of_char[text.data[2 * i]];
-        const uint8_t low = digit_of_char[text.data[2 * i + 1]];
-        valid &= high & low;
-        id.bytes[i] = (uint8_t)((high & 0xf) << 4 | (low & 0xf));
-    }
-    if (!valid) {
-        return -EINVAL;
-    }
-    *ret_id = id;
-    return 0;
+    return hex_parse(text, sizeof ret_id->bytes, ret_id->bytes);
 }

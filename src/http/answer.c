@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/hex.h"
 #include "base/mem.h"
 #include "http/field.h"
 #include "http/request_priv.h"
@@ -118,11 +119,10 @@ json_t *json_of_id(const struct id *id)
 
 json_t *json_of_dot(const struct dot *dot)
 {
+    char origin[2 * sizeof dot->origin.bytes + 1];
+    hex_format(dot->origin.bytes, sizeof dot->origin.bytes, origin);
     char text[64];
-    for (size_t i = 0; i < sizeof dot->origin.bytes; i++) {
-        snprintf(text + 2 * i, 3, "%02x", dot->origin.bytes[i]);
-    }
-    snprintf(text + 32, sizeof text - 32, ":%llu", (unsigned long long)dot->seq);
+    snprintf(text, sizeof text, "%s:%llu", origin, (unsigned long long)dot->seq);
     return json_string(text);
 }
 

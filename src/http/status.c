@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "base/err.h"
+#include "base/hex.h"
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
 #include "http/server_priv.h"
@@ -61,9 +62,7 @@ static void begin_status(struct request *request)
     char node[NODE_ID_HEX_CHARS + 1];
     node_id_format(node_identity(request->node), node);
     char fingerprint[2 * TREE_FINGERPRINT_BYTES + 1];
-    for (size_t i = 0; i < TREE_FINGERPRINT_BYTES; i++) {
-        snprintf(fingerprint + 2 * i, 3, "%02x", tree.fingerprint[i]);
-    }
+    hex_format(tree.fingerprint, sizeof tree.fingerprint, fingerprint);
     char cursor[64];
     snprintf(cursor, sizeof cursor, "%" PRIu64 ":%" PRIu64, tree.epoch, tree.feed_last);
     const uint64_t up_ms = clock_monotonic_ms(node_clock(request->node)) - server->started_ms;

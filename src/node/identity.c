@@ -15,16 +15,6 @@
 #define KEY_NAME "node.key"
 #define KEY_FILE_BYTES_MAX ((size_t)16 * 1024)
 
-void node_id_format(const struct node_id *id, char ret_hex[NODE_ID_HEX_CHARS + 1])
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < NODE_ID_BYTES; i++) {
-        ret_hex[2 * i] = digits[id->bytes[i] >> 4];
-        ret_hex[2 * i + 1] = digits[id->bytes[i] & 15];
-    }
-    ret_hex[NODE_ID_HEX_CHARS] = 0;
-}
-
 static int generate(gnutls_x509_privkey_t key, int dir_fd)
 {
     gnutls_datum_t text = {0};

@@ -9,16 +9,7 @@
  * else can prove to have it.
  */
 
-#include <stdint.h>
-
-#define NODE_ID_BYTES 20
-#define NODE_ID_HEX_CHARS 40 /* without the NUL */
-
-struct node_id {
-    uint8_t bytes[NODE_ID_BYTES];
-};
-
-void node_id_format(const struct node_id *id, char ret_hex[NODE_ID_HEX_CHARS + 1]);
+#include "wire/node_id.h"
 
 /* Loads the key of the data directory at `path`, or makes it there. -EPROTO: the file holds no
  * Ed25519 key; -EIO, -EACCES, -ENOSPC. */

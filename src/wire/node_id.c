@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "wire/node_id.h"
+
+#include "base/hex.h"
+
+void node_id_format(const struct node_id *id, char ret_hex[NODE_ID_HEX_CHARS + 1])
+{
+    hex_format(id->bytes, sizeof id->bytes, ret_hex);
+}
+
+int node_id_parse(struct bytes hex, struct node_id *ret_id)
+{
+    return hex_parse(hex, sizeof ret_id->bytes, ret_id->bytes);
+}

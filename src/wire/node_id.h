@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WIRE_NODE_ID_H
+#define WIRE_NODE_ID_H
+
+/*
+ * node_id: who a node is: the first 160 bits of the SHA-256 of its public key. It is also the
+ * node's place on the ring of keys: ids are compared as big-endian numbers, clockwise is upwards,
+ * and after the highest comes the lowest.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+#define NODE_ID_BYTES 20
+#define NODE_ID_HEX_CHARS 40 /* without the NUL */
+
+struct node_id {
+    uint8_t bytes[NODE_ID_BYTES];
+};
+
+static inline int node_id_compare(const struct node_id *a, const struct node_id *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof a->bytes);
+}
+
+static inline bool node_id_equal(const struct node_id *a, const struct node_id *b)
+{
+    return node_id_compare(a, b) == 0;
+}
+
+/* 40 lower-case hex digits. */
+void node_id_format(const struct node_id *id, char ret_hex[NODE_ID_HEX_CHARS + 1]);
+
+/* -EINVAL: not 40 hex digits in lower case. */
+[[nodiscard]] int node_id_parse(struct bytes hex, struct node_id *ret_id);
+
+#endif
