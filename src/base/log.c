@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 
 /*
  * A line is built on the stack and leaves by one write(), so that lines of threads never mix and
@@ -64,45 +65,12 @@ __attribute__((format(printf, 2, 3))) static void line_add_format(struct line *l
     line_add(line, text, (size_t)size);
 }
 
-/* The length of the UTF-8 sequence (RFC 3629) of a printable character outside ASCII that begins
- * at `at`, or 0 if there is none. A NUL ends the text, so it never matches a continuation. */
-static size_t utf8_size(const uint8_t *at)
-{
-    size_t size;
-    uint32_t code;
-    uint32_t smallest;
-    if (at[0] >= 0xc2 && at[0] <= 0xdf) {
-        size = 2;
-        code = at[0] & 0x1f;
-        smallest = 0xa0; /* below: C1 controls, which terminals obey */
-    } else if (at[0] >= 0xe0 && at[0] <= 0xef) {
-        size = 3;
-        code = at[0] & 0x0f;
-        smallest = 0x800;
-    } else if (at[0] >= 0xf0 && at[0] <= 0xf4) {
-        size = 4;
-        code = at[0] & 0x07;
-        smallest = 0x10000;
-    } else {
-        return 0;
-    }
-    for (size_t i = 1; i < size; i++) {
-        if ((at[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-        code = (code << 6) | (at[i] & 0x3f);
-    }
-    const bool is_surrogate = code >= 0xd800 && code <= 0xdfff;
-    return code < smallest || code > 0x10ffff || is_surrogate ? 0 : size;
-}
-
-/* How many bytes at `at` can be written as they are; 0 if the first must be escaped. */
+/* How many bytes at `at`, which a NUL ends, can be written as they are; 0 if the first must be
+ * escaped. */
 static size_t plain_size(const uint8_t *at)
 {
-    if (at[0] >= 0x80) {
-        return utf8_size(at);
-    }
-    return at[0] >= 0x20 && at[0] != 0x7f && at[0] != '"' && at[0] != '\\' ? 1 : 0;
+    const struct bytes text = BYTES(at, strnlen((const char *)at, UTF8_CHAR_BYTES_MAX));
+    return utf8_is_control(text) || at[0] == '"' || at[0] == '\\' ? 0 : utf8_char_size(text);
 }
 
 static bool needs_quotes(const uint8_t *value)
