@@ -12,7 +12,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/bytes.h"
+#include "wire/fields.h"
 
 #define NODE_ID_BYTES 20
 #define NODE_ID_HEX_CHARS 40 /* without the NUL */
@@ -36,5 +38,8 @@ void node_id_format(const struct node_id *id, char ret_hex[NODE_ID_HEX_CHARS + 1
 
 /* -EINVAL: not 40 hex digits in lower case. */
 [[nodiscard]] int node_id_parse(struct bytes hex, struct node_id *ret_id);
+
+void field_put_node_id(struct buf *message, const struct node_id *id);
+struct node_id field_get_node_id(struct field_reader *reader);
 
 #endif
