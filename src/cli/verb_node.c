@@ -14,6 +14,7 @@
 #include "cli/cli.h"
 #include "http/server.h"
 #include "node/node.h"
+#include "wire/member.h"
 
 #define LISTEN_DEFAULT "127.0.0.1:7420"
 /* As fast as a tenth of a slow disk: everything is read once in a while, nobody notices. */
@@ -62,6 +63,20 @@ static bool read_seconds(const struct config *config, const char *name, unsigned
     return true;
 }
 
+/* True if other nodes would take `text`, or if it was not given; else it has told why not. */
+static bool is_member_name(const struct invocation *invocation, const char *what, const char *text)
+{
+    const int err = text ? member_name_check(bytes_of_string(text)) : 0;
+    if (err == -ENAMETOOLONG) {
+        cli_usage(invocation, "the %s is longer than %u bytes", what, MEMBER_NAME_BYTES_MAX);
+    } else if (err == -EILSEQ) {
+        cli_usage(invocation, "the %s is not UTF-8", what);
+    } else if (err) {
+        cli_usage(invocation, "the %s is empty or has control characters", what);
+    }
+    return err == 0;
+}
+
 static bool read_options(const struct invocation *invocation, struct node_options *node,
                          struct server_options *server)
 {
@@ -91,8 +106,8 @@ static bool read_options(const struct invocation *invocation, struct node_option
         cli_usage(invocation, "a time-out is a number of seconds, 1 to %d", TIMEOUT_S_MAX);
         return false;
     }
-    if (node->name && strlen(node->name) > NODE_NAME_BYTES_MAX) {
-        cli_usage(invocation, "the name is too long");
+    if (!is_member_name(invocation, "name", node->name) ||
+        !is_member_name(invocation, "zone", node->zone)) {
         return false;
     }
     if (!is_loopback(server->listen) && !config_switch(config, "insecure")) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "node/node.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "node/node_priv.h"
 #include "store/hold.h"
 #include "store/writer.h"
+#include "wire/member.h"
 
 /* What the tree asks of its host. */
 
@@ -72,13 +74,13 @@ static int open_tree(struct node *node)
     return 0;
 }
 
+/* A machine can be called what a member can't be. */
 static char *host_name(void)
 {
-    char name[NODE_NAME_BYTES_MAX + 1] = {0};
-    if (gethostname(name, sizeof name - 1) < 0 || name[0] == 0) {
-        strcpy(name, "node");
-    }
-    return mem_copy_string(name);
+    char name[HOST_NAME_MAX + 1];
+    const bool is_known = gethostname(name, sizeof name) == 0;
+    const bool is_fit = is_known && member_name_check(bytes_of_string(name)) == 0;
+    return mem_copy_string(is_fit ? name : "node");
 }
 
 int node_open(const struct node_options *options, struct node **ret_node)

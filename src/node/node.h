@@ -19,12 +19,11 @@
 
 /* Replaced and deleted versions, and the feed, are kept so long (store time). */
 #define NODE_HISTORY_MS ((uint64_t)7 * 24 * 3600 * 1000)
-#define NODE_NAME_BYTES_MAX 255
 
 struct node_options {
     const char *data;                /* the data directory */
     const char *name;                /* for people; NULL: the host's name */
-    const char *zone;                /* NULL: "default" */
+    const char *zone;                /* NULL: "default"; both as member_name_check() takes them */
     uint64_t scrub_bytes_per_second; /* of the slow scrub that never ends; 0: none */
     const struct clock *clock;       /* NULL: clock_real() */
 };

@@ -757,6 +757,16 @@ class Itself(ApiCase):
         self.node.delete(self.path("s"))
         self.assertEqual(self.node.status()["fingerprint"], status["fingerprint"])
 
+    def test_name_and_zone(self):
+        longest = "\u00e9" * 32
+        with temp_dir() as root:
+            for name in ("a", "two words", longest):
+                node = Node(root / "data", "--name", name, "--zone", longest)
+                node.start()
+                status = node.status()
+                self.assertEqual((status["name"], status["zone"]), (name, longest))
+                node.stop()
+
     def test_metrics(self):
         before = self.node.metrics()
         self.put("m", b"x" * 1000)

@@ -142,6 +142,26 @@ class TestUsage(CliTest):
                 self.assertEqual(result.out, b"")
                 self.assertFalse(self.data.exists(), "something was done")
 
+    def test_names_that_no_member_can_have(self):
+        cases = [
+            ("", "empty"),
+            ("a\nb", "control characters"),
+            ("\x1b[2J", "control characters"),
+            ("a\u009bb", "control characters"),
+            ("a\udcff", "not UTF-8"),
+            ("x" * 65, "longer than 64 bytes"),
+            ("\u00e9" * 33, "longer than 64 bytes"),
+        ]
+        for flag in ("--name", "--zone"):
+            for name, text in cases:
+                with self.subTest(flag=flag, name=name):
+                    arguments = ("node", "--data", self.data, flag, name)
+                    result = self.assertEnds(run(*arguments), 2, f"the {flag[2:]} is", text)
+                    self.assertEqual(result.out, b"")
+                    self.assertFalse(self.data.exists(), "something was done")
+            env = {"ARTEL_" + flag[2:].upper(): "x" * 65}
+            self.assertEnds(run("node", "--data", self.data, env=env), 2, "longer than 64 bytes")
+
     def test_no_data_directory_named(self):
         env = {"ARTEL_DATA": ""}
         for verb, arguments in (("ls", []), ("put", [self.write("file", b"x")])):
