@@ -3,7 +3,9 @@
 
 Symbolic links (entries without content) are created by tar streams, 10,000 each; then lookups of one
 entry (wrk, GET ?depth=0), pages of 1,000 of a listing, private memory, bytes of the database for
-each entry, and the time until a node with all of them serves again.
+each entry, and the time until a node with all of them serves again. With --depth, all of it lies so
+many directories down. With --atomic, a directory of as many entries (49,000 at most) is also made,
+replaced by another and removed, each in one step.
 """
 
 import argparse
@@ -12,6 +14,7 @@ from lib.nodes import *
 
 IN_DIRECTORY = 1000
 IN_STREAM = 10000
+IN_ATOMIC = 49000  # a step may have 100,000 changes: these, as many that go, and the directory
 TAR_BLOCK = 512
 
 
@@ -46,6 +49,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--entries", type=int, default=100000, help="(100000)")
     parser.add_argument("--content", action="store_true", help="files of 16 bytes, not links")
+    parser.add_argument("--depth", type=int, default=0, help="directories above all entries (0)")
+    parser.add_argument("--atomic", action="store_true", help="whole directories in one step, too")
     parser.add_argument("--rounds", type=int, default=3, help="of what is read (3)")
     parser.add_argument("--seconds", type=int, default=3, help="of each run of wrk (3)")
     options = parser.parse_args()
@@ -55,21 +60,52 @@ def main():
         measure(where, options)
 
 
+def deep(name, options):
+    return name + "/d" * options.depth
+
+
+def put_stream(node, stream, path):
+    """Gives the seconds that it took."""
+    # Not -T: curl would put the name of the file behind the slash.
+    words = ["curl", "-fsS", "-X", "PUT", "-H", "Content-Type: application/x-tar", "-H", "Expect:"]
+    words += ["--data-binary", f"@{stream}", "-o", "/dev/null", f"{node.url}/fs/{path}"]
+    start = time.monotonic()
+    commands(words)(None)
+    return time.monotonic() - start
+
+
 def create(node, where, options):
     """Gives the seconds of each stream; making the streams is not measured."""
     stream = where / "stream.tar"
     each = []
     for first in range(0, options.entries, IN_STREAM):
         make_stream(stream, first, min(IN_STREAM, options.entries - first), options.content)
-        # Not -T: curl would put the name of the file behind the slash.
-        words = ["curl", "-fsS", "-X", "PUT", "-H", "Content-Type: application/x-tar", "-H", "Expect:"]
-        words += ["--data-binary", f"@{stream}"]
-        start = time.monotonic()
-        commands([*words, "-o", "/dev/null", f"{node.url}/fs/t/"])(None)
-        each.append(time.monotonic() - start)
+        each.append(put_stream(node, stream, deep("t", options) + "/"))
         progress(f"{first + IN_STREAM} entries")
     progress("")
     return each
+
+
+def atomic(node, where, options, rows):
+    """One directory: made, replaced by one whose names are all others, removed."""
+    stream = where / "stream.tar"
+    count = min(IN_ATOMIC, options.entries)
+    path = deep("atomic", options)
+    make_stream(stream, 0, count, options.content)
+
+    def row(what, act):
+        cpu, start = node.cpu_seconds(), time.monotonic()
+        act()
+        seconds, cpu = time.monotonic() - start, node.cpu_seconds() - cpu
+        rows.append(
+            (f"{what} {count} in one step", f"{seconds:.2f} s, CPU {cpu / count * 1e6:.1f} us each")
+        )
+
+    row("create", lambda: put_stream(node, stream, path + "/?atomic=1"))
+    row("replace by the same", lambda: put_stream(node, stream, path + "/?atomic=1"))
+    make_stream(stream, count, count, options.content)
+    row("replace by others", lambda: put_stream(node, stream, path + "/?atomic=1"))
+    row("remove", lambda: node.request("DELETE", f"/fs/{path}?recursive=1"))
 
 
 def database_bytes(data):
@@ -101,25 +137,28 @@ def measure(where, options):
     with artel_node(data) as node:
         read(node, where, options, rows)
         memory = node.private_bytes()
-    size = database_bytes(data) - empty_database
+        size = database_bytes(data) - empty_database
+        if options.atomic:
+            atomic(node, where, options, rows)
     rows.append(("private memory", f"{memory / MIB:.1f} MiB (empty {empty_memory / MIB:.1f})"))
     rows.append(("bytes of the database for each", f"{size / entries:.0f}"))
     rows.append(("start until it serves, ms", spread([each * 1e3 for each in starts], "{:.0f}")))
     kind = "files of 16 bytes" if options.content else "symbolic links"
-    print_table((f"{entries} entries, {kind}", ""), rows)
+    print_table((f"{entries} entries, {kind}, depth {options.depth}", ""), rows)
     others.print()
 
 
 def read(node, where, options, rows):
     # A stride that has no common factor with any round number goes everywhere.
+    top = deep("/fs/t", options)
     lookup = f"""
     local i = n * 7919 % {options.entries}
-    return wrk.format("GET", string.format("/fs/t/%02d/%05d/entry-%08d?depth=0",
+    return wrk.format("GET", string.format("{top}/%02d/%05d/entry-%08d?depth=0",
         math.floor(i / {100 * IN_DIRECTORY}), math.floor(i / {IN_DIRECTORY}), i))
     """
     page = f"""
     local i = n * 7919 % {max(1, options.entries // IN_DIRECTORY)}
-    return wrk.format("GET", string.format("/fs/t/%02d/%05d", math.floor(i / 100), i))
+    return wrk.format("GET", string.format("{top}/%02d/%05d", math.floor(i / 100), i))
     """
     for name, request, connections in (
         ("lookups a second, 32 connections", lookup, 32),

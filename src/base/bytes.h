@@ -40,4 +40,24 @@ static inline int bytes_compare(struct bytes a, struct bytes b)
     return (a.size > b.size) - (a.size < b.size);
 }
 
+/* How many bytes at the beginning of both are the same. */
+static inline size_t bytes_common_size(struct bytes a, struct bytes b)
+{
+    const size_t shorter = a.size < b.size ? a.size : b.size;
+    size_t at = 0;
+    for (; shorter - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
+        uint64_t word_a;
+        uint64_t word_b;
+        memcpy(&word_a, a.data + at, sizeof word_a);
+        memcpy(&word_b, b.data + at, sizeof word_b);
+        if (word_a != word_b) {
+            break;
+        }
+    }
+    while (at < shorter && a.data[at] == b.data[at]) {
+        at++;
+    }
+    return at;
+}
+
 #endif

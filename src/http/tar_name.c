@@ -32,20 +32,3 @@ int tar_clean_name(struct bytes raw, struct bytes *ret_name)
     *ret_name = name;
     return 0;
 }
-
-/* '/' before all that a name can hold. */
-static int rank(uint8_t byte)
-{
-    return byte == '/' ? 0 : byte;
-}
-
-int tar_compare_paths(struct bytes a, struct bytes b)
-{
-    const size_t shorter = a.size < b.size ? a.size : b.size;
-    for (size_t i = 0; i < shorter; i++) {
-        if (a.data[i] != b.data[i]) {
-            return rank(a.data[i]) - rank(b.data[i]);
-        }
-    }
-    return (a.size > b.size) - (a.size < b.size);
-}

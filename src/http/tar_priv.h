@@ -22,9 +22,6 @@
  * comes out is part of `raw`. -EINVAL: absolute, "..", an empty name; -EILSEQ; -ENAMETOOLONG. */
 [[nodiscard]] int tar_clean_name(struct bytes raw, struct bytes *ret_name);
 
-/* The order in which a directory comes right before all that is in it: <0, 0, >0. */
-int tar_compare_paths(struct bytes a, struct bytes b);
-
 /* ---- what comes of a stream ---- */
 
 struct tar_result {

@@ -253,7 +253,7 @@ static int compare_entries(const void *left, const void *right)
 {
     const struct tar_entry *a = left;
     const struct tar_entry *b = right;
-    const int order = tar_compare_paths(entry_path(a), entry_path(b));
+    const int order = path_compare(entry_path(a), entry_path(b));
     return order != 0 ? order : (a->order > b->order) - (a->order < b->order);
 }
 

@@ -7,6 +7,10 @@
  *
  * Directories exist as long as a row lives in them: the row of a directory counts its rows, the
  * first creates it, the last takes it away, upwards as far as that goes.
+ *
+ * The changes of one op mostly follow each other as the rows of the table do. So the way to the
+ * last path is kept, and the row of the directory that was counted last, which is written when
+ * another one is counted or the op ends: a change costs the same however deep its path is.
  */
 
 #include "tree/apply_priv.h"
@@ -35,6 +39,10 @@ struct apply {
     uint64_t now_ms;
     bool is_own;
     struct known_origin *known;
+    struct way way;
+    uint64_t counted; /* directory whose row is below; 0: none */
+    bool is_count_new;
+    struct directory_row counted_row;
 };
 
 static int find_origin(struct apply *apply, const struct origin_id *id, uint32_t *ret_number)
@@ -66,38 +74,79 @@ static void forget_origins(struct apply *apply)
     }
 }
 
-/* One row more (+1) or less in a directory. At 0 the directory goes, and the row that led to it if
- * nothing else is in that. */
+static int write_count(struct apply *apply)
+{
+    if (!apply->is_count_new) {
+        return 0;
+    }
+    apply->is_count_new = false;
+    return directory_put(apply->tree, apply->txn, apply->counted, &apply->counted_row);
+}
+
+/* Keeps the row of another directory: the one in the table, or `row`. */
+static int turn_count(struct apply *apply, uint64_t directory, const struct directory_row *row)
+{
+    if (apply->counted == directory) {
+        return 0;
+    }
+    int err = write_count(apply);
+    apply->counted = 0;
+    if (row) {
+        apply->counted_row = *row;
+        apply->is_count_new = true;
+    } else if (!err) {
+        err = directory_get(apply->tree, apply->txn, directory, &apply->counted_row);
+    }
+    if (err) {
+        return err == -ENOENT ? -EIO : err;
+    }
+    apply->counted = directory;
+    return apply->tree->forgets ? write_count(apply) : 0;
+}
+
+/* A directory without rows goes, and its name's row if nothing else is in that. *ret_went: so it
+ * was, *ret_parent has a row less. */
+static int remove_directory(struct apply *apply, uint64_t directory, uint64_t *ret_parent,
+                            bool *ret_went)
+{
+    const struct directory_row *row = &apply->counted_row;
+    const struct bytes name = BYTES((const uint8_t *)row->name, row->name_bytes);
+    apply->counted = 0;
+    apply->is_count_new = false;
+    way_leave(&apply->way, directory);
+    CLEANUP_ENTRY_ROW struct entry_row entry = {0};
+    int err = directory_remove(apply->tree, apply->txn, directory);
+    if (!err) {
+        err = entry_get(apply->tree, apply->txn, row->parent, name, &entry);
+    }
+    if (err) {
+        return err == -ENOENT ? -EIO : err;
+    }
+    entry.child = 0;
+    *ret_parent = row->parent;
+    *ret_went = entry.heads_count == 0;
+    return *ret_went ? entry_remove(apply->tree, apply->txn, row->parent, name)
+                     : entry_put(apply->tree, apply->txn, row->parent, name, &entry);
+}
+
+/* One row more (+1) or less in a directory. At 0 the directory goes, and so on upwards. */
 static int count_rows(struct apply *apply, uint64_t directory, int by)
 {
     for (;;) {
-        struct directory_row row;
-        int err = directory_get(apply->tree, apply->txn, directory, &row);
-        if (err) {
-            return err == -ENOENT ? -EIO : err;
-        }
-        row.entries_count += (uint64_t)by;
-        if (row.entries_count > 0 || directory == DIRECTORY_ROOT) {
-            return directory_put(apply->tree, apply->txn, directory, &row);
-        }
-        const struct bytes name = BYTES((const uint8_t *)row.name, row.name_bytes);
-        CLEANUP_ENTRY_ROW struct entry_row entry = {0};
-        err = directory_remove(apply->tree, apply->txn, directory);
-        if (!err) {
-            err = entry_get(apply->tree, apply->txn, row.parent, name, &entry);
-        }
-        if (err) {
-            return err == -ENOENT ? -EIO : err;
-        }
-        entry.child = 0;
-        if (entry.heads_count > 0) {
-            return entry_put(apply->tree, apply->txn, row.parent, name, &entry);
-        }
-        err = entry_remove(apply->tree, apply->txn, row.parent, name);
+        int err = turn_count(apply, directory, NULL);
         if (err) {
             return err;
         }
-        directory = row.parent;
+        apply->counted_row.entries_count += (uint64_t)by;
+        apply->is_count_new = true;
+        if (apply->counted_row.entries_count > 0 || directory == DIRECTORY_ROOT) {
+            return apply->tree->forgets ? write_count(apply) : 0;
+        }
+        bool went = false;
+        err = remove_directory(apply, directory, &directory, &went);
+        if (err || !went) {
+            return err;
+        }
         by = -1;
     }
 }
@@ -117,11 +166,11 @@ static int enter_directory(struct apply *apply, uint64_t *directory, struct byte
         entry.child = apply->state.next_directory++;
         /* The row first: what it borrows ends with the next change. */
         err = entry_put(apply->tree, apply->txn, *directory, name, &entry);
-        if (!err) {
-            err = directory_put(apply->tree, apply->txn, entry.child, &row);
-        }
         if (!err && is_new) {
             err = count_rows(apply, *directory, 1);
+        }
+        if (!err) {
+            err = turn_count(apply, entry.child, &row);
         }
         if (err) {
             return err;
@@ -136,8 +185,8 @@ static int enter_directory(struct apply *apply, uint64_t *directory, struct byte
 static int find_directory(struct apply *apply, const struct tree_change *change,
                           uint64_t *ret_directory, struct bytes *ret_name)
 {
-    uint64_t directory = DIRECTORY_ROOT;
-    struct bytes rest = change->path;
+    struct bytes rest;
+    uint64_t directory = way_back(&apply->way, change->path, &rest);
     struct bytes name = path_next(&rest);
     while (rest.size > 0) {
         int err = 0;
@@ -152,6 +201,7 @@ static int find_directory(struct apply *apply, const struct tree_change *change,
         if (err) {
             return err;
         }
+        way_enter(&apply->way, change->path, rest, directory);
         name = path_next(&rest);
     }
     *ret_directory = directory;
@@ -306,12 +356,15 @@ static int finish(struct apply *apply, struct bytes bytes)
     struct origin_row origin = {.id = apply->op->origin, .seq = apply->op->seq};
     sha256_id(bytes, &origin.hash);
     struct tree_state *state = &apply->state;
+    int err = write_count(apply);
     state->feed_last++;
     if (state->lamport < apply->op->lamport) {
         state->lamport = apply->op->lamport;
     }
     const struct feed_row feed = {apply->origin, apply->op->seq, apply->now_ms};
-    int err = origin_put(apply->tree, apply->txn, apply->origin, &origin);
+    if (!err) {
+        err = origin_put(apply->tree, apply->txn, apply->origin, &origin);
+    }
     if (!err) {
         err = op_put(apply->tree, apply->txn, apply->origin, apply->op->seq, bytes);
     }
@@ -330,6 +383,7 @@ int op_apply(const struct tree *tree, struct kv_txn *txn, const struct tree_op *
         .op = op,
         .now_ms = tree->host.now_ms(tree->host.context),
         .is_own = is_own,
+        .way = {.forgets = tree->forgets},
     };
     int err = state_get(tree, txn, &apply.state);
     if (!err) {
@@ -345,5 +399,6 @@ int op_apply(const struct tree *tree, struct kv_txn *txn, const struct tree_op *
         err = finish(&apply, bytes);
     }
     forget_origins(&apply);
+    way_done(&apply.way);
     return err;
 }

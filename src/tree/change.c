@@ -20,6 +20,7 @@
 struct builder {
     const struct tree *tree;
     struct kv_txn *txn;
+    struct way way; /* of the path that was looked at last: nothing changes while it is made */
     struct tree_change *changes;
     size_t *context_begins;
     size_t changes_count;
@@ -38,6 +39,7 @@ struct kept {
 
 static void builder_done(struct builder *builder)
 {
+    way_done(&builder->way);
     while (builder->kept) {
         struct kept *next = builder->kept->next;
         free(builder->kept);
@@ -78,6 +80,14 @@ static struct bytes keep_joined(struct builder *builder, struct bytes top, struc
     joined[top.size] = '/';
     memcpy(joined + top.size + 1, rest.data, rest.size);
     return BYTES(joined, top.size + 1 + rest.size);
+}
+
+/* spot_find() */
+static int find_spot(struct builder *builder, struct bytes path, struct spot *ret_spot,
+                     struct entry_row *ret_row)
+{
+    builder->way.forgets = builder->tree->forgets;
+    return spot_find(builder->tree, builder->txn, &builder->way, path, ret_spot, ret_row);
 }
 
 /* Which heads of a row a change replaces. */
@@ -183,6 +193,23 @@ static int check_paths_differ(const struct builder *builder)
     return err;
 }
 
+/* A rename is planned path by path; what comes out is all that goes, then all that comes, so that
+ * each half stays in one part of the tree. */
+static void put_deletions_first(struct builder *builder)
+{
+    struct tree_change *sorted = mem_alloc_array(builder->changes_count, sizeof *sorted);
+    size_t count = 0;
+    for (int puts = 0; puts < 2; puts++) {
+        for (size_t i = 0; i < builder->changes_count; i++) {
+            if ((builder->changes[i].kind != TREE_DELETE) == puts) {
+                sorted[count++] = builder->changes[i];
+            }
+        }
+    }
+    free(builder->changes);
+    builder->changes = sorted;
+}
+
 /* Writes and applies the op. */
 static int build(struct builder *builder, enum tree_event event, struct bytes event_path,
                  struct bytes event_source, struct dot *ret_dot)
@@ -201,6 +228,9 @@ static int build(struct builder *builder, enum tree_event event, struct bytes ev
     }
     for (size_t i = 0; i < builder->changes_count; i++) {
         builder->changes[i].context = builder->dots + builder->context_begins[i];
+    }
+    if (event == TREE_EVENT_RENAME) {
+        put_deletions_first(builder);
     }
     const struct tree_op op = {
         .origin = origin.id,
@@ -264,7 +294,7 @@ static int plan_put(struct builder *builder, const struct tree_put *put)
     }
     struct spot spot;
     CLEANUP_ENTRY_ROW struct entry_row row = {0};
-    err = spot_find(builder->tree, builder->txn, put->path, &spot, &row);
+    err = find_spot(builder, put->path, &spot, &row);
     if (err && err != -ENOENT) {
         return err;
     }
@@ -294,20 +324,11 @@ int tree_change_put(const struct tree *tree, struct kv_txn *txn, const struct tr
     return tree_change_put_many(tree, txn, put, 1, ret_dot);
 }
 
-/* The order in which a directory comes right before all that is in it. */
 static int compare_paths(const void *left, const void *right)
 {
     const struct tree_put *const *a = left;
     const struct tree_put *const *b = right;
-    struct bytes rest_a = (*a)->path;
-    struct bytes rest_b = (*b)->path;
-    while (rest_a.size > 0 && rest_b.size > 0) {
-        const int order = bytes_compare(path_next(&rest_a), path_next(&rest_b));
-        if (order != 0) {
-            return order;
-        }
-    }
-    return (rest_a.size > 0) - (rest_b.size > 0);
+    return path_compare((*a)->path, (*b)->path);
 }
 
 /* Puts by path, to see how they stand to each other and to find one. */
@@ -384,7 +405,7 @@ static int plan_leftovers(struct builder *builder, struct bytes top, const struc
         }
         struct spot spot;
         CLEANUP_ENTRY_ROW struct entry_row row = {0};
-        err = spot_find(builder->tree, builder->txn, path, &spot, &row);
+        err = find_spot(builder, path, &spot, &row);
         if (!err && !spot.is_hidden_file && row.heads_count > 0) {
             err = add_deletion(builder, keep(builder, path), &row, FACE_BOTH);
         }
@@ -399,7 +420,7 @@ static int plan_wanted(struct builder *builder, const struct tree_put *put)
     /* -ENOTDIR: what is in the way goes with the leftovers. */
     struct spot spot = {0};
     CLEANUP_ENTRY_ROW struct entry_row row = {0};
-    const int err = spot_find(builder->tree, builder->txn, put->path, &spot, &row);
+    const int err = find_spot(builder, put->path, &spot, &row);
     if (err && err != -ENOENT && err != -ENOTDIR) {
         return err;
     }
@@ -443,8 +464,9 @@ int tree_change_replace_directory(const struct tree *tree, struct kv_txn *txn,
     if (!err) {
         err = plan_leftovers(&builder, top->path, &sorted);
     }
+    /* As they stand in the tables. Nobody else sees the order. */
     for (size_t i = 0; !err && i < puts_count; i++) {
-        err = plan_wanted(&builder, &puts[i]);
+        err = plan_wanted(&builder, sorted.puts[i]);
     }
     return err ? err : build(&builder, TREE_EVENT_ATOMIC, top->path, BYTES(NULL, 0), ret_dot);
 }
@@ -459,7 +481,7 @@ int tree_change_delete(const struct tree *tree, struct kv_txn *txn,
     CLEANUP_BUILDER struct builder builder = {.tree = tree, .txn = txn};
     struct spot spot;
     CLEANUP_ENTRY_ROW struct entry_row row = {0};
-    err = spot_find(tree, txn, deletion->path, &spot, &row);
+    err = find_spot(&builder, deletion->path, &spot, &row);
     if (!err) {
         err = check_condition(&builder, deletion->condition, &deletion->match, &row,
                               spot.is_hidden_file);
@@ -528,7 +550,7 @@ static int plan_move_below(struct builder *builder, struct bytes from, struct by
         }
         struct spot spot;
         CLEANUP_ENTRY_ROW struct entry_row row = {0};
-        err = spot_find(builder->tree, builder->txn, path, &spot, &row);
+        err = find_spot(builder, path, &spot, &row);
         if (!err && !spot.is_hidden_file && row.heads_count > 0) {
             err = add_deletion(builder, keep(builder, path), &row, FACE_BOTH);
         }
@@ -576,7 +598,7 @@ int tree_change_rename(const struct tree *tree, struct kv_txn *txn, struct bytes
     struct tree_entry entry;
     CLEANUP_ENTRY_ROW struct entry_row row = {0};
     CLEANUP_ENTRY_ROW struct entry_row target = {0};
-    err = spot_find(tree, txn, from, &spot, &row);
+    err = find_spot(&builder, from, &spot, &row);
     if (!err) {
         err = row_show(tree, txn, &row, spot.is_hidden_file, &entry);
     }
@@ -587,7 +609,7 @@ int tree_change_rename(const struct tree *tree, struct kv_txn *txn, struct bytes
     if (path_is_within(to, from) && (is_directory || bytes_equal(from, to))) {
         return -EINVAL;
     }
-    err = spot_find(tree, txn, to, &target_spot, &target);
+    err = find_spot(&builder, to, &target_spot, &target);
     if (err && err != -ENOENT) {
         return err;
     }

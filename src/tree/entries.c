@@ -81,11 +81,12 @@ static int find_missing(const struct tree *tree, struct kv_txn *txn, uint64_t di
     return err == -ENOENT ? 0 : err;
 }
 
-int spot_find(const struct tree *tree, struct kv_txn *txn, struct bytes path, struct spot *ret_spot,
-              struct entry_row *ret_row)
+int spot_find(const struct tree *tree, struct kv_txn *txn, struct way *way, struct bytes path,
+              struct spot *ret_spot, struct entry_row *ret_row)
 {
-    struct spot spot = {.directory = DIRECTORY_ROOT, .path = path};
-    struct bytes rest = path;
+    struct bytes rest;
+    struct spot spot = {.path = path};
+    spot.directory = way_back(way, path, &rest);
     spot.name = path_next(&rest);
     while (rest.size > 0) {
         int err = entry_get(tree, txn, spot.directory, spot.name, ret_row);
@@ -106,6 +107,7 @@ int spot_find(const struct tree *tree, struct kv_txn *txn, struct bytes path, st
             *ret_spot = spot;
             return -ENOENT;
         }
+        way_enter(way, path, rest, below);
         spot.name = path_next(&rest);
     }
     const int err = find_last(tree, txn, &spot, ret_row);
@@ -139,8 +141,8 @@ int row_show(const struct tree *tree, struct kv_txn *txn, struct entry_row *row,
     return 0;
 }
 
-int tree_find(const struct tree *tree, struct kv_txn *txn, struct bytes path,
-              struct tree_entry *ret_entry)
+int entry_find(const struct tree *tree, struct kv_txn *txn, struct way *way, struct bytes path,
+               struct tree_entry *ret_entry)
 {
     if (path.size == 0) {
         *ret_entry = (struct tree_entry){
@@ -151,8 +153,14 @@ int tree_find(const struct tree *tree, struct kv_txn *txn, struct bytes path,
     }
     struct spot spot;
     CLEANUP_ENTRY_ROW struct entry_row row = {0};
-    const int err = spot_find(tree, txn, path, &spot, &row);
+    const int err = spot_find(tree, txn, way, path, &spot, &row);
     return err ? err : row_show(tree, txn, &row, spot.is_hidden_file, ret_entry);
+}
+
+int tree_find(const struct tree *tree, struct kv_txn *txn, struct bytes path,
+              struct tree_entry *ret_entry)
+{
+    return entry_find(tree, txn, NULL, path, ret_entry);
 }
 
 /* Fills what one row shows: the plain name, or the hidden file with `is_hidden_file`. */

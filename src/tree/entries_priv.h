@@ -7,6 +7,7 @@
  */
 
 #include "tree/rows_priv.h"
+#include "tree/way_priv.h"
 
 #define HIDDEN_SUFFIX "~file"
 
@@ -20,9 +21,13 @@ struct spot {
 
 /* Finds the row of `path` (not the root), there or not: -ENOENT with a filled spot if there is no
  * row, then `ret_row` is empty. -ENOTDIR: a name on the way is a file and no directory; the spot is
- * not filled. The caller gives `ret_row` to entry_row_done(). */
-[[nodiscard]] int spot_find(const struct tree *tree, struct kv_txn *txn, struct bytes path,
-                            struct spot *ret_spot, struct entry_row *ret_row);
+ * not filled. The caller gives `ret_row` to entry_row_done(). `way` may be NULL: for one path. */
+[[nodiscard]] int spot_find(const struct tree *tree, struct kv_txn *txn, struct way *way,
+                            struct bytes path, struct spot *ret_spot, struct entry_row *ret_row);
+
+/* tree_find() for paths that come one after the other. */
+[[nodiscard]] int entry_find(const struct tree *tree, struct kv_txn *txn, struct way *way,
+                             struct bytes path, struct tree_entry *ret_entry);
 
 /* What a row shows under its name, or under NAME~file. -ENOENT: nothing. */
 [[nodiscard]] int row_show(const struct tree *tree, struct kv_txn *txn, struct entry_row *row,

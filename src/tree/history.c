@@ -12,7 +12,7 @@ static int visit_heads(const struct tree *tree, struct kv_txn *txn, struct bytes
 {
     struct spot spot;
     CLEANUP_ENTRY_ROW struct entry_row row = {0};
-    int err = spot_find(tree, txn, *path, &spot, &row);
+    int err = spot_find(tree, txn, NULL, *path, &spot, &row);
     struct head *directory = NULL;
     struct head *file = NULL;
     if (!err) {

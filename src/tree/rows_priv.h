@@ -24,6 +24,7 @@ enum tree_table {
 struct tree {
     kv_table first_table;
     struct tree_host host;
+    bool forgets; /* changes keep nothing in memory between paths: what the tests compare with */
 };
 
 static inline kv_table tree_table(const struct tree *tree, enum tree_table table)

@@ -55,13 +55,14 @@ static int resume(struct tree_walk *walk, struct bytes top, struct bytes after)
     if (!path_is_within(after, top) || after.size == top.size) {
         return -EINVAL;
     }
+    CLEANUP_WAY struct way way = {0};
     const size_t skip = top.size > 0 ? top.size + 1 : 0;
     struct bytes rest = BYTES(after.data + skip, after.size - skip);
     while (rest.size > 0) {
         struct level *level = &walk->levels[walk->levels_count - 1];
         set_name(walk, level, path_next(&rest));
         struct tree_entry entry;
-        const int err = tree_find(walk->tree, walk->txn, buf_bytes(&walk->path), &entry);
+        const int err = entry_find(walk->tree, walk->txn, &way, buf_bytes(&walk->path), &entry);
         if (err && err != -ENOENT && err != -ENOTDIR) {
             return err;
         }
@@ -154,6 +155,7 @@ int tree_recompute(const struct tree *tree, struct kv_txn *txn,
     struct tree_walk *walk = NULL;
     uint64_t sum[4] = {0};
     uint64_t count = 0;
+    CLEANUP_WAY struct way way = {0};
     int err = tree_walk_open(tree, txn, BYTES(NULL, 0), BYTES(NULL, 0), &walk);
     while (!err) {
         struct bytes path;
@@ -164,7 +166,7 @@ int tree_recompute(const struct tree *tree, struct kv_txn *txn,
         }
         struct spot spot;
         CLEANUP_ENTRY_ROW struct entry_row row = {0};
-        err = spot_find(tree, txn, path, &spot, &row);
+        err = spot_find(tree, txn, &way, path, &spot, &row);
         struct head *directory;
         struct head *file;
         if (!err) {

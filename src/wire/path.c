@@ -88,3 +88,18 @@ bool path_is_within(struct bytes path, struct bytes top)
     return path.size >= top.size && memcmp(path.data, top.data, top.size) == 0 &&
            (path.size == top.size || path.data[top.size] == '/');
 }
+
+/* '/' before all that a name can hold. */
+static int rank(uint8_t byte)
+{
+    return byte == '/' ? 0 : byte;
+}
+
+int path_compare(struct bytes a, struct bytes b)
+{
+    const size_t common = bytes_common_size(a, b);
+    if (common < a.size && common < b.size) {
+        return rank(a.data[common]) - rank(b.data[common]);
+    }
+    return (a.size > b.size) - (a.size < b.size);
+}

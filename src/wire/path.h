@@ -31,4 +31,8 @@ void path_split(struct bytes path, struct bytes *ret_parent, struct bytes *ret_n
 /* True if `path` is `top` or lies below it. */
 bool path_is_within(struct bytes path, struct bytes top);
 
+/* The order of a walk, as a number below, at or above 0: name by name, so that a directory comes
+ * right before all that is in it. */
+int path_compare(struct bytes a, struct bytes b);
+
 #endif

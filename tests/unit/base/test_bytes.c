@@ -53,6 +53,26 @@ static void bytes_may_hold_nul(void **state)
     assert_true(bytes_compare(BYTES(a, 3), BYTES(b, 3)) < 0);
 }
 
+/* All sizes around those of words, and each place of the first difference. */
+static void common_size_ends_at_the_first_difference(void **state)
+{
+    (void)state;
+    uint8_t a[40];
+    uint8_t b[40];
+    memset(a, 'x', sizeof a);
+    memset(b, 'x', sizeof b);
+    for (size_t size = 0; size <= sizeof a; size++) {
+        assert_int_equal(bytes_common_size(BYTES(a, size), BYTES(b, sizeof b)), size);
+        assert_int_equal(bytes_common_size(BYTES(a, sizeof a), BYTES(b, size)), size);
+        for (size_t place = 0; place < size; place++) {
+            b[place] = 'y';
+            assert_int_equal(bytes_common_size(BYTES(a, size), BYTES(b, size)), place);
+            b[place] = 'x';
+        }
+    }
+    assert_int_equal(bytes_common_size(BYTES(NULL, 0), BYTES(a, 9)), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -61,6 +81,7 @@ int main(void)
         cmocka_unit_test(nothing_equals_nothing_wherever_it_is),
         cmocka_unit_test(compare_orders_as_unsigned_bytes_prefix_first),
         cmocka_unit_test(bytes_may_hold_nul),
+        cmocka_unit_test(common_size_ends_at_the_first_difference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

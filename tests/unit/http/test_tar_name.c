@@ -77,19 +77,6 @@ static void names_that_no_path_has_are_refused(void **state)
     assert_int_equal(tar_clean_name(BYTES((const uint8_t *)"a\0b", 3), &cleaned), -EINVAL);
 }
 
-static void directories_come_right_before_what_is_in_them(void **state)
-{
-    (void)state;
-    static const char *const ordered[] = {"", "a", "a/b", "a/b/c", "a/c", "a!", "a-b", "a.b", "b"};
-    for (size_t i = 0; i < ARRAY_SIZE(ordered); i++) {
-        for (size_t j = 0; j < ARRAY_SIZE(ordered); j++) {
-            const int order =
-                tar_compare_paths(bytes_of_string(ordered[i]), bytes_of_string(ordered[j]));
-            assert_int_equal((order > 0) - (order < 0), (i > j) - (i < j));
-        }
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -97,7 +84,6 @@ int main(void)
         cmocka_unit_test(the_directory_itself_has_no_name),
         cmocka_unit_test(names_that_lead_out_are_refused),
         cmocka_unit_test(names_that_no_path_has_are_refused),
-        cmocka_unit_test(directories_come_right_before_what_is_in_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

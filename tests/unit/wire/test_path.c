@@ -377,6 +377,21 @@ static void random_paths_are_their_names(void **state)
     assert_in_range(taken_count, 5000, 45000);
 }
 
+static void directories_come_right_before_what_is_in_them(void **state)
+{
+    (void)state;
+    static const char *const ordered[] = {"",    "a",           "a/b",          "a/b/c",
+                                          "a/c", "a!",          "a-b",          "a.b",
+                                          "b",   "long name/x", "long name/xy", "long name!x"};
+    for (size_t i = 0; i < ARRAY_SIZE(ordered); i++) {
+        for (size_t j = 0; j < ARRAY_SIZE(ordered); j++) {
+            const int order =
+                path_compare(bytes_of_string(ordered[i]), bytes_of_string(ordered[j]));
+            assert_int_equal((order > 0) - (order < 0), (i > j) - (i < j));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +405,7 @@ int main(void)
         cmocka_unit_test(paths_are_split_before_the_last_name),
         cmocka_unit_test(a_path_is_within_what_is_above_it),
         cmocka_unit_test(random_paths_are_their_names),
+        cmocka_unit_test(directories_come_right_before_what_is_in_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
