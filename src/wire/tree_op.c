@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/codec.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "wire/fields.h"
 #include "wire/path.h"
 
@@ -37,58 +39,83 @@ static_assert(PATH_BYTES_MAX <= UINT16_MAX && TREE_TARGET_BYTES_MAX <= UINT16_MA
                   TREE_ATTRIBUTE_BYTES_MAX <= UINT16_MAX,
               "strings fit their lengths");
 
-/* The origins that an op uses: looked up by halving `sorted`, so that neither many dots nor
- * origins chosen with malice make it slow. */
+/* The origins that an op uses, found by hash. An id is two words, each times a factor of its own;
+ * the upper bits of the sum say in which chain it is (multiply-shift hashing, Dietzfelbinger et al.
+ * 1997). When there are many, the factors are drawn at random: origins that somebody chose so that
+ * they share a chain do so for a short while only. */
 struct origins {
     struct origin_id *ids; /* in the order of addition */
-    uint16_t *sorted;      /* indices into `ids`, in ascending order of what is there */
+    uint32_t *next;        /* in the chain: 1 + index into `ids`; 0: the last */
+    uint32_t *firsts;      /* of `capacity` chains, in the same way */
     size_t count;
-    size_t capacity;
+    size_t capacity; /* a power of two */
+    unsigned shift;
+    uint64_t factors[2]; /* odd */
 };
 
 /* The first array; later ones double. Most ops use one or two. */
 #define ORIGINS_CAPACITY_FIRST 4
+/* Up to here a chain of all is short enough, and random numbers are saved. */
+#define ORIGINS_UNSEEDED_MAX 64
+
+static_assert((ORIGINS_CAPACITY_FIRST & (ORIGINS_CAPACITY_FIRST - 1)) == 0, "a power of two");
 
 static void origins_done(struct origins *origins)
 {
     free(origins->ids);
-    free(origins->sorted);
+    free(origins->next);
+    free(origins->firsts);
 }
 #define CLEANUP_ORIGINS __attribute__((cleanup(origins_done)))
 
-/* The place in `sorted` of the first id that is not below `id`. */
-static size_t origins_place(const struct origins *origins, const struct origin_id *id)
+static uint32_t *origins_chain(const struct origins *origins, const struct origin_id *id)
 {
-    size_t low = 0;
-    size_t high = origins->count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (memcmp(&origins->ids[origins->sorted[middle]], id, sizeof *id) < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
+    const uint64_t sum = codec_get_le64(id->bytes) * origins->factors[0] +
+                         codec_get_le64(id->bytes + 8) * origins->factors[1];
+    return &origins->firsts[sum >> origins->shift];
 }
 
-static bool origins_has_at(const struct origins *origins, size_t place, const struct origin_id *id)
+/* 1 + the index of `id`; 0: it was not added. */
+static uint32_t origins_find(const struct origins *origins, const struct origin_id *id)
 {
-    return place < origins->count && origin_id_equal(&origins->ids[origins->sorted[place]], id);
+    uint32_t at = origins->capacity ? *origins_chain(origins, id) : 0;
+    while (at > 0 && !origin_id_equal(&origins->ids[at - 1], id)) {
+        at = origins->next[at - 1];
+    }
+    return at;
+}
+
+/* Into its chain. */
+static void origins_link(struct origins *origins, size_t index)
+{
+    uint32_t *first = origins_chain(origins, &origins->ids[index]);
+    origins->next[index] = *first;
+    *first = (uint32_t)index + 1;
 }
 
 static void origins_grow(struct origins *origins)
 {
-    origins->capacity = origins->capacity ? 2 * origins->capacity : ORIGINS_CAPACITY_FIRST;
-    origins->ids = mem_resize_array(origins->ids, origins->capacity, sizeof *origins->ids);
-    origins->sorted = mem_resize_array(origins->sorted, origins->capacity, sizeof *origins->sorted);
+    const size_t capacity = origins->capacity ? 2 * origins->capacity : ORIGINS_CAPACITY_FIRST;
+    origins->ids = mem_resize_array(origins->ids, capacity, sizeof *origins->ids);
+    origins->next = mem_resize_array(origins->next, capacity, sizeof *origins->next);
+    free(origins->firsts);
+    origins->firsts = mem_alloc_array(capacity, sizeof *origins->firsts);
+    origins->capacity = capacity;
+    origins->shift = 64 - (unsigned)__builtin_ctzll(capacity);
+    if (capacity > ORIGINS_UNSEEDED_MAX) {
+        random_system(origins->factors, sizeof origins->factors);
+    }
+    origins->factors[0] |= 1;
+    origins->factors[1] |= 1;
+    for (size_t i = 0; i < origins->count; i++) {
+        origins_link(origins, i);
+    }
 }
 
 /* Adds `id` if it is not there. -EFBIG: there are TREE_OP_ORIGINS_MAX others. */
 static int origins_add(struct origins *origins, const struct origin_id *id)
 {
-    const size_t place = origins_place(origins, id);
-    if (origins_has_at(origins, place, id)) {
+    if (origins_find(origins, id)) {
         return 0;
     }
     if (origins->count == TREE_OP_ORIGINS_MAX) {
@@ -97,19 +124,17 @@ static int origins_add(struct origins *origins, const struct origin_id *id)
     if (origins->count == origins->capacity) {
         origins_grow(origins);
     }
-    memmove(&origins->sorted[place + 1], &origins->sorted[place],
-            (origins->count - place) * sizeof *origins->sorted);
-    origins->sorted[place] = (uint16_t)origins->count;
-    origins->ids[origins->count++] = *id;
+    origins->ids[origins->count] = *id;
+    origins_link(origins, origins->count++);
     return 0;
 }
 
 /* The index of `id`, which was added. */
 static uint16_t origins_index(const struct origins *origins, const struct origin_id *id)
 {
-    const size_t place = origins_place(origins, id);
-    CHECK(origins_has_at(origins, place, id));
-    return origins->sorted[place];
+    const uint32_t at = origins_find(origins, id);
+    CHECK(at > 0);
+    return (uint16_t)(at - 1);
 }
 
 static bool is_path_below_root(struct bytes path)

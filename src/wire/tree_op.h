@@ -31,9 +31,10 @@
 #define TREE_OP_VERSION 1
 #define TREE_OP_BYTES_MAX ((size_t)32 * 1024 * 1024)
 #define TREE_OP_CHANGES_MAX 100000u
-/* Writers that one op can refer to, and heads that one change replaces. */
-#define TREE_OP_ORIGINS_MAX 1024u
-#define TREE_OP_CONTEXT_MAX 1024u
+/* Writers that one op can refer to: all that their count can say, 1 MiB of ids. A directory with
+ * files of more has nearly as many files as an op can delete anyway. */
+#define TREE_OP_ORIGINS_MAX 65535u
+#define TREE_OP_CONTEXT_MAX 1024u /* heads that one change replaces */
 #define TREE_ATTRIBUTES_MAX 64u
 #define TREE_ATTRIBUTE_NAME_BYTES_MAX 255u
 #define TREE_ATTRIBUTE_BYTES_MAX ((size_t)16 * 1024) /* names and values of one change together */

@@ -297,6 +297,58 @@ static void test_unknown_content_of_others(void **state)
     nodes_free(nodes);
 }
 
+/* A file of each of `count` writers, in one directory. */
+static void put_as_many(struct fixture *node, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "d/%05u", i);
+        const struct tree_change change = {
+            .kind = TREE_FILE,
+            .path = bytes_of_string(path),
+            .file_id = content_id('1'),
+        };
+        struct tree_op op = {
+            .origin = origin_of('X'),
+            .seq = 1,
+            .lamport = 1,
+            .event = TREE_EVENT_CHANGES,
+            .changes = &change,
+            .changes_count = 1,
+        };
+        memcpy(op.origin.bytes, &i, sizeof i);
+        CLEANUP_BUF struct buf bytes = BUF_INIT;
+        assert_int_equal(tree_op_format(&op, &bytes), 0);
+        assert_int_equal(op_apply(node->tree, node->txn, &op, buf_bytes(&bytes), false), 0);
+    }
+}
+
+/* One step replaces, moves or deletes what thousands have written. */
+static void test_directory_of_many_writers(void **state)
+{
+    (void)state;
+    enum { WRITERS = 5000 };
+    struct fixture *nodes[NODES];
+    struct fixture *a = nodes_new(nodes);
+    struct fixture *b = nodes[1];
+    put_as_many(a, WRITERS);
+    assert_int_equal(rename_path(a, "d", "e"), 0);
+    deliver_all(a, b);
+    assert_same(a, b);
+    assert_int_equal(holds_of(&b->host, '1'), 2 * WRITERS);
+    put_as_many(nodes[2], WRITERS);
+    const struct tree_put top = directory_put_of("d");
+    const struct tree_put put = file_put("d/00000", '2');
+    assert_int_equal(
+        tree_change_replace_directory(nodes[2]->tree, nodes[2]->txn, &top, &put, 1, &nodes[2]->dot),
+        0);
+    assert_tree(nodes[2], "d/ d/00000=2 ");
+    put_as_many(nodes[3], WRITERS);
+    assert_int_equal(delete_path(nodes[3], "d", true), 0);
+    assert_both(nodes[3], nodes[3], "");
+    nodes_free(nodes);
+}
+
 /* ---- any order ---- */
 
 static void random_path(struct random *random, char ret_path[32])
@@ -405,6 +457,7 @@ int main(void)
         cmocka_unit_test(test_hidden_files),
         cmocka_unit_test(test_hidden_files_move),
         cmocka_unit_test(test_unknown_content_of_others),
+        cmocka_unit_test(test_directory_of_many_writers),
         cmocka_unit_test(test_any_causal_order_gives_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,19 +44,20 @@ static struct dot dot_of(uint16_t number, uint64_t seq)
 
 struct table {
     struct origin_id ids[TREE_OP_ORIGINS_MAX + 1];
-    uint16_t count;
+    uint32_t places[UINT16_MAX + 1]; /* by the end of the id, which differs in all: 1 + index */
+    uint32_t count;
 };
 
 static uint16_t table_index(struct table *table, const struct origin_id *id)
 {
-    for (uint16_t i = 0; i < table->count; i++) {
-        if (origin_id_equal(&table->ids[i], id)) {
-            return i;
-        }
+    uint16_t number = 0;
+    memcpy(&number, id->bytes + 14, sizeof number);
+    if (table->places[number] == 0) {
+        table->ids[table->count++] = *id;
+        table->places[number] = table->count;
     }
-    assert_true(table->count < ARRAY_SIZE(table->ids));
-    table->ids[table->count] = *id;
-    return table->count++;
+    assert_true(origin_id_equal(&table->ids[table->places[number] - 1], id));
+    return (uint16_t)(table->places[number] - 1);
 }
 
 static void write_change(struct buf *out, const struct tree_change *change, struct table *table)
@@ -98,7 +99,7 @@ static void write_op(const struct tree_op *op, struct buf *out)
     field_put_u64(out, op->lamport);
     field_put_string(out, op->event_path);
     field_put_string(out, op->event_source);
-    field_put_u16(out, table->count);
+    field_put_u16(out, (uint16_t)table->count);
     for (size_t i = 0; i < table->count; i++) {
         buf_add(out, BYTES(table->ids[i].bytes, sizeof table->ids[i].bytes));
     }
@@ -674,22 +675,66 @@ static void context_within_its_limit(void **state)
 static void origins_within_their_limit(void **state)
 {
     (void)state;
+    _Static_assert((TREE_OP_ORIGINS_MAX + 1) % TREE_OP_CONTEXT_MAX == 0, "the last change is full");
+    enum { CHANGES = (TREE_OP_ORIGINS_MAX + 1) / TREE_OP_CONTEXT_MAX };
     CLEANUP_FREE struct dot *dots = mem_alloc_array(TREE_OP_ORIGINS_MAX + 1, sizeof *dots);
     for (size_t i = 0; i <= TREE_OP_ORIGINS_MAX; i++) {
         /* Neither up nor down: 7 and the count have no common divisor. */
         dots[i] = dot_of((uint16_t)(i * 7 % (TREE_OP_ORIGINS_MAX + 1)), i + 1);
     }
-    struct tree_change changes[] = {directory_change(), directory_change()};
-    changes[0].context = dots;
-    changes[0].context_count = TREE_OP_ORIGINS_MAX;
-    struct tree_op op = op_of(changes, ARRAY_SIZE(changes));
+    struct tree_change changes[CHANGES + 1];
+    for (size_t i = 0; i < CHANGES; i++) {
+        changes[i] = directory_change();
+        changes[i].context = &dots[i * TREE_OP_CONTEXT_MAX];
+        changes[i].context_count = TREE_OP_CONTEXT_MAX;
+    }
+    changes[CHANGES - 1].context_count--;
+    changes[CHANGES] = changes[CHANGES / 2]; /* the same once more */
+    struct tree_op op = op_of(changes, CHANGES + 1);
     assert_round_trip(&op);
-    changes[1].context = dots;
-    changes[1].context_count = TREE_OP_ORIGINS_MAX;
-    assert_round_trip(&op);
-    changes[1].context = &dots[TREE_OP_ORIGINS_MAX];
-    changes[1].context_count = 1;
-    assert_op(&op, -EFBIG);
+    changes[CHANGES - 1].context_count++;
+    assert_int_equal(format(&op), -EFBIG);
+}
+
+/* Whatever the ids have in common: the lower parts, the upper parts, one word, or nothing. */
+static void origins_of_any_kind_are_told_apart(void **state)
+{
+    (void)state;
+    enum { COUNT = 3000 };
+    static const size_t places[] = {0, 6, 8, 14};
+    CLEANUP_FREE struct dot *dots = mem_alloc_array(COUNT, sizeof *dots);
+    for (size_t kind = 0; kind <= ARRAY_SIZE(places); kind++) {
+        struct tree_change changes[COUNT / 1000];
+        for (size_t i = 0; i < COUNT; i++) {
+            const uint16_t number = (uint16_t)(i + 1);
+            dots[i] = (struct dot){.seq = i + 1};
+            for (size_t j = 0; j < ARRAY_SIZE(places); j++) {
+                if (j == kind || kind == ARRAY_SIZE(places)) {
+                    memcpy(dots[i].origin.bytes + places[j], &number, sizeof number);
+                }
+            }
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(changes); i++) {
+            changes[i] = directory_change();
+            changes[i].context = &dots[i * 1000];
+            changes[i].context_count = 1000;
+        }
+        const struct tree_op op = op_of(changes, ARRAY_SIZE(changes));
+        CLEANUP_BUF struct buf bytes = BUF_INIT;
+        struct tree_op_parsed parsed;
+        assert_int_equal(tree_op_format(&op, &bytes), 0);
+        assert_int_equal(tree_op_parse(buf_bytes(&bytes), &parsed), 0);
+        for (size_t i = 0; i < COUNT; i++) {
+            const struct dot *dot = &parsed.op.changes[i / 1000].context[i % 1000];
+            assert_true(origin_id_equal(&dot->origin, &dots[i].origin));
+            assert_int_equal(dot->seq, i + 1);
+        }
+        /* The last in the table a second time. */
+        uint8_t *last = bytes.data + AT_ORIGINS + (COUNT - 1) * sizeof(struct origin_id);
+        memcpy(last, bytes.data + AT_ORIGINS, sizeof(struct origin_id));
+        assert_int_equal(parse(buf_bytes(&bytes)), -EPROTO);
+        tree_op_parsed_done(&parsed);
+    }
 }
 
 static void changes_within_their_limit(void **state)
@@ -775,10 +820,12 @@ static void counts_are_checked_before_they_are_believed(void **state)
         memcpy(before, bytes.data + counts[i].at, counts[i].size);
         put_le(bytes.data + counts[i].at, counts[i].limit, counts[i].size);
         assert_int_equal(parse(buf_bytes(&bytes)), -EPROTO);
-        put_le(bytes.data + counts[i].at, counts[i].limit + 1, counts[i].size);
-        assert_int_equal(parse(buf_bytes(&bytes)), -EFBIG);
         put_le(bytes.data + counts[i].at, counts[i].all, counts[i].size);
-        assert_int_equal(parse(buf_bytes(&bytes)), -EFBIG);
+        if (counts[i].limit < counts[i].all) {
+            assert_int_equal(parse(buf_bytes(&bytes)), -EFBIG);
+            put_le(bytes.data + counts[i].at, counts[i].limit + 1, counts[i].size);
+            assert_int_equal(parse(buf_bytes(&bytes)), -EFBIG);
+        }
         memcpy(bytes.data + counts[i].at, before, counts[i].size);
     }
     assert_int_equal(parse(buf_bytes(&bytes)), 0);
@@ -1051,6 +1098,7 @@ int main(void)
         cmocka_unit_test(attributes_within_their_limits),
         cmocka_unit_test(context_within_its_limit),
         cmocka_unit_test(origins_within_their_limit),
+        cmocka_unit_test(origins_of_any_kind_are_told_apart),
         cmocka_unit_test(changes_within_their_limit),
         cmocka_unit_test(bytes_within_their_limit),
         cmocka_unit_test(counts_are_checked_before_they_are_believed),
