@@ -5,7 +5,6 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
-#include "base/hex.h"
 #include "base/mem.h"
 #include "http/field.h"
 #include "http/request_priv.h"
@@ -119,42 +118,7 @@ json_t *json_of_id(const struct id *id)
 
 json_t *json_of_dot(const struct dot *dot)
 {
-    char origin[2 * sizeof dot->origin.bytes + 1];
-    hex_format(dot->origin.bytes, sizeof dot->origin.bytes, origin);
-    char text[64];
-    snprintf(text, sizeof text, "%s:%llu", origin, (unsigned long long)dot->seq);
+    char text[FIELD_DOT_BYTES];
+    field_dot_format(dot, text);
     return json_string(text);
-}
-
-json_t *json_of_entry(struct bytes path, const struct tree_entry *entry)
-{
-    const struct tree_version *version = &entry->version;
-    json_t *object = json_object();
-    json_object_set_new(object, "path", json_of_bytes(path));
-    switch (version->kind) {
-    case TREE_FILE:
-        json_object_set_new(object, "type", json_string("file"));
-        json_object_set_new(object, "id", json_of_id(&version->file_id));
-        json_object_set_new(object, "length", json_integer((json_int_t)version->size_bytes));
-        break;
-    case TREE_SYMLINK:
-        json_object_set_new(object, "type", json_string("symlink"));
-        json_object_set_new(object, "target", json_of_bytes(version->target));
-        break;
-    case TREE_DIRECTORY:
-    case TREE_DELETE:
-        json_object_set_new(object, "type", json_string("directory"));
-        break;
-    }
-    char text[FIELD_TIME_BYTES];
-    snprintf(text, sizeof text, "%04o", version->mode);
-    json_object_set_new(object, "mode", json_string(text));
-    if (entry->is_explicit) {
-        field_time_format(version->mtime_ns, text);
-        json_object_set_new(object, "mtime", json_string(text));
-    }
-    if (entry->heads_count > 1) {
-        json_object_set_new(object, "conflicts", json_integer(entry->heads_count - 1));
-    }
-    return object;
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "hash/id.h"
+#include "wire/tree_op.h"
 
 enum field_range {
     FIELD_RANGE_NONE, /* to be ignored: the whole file is meant */
@@ -30,6 +31,10 @@ bool field_etag_matches(const char *text, const struct id *id);
 /* RFC 3339 in UTC with nine digits of a second, 2026-01-02T03:04:05.000000000Z, and the NUL. */
 #define FIELD_TIME_BYTES 40
 void field_time_format(int64_t ns, char ret_text[FIELD_TIME_BYTES]);
+
+/* A version: 32 digits of its origin, ':', its number, and the NUL. */
+#define FIELD_DOT_BYTES 64
+void field_dot_format(const struct dot *dot, char ret_text[FIELD_DOT_BYTES]);
 
 /* RFC 9110, section 5.6.7: Fri, 02 Jan 2026 03:04:05 GMT. */
 void field_date_format(int64_t ns, char ret_text[FIELD_TIME_BYTES]);

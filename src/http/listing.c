@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
+#include "http/json_text.h"
 #include "tree/glob.h"
 
 #define LIMIT_MAX 10000u
@@ -21,6 +22,8 @@
 /* A page has fewer entries than asked for if it takes more looks than this to find them: meanwhile
  * nobody else is served by this thread. */
 #define PAGE_PIECES 64u
+/* Or if they are longer than this, and a piece. An entry takes 200 bytes, the longest 49 KiB. */
+#define PAGE_BYTES ((size_t)8 * 1024 * 1024)
 #define DEPTH_ALL UINT64_MAX
 #define NDJSON_PIECE_BYTES ((size_t)64 * 1024)
 
@@ -116,27 +119,35 @@ static int list_piece(struct listing *listing, uint64_t entries_max,
 
 static void tell_array(void *context, struct bytes path, const struct tree_entry *entry)
 {
-    json_array_append_new(context, json_of_entry(path, entry));
+    struct buf *text = context;
+    json_text_add_entry(text, path, entry);
+    buf_add_byte(text, ',');
 }
 
 static void answer_array(struct request *request, struct listing *listing)
 {
-    json_t *entries = json_array();
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    buf_add_string(&text, "{\"path\":");
+    json_text_add_string(&text, request->path);
+    buf_add_string(&text, ",\"entries\":[");
+    const size_t begin = text.size;
     int err = 0;
-    for (unsigned i = 0; !err && i < PAGE_PIECES && !listing->has_ended && listing->left > 0; i++) {
-        err = list_piece(listing, PIECE_ENTRIES, tell_array, entries);
+    for (unsigned i = 0; !err && i < PAGE_PIECES && text.size < PAGE_BYTES && !listing->has_ended &&
+                         listing->left > 0;
+         i++) {
+        err = list_piece(listing, PIECE_ENTRIES, tell_array, &text);
     }
     if (err) {
-        json_decref(entries);
         answer_failure(request, err);
     } else {
-        json_t *body = json_object();
-        json_object_set_new(body, "path", json_of_bytes(request->path));
-        json_object_set_new(body, "entries", entries);
+        text.size -= text.size > begin; /* the last comma */
+        buf_add_byte(&text, ']');
         if (!listing->has_ended) {
-            json_object_set_new(body, "next", json_of_bytes(buf_bytes(&listing->after)));
+            buf_add_string(&text, ",\"next\":");
+            json_text_add_string(&text, buf_bytes(&listing->after));
         }
-        answer_json(request, MHD_HTTP_OK, body);
+        buf_add_string(&text, "}\n");
+        answer_buf(request, MHD_HTTP_OK, "application/json", &text);
     }
     listing_free(listing);
 }
@@ -144,12 +155,8 @@ static void answer_array(struct request *request, struct listing *listing)
 static void tell_line(void *context, struct bytes path, const struct tree_entry *entry)
 {
     struct listing *listing = context;
-    json_t *object = json_of_entry(path, entry);
-    char *line = json_dumps(object, JSON_COMPACT);
-    buf_add_string(&listing->lines, line);
+    json_text_add_entry(&listing->lines, path, entry);
     buf_add_byte(&listing->lines, '\n');
-    free(line);
-    json_decref(object);
 }
 
 static ssize_t read_lines(void *context, uint64_t position, char *buffer, size_t size)
@@ -197,9 +204,11 @@ static void answer_itself(struct request *request)
         answer_failure(request, err);
         return;
     }
-    json_t *body = json_of_entry(request->path, &entry);
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    json_text_add_entry(&text, request->path, &entry);
+    buf_add_byte(&text, '\n');
     kv_abort(txn);
-    answer_json(request, MHD_HTTP_OK, body);
+    answer_buf(request, MHD_HTTP_OK, "application/json", &text);
 }
 
 /* Reads the parameters. False: it has answered. */

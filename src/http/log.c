@@ -1,25 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+
+#include "base/cleanup.h"
 #include "base/err.h"
-#include "base/mem.h"
 #include "http/endpoints_priv.h"
+#include "http/field.h"
+#include "http/json_text.h"
 
 #define LIMIT_DEFAULT 100u
 #define LIMIT_MAX 10000u
 
 static int add_version(void *context, const struct tree_past *past)
 {
-    json_t *versions = context;
+    struct buf *text = context;
     const struct tree_entry entry = {
         .version = past->version,
         .is_explicit = true,
     };
-    json_t *object = json_of_entry(BYTES(NULL, 0), &entry);
-    json_object_del(object, "path");
-    json_object_set_new(object, "current", json_boolean(past->is_shown));
-    json_object_set_new(object, "conflict", json_boolean(past->is_head && !past->is_shown));
-    json_object_set_new(object, "version", json_of_dot(&past->version.dot));
-    json_object_set_new(object, "lamport", json_integer((json_int_t)past->version.lamport));
-    json_array_append_new(versions, object);
+    char dot[FIELD_DOT_BYTES];
+    field_dot_format(&past->version.dot, dot);
+    buf_add_byte(text, '{');
+    json_text_add_entry_members(text, &entry);
+    buf_add_format(text,
+                   ",\"current\":%s,\"conflict\":%s,\"version\":\"%s\",\"lamport\":%" PRIu64 "},",
+                   past->is_shown ? "true" : "false",
+                   past->is_head && !past->is_shown ? "true" : "false", dot, past->version.lamport);
     return 0;
 }
 
@@ -31,26 +36,28 @@ static void begin(struct request *request)
                      LIMIT_MAX);
         return;
     }
-    json_t *versions = json_array();
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    buf_add_string(&text, "{\"path\":");
+    json_text_add_string(&text, request->path);
+    buf_add_string(&text, ",\"versions\":[");
+    const size_t empty_bytes = text.size;
     struct kv_txn *txn = NULL;
     int err = node_snapshot(request->node, &txn);
     if (!err) {
         err = tree_log(node_tree(request->node), txn, request->path, (size_t)limit, add_version,
-                       versions);
+                       &text);
     }
     kv_abort(txn);
-    if (!err && json_array_size(versions) == 0) {
+    if (!err && text.size == empty_bytes) {
         err = -ENOENT;
     }
     if (err) {
-        json_decref(versions);
         answer_failure(request, err);
         return;
     }
-    json_t *body = json_object();
-    json_object_set_new(body, "path", json_of_bytes(request->path));
-    json_object_set_new(body, "versions", versions);
-    answer_json(request, MHD_HTTP_OK, body);
+    text.size--; /* the last comma */
+    buf_add_string(&text, "]}\n");
+    answer_buf(request, MHD_HTTP_OK, "application/json", &text);
 }
 
 static const char *const parameters[] = {"limit", NULL};

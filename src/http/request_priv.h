@@ -109,7 +109,6 @@ void answer_error(struct request *request, unsigned status, const char *code, co
 void answer_failure(struct request *request, int err);
 
 /* Pieces of answers that several endpoints give. */
-json_t *json_of_entry(struct bytes path, const struct tree_entry *entry);
 json_t *json_of_dot(const struct dot *dot);
 json_t *json_of_id(const struct id *id);
 json_t *json_of_bytes(struct bytes text);

@@ -221,6 +221,23 @@ class RoundTripTest(TarTest):
         self.assertPut("links/", tar(link("l", "to/nfd-e\u0301")), 0, 0)
         self.assertEqual(members_of(self.node.get_tar("links"))["l"][3], "to/nfd-e\u0301")
 
+    def test_a_page_ends_early_if_its_entries_are_long(self):
+        target = "\x01" * 4095  # six times as long in JSON
+        names = [f"{i:04}" for i in range(1200)]
+        self.assertPut("long/", tar(*(link(name, target) for name in names)), 0, 0)
+        told, pages, after = [], 0, ""
+        while after is not None:
+            status, _, body = self.node.request("GET", f"/fs/long?limit=10000{after}")
+            self.assertEqual(status, 200)
+            self.assertLess(len(body), 24 * 2**20)
+            page = json.loads(body)
+            self.assertEqual({entry["target"] for entry in page["entries"]}, {target})
+            told += [entry["path"].removeprefix("long/") for entry in page["entries"]]
+            pages += 1
+            after = f"&after={page['next']}" if "next" in page else None
+        self.assertEqual(told, names)
+        self.assertGreater(pages, 1)
+
     def test_chunked_and_whole_bodies_of_many_files(self):
         members = [member(f"{i % 7}/{i}", content(i, i % 5000)) for i in range(scaled(3000))]
         data = tar(*members)

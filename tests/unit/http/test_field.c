@@ -121,13 +121,21 @@ static void modes_and_numbers(void **state)
     assert_int_equal(field_number_parse("18446744073709551617", 1, 10, &number), -EINVAL);
 }
 
+static void versions_are_formatted(void **state)
+{
+    (void)state;
+    const struct dot dot = {.origin = {{0x01, 0xab, [15] = 0xf0}}, .seq = UINT64_MAX};
+    char text[FIELD_DOT_BYTES];
+    field_dot_format(&dot, text);
+    assert_string_equal(text, "01ab00000000000000000000000000f0:18446744073709551615");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ranges_are_parsed),
-        cmocka_unit_test(etags_are_matched),
-        cmocka_unit_test(times_go_there_and_back),
-        cmocka_unit_test(modes_and_numbers),
+        cmocka_unit_test(ranges_are_parsed),       cmocka_unit_test(etags_are_matched),
+        cmocka_unit_test(times_go_there_and_back), cmocka_unit_test(modes_and_numbers),
+        cmocka_unit_test(versions_are_formatted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
