@@ -113,6 +113,43 @@ static void every_flipped_bit_shows(void **state)
     assert_int_equal(crc32c(BYTES(data, sizeof data)), before);
 }
 
+/* Around one span and the number that are read side by side, whole and with a short one at the end,
+ * in memory of exactly that size, with spans that are not a multiple of a piece. */
+static void spans_have_the_crcs_that_they_have_alone(void **state)
+{
+    (void)state;
+    const size_t spans[] = {1, 63, 1000, 1024, 1025, 4096, 5000};
+    for (size_t i = 0; i < ARRAY_SIZE(spans); i++) {
+        for (size_t tail = 0; tail < 10 * 3; tail++) {
+            const size_t rests[] = {0, 1, spans[i] - 1};
+            const size_t size = tail / 3 * spans[i] + rests[tail % 3];
+            uint8_t *data = mem_alloc(size);
+            uint8_t *copy = mem_alloc(size);
+            for (size_t at = 0; at < size; at++) {
+                data[at] = (uint8_t)(at * 131 + (at >> 7) + tail);
+            }
+            uint32_t crcs[12];
+            uint32_t copied[12];
+            memset(crcs, 0xA5, sizeof crcs);
+            memset(copied, 0xA5, sizeof copied);
+            crc32c_spans(BYTES(data, size), spans[i], crcs);
+            crc32c_copy(BYTES(data, size), spans[i], copy, copied);
+            const size_t count = (size + spans[i] - 1) / spans[i];
+            for (size_t span = 0; span < count; span++) {
+                const size_t from = span * spans[i];
+                const size_t left = size - from;
+                const struct bytes alone = BYTES(data + from, left < spans[i] ? left : spans[i]);
+                assert_int_equal(crcs[span], crc32c(alone));
+            }
+            assert_int_equal(crcs[count], 0xA5A5A5A5);
+            assert_memory_equal(copied, crcs, sizeof crcs);
+            assert_memory_equal(copy, data, size);
+            free(copy);
+            free(data);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -122,6 +159,7 @@ int main(void)
         cmocka_unit_test(agrees_with_the_definition),
         cmocka_unit_test(alignment_makes_no_difference),
         cmocka_unit_test(every_flipped_bit_shows),
+        cmocka_unit_test(spans_have_the_crcs_that_they_have_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
