@@ -51,15 +51,6 @@ static void close_view(void *context)
     free(view);
 }
 
-static ssize_t read_view(void *context, uint64_t position, char *buffer, size_t size)
-{
-    const struct store_view *view = context;
-    const size_t left = view->bytes.size - (size_t)position;
-    const size_t count = left < size ? left : size;
-    memcpy(buffer, view->bytes.data + position, count);
-    return (ssize_t)count;
-}
-
 static void begin_block(struct request *request)
 {
     struct store_view *view = mem_alloc(sizeof *view);
@@ -69,8 +60,9 @@ static void begin_block(struct request *request)
         answer_failure(request, err);
         return;
     }
-    struct MHD_Response *response = MHD_create_response_from_callback(
-        view->bytes.size, (size_t)256 * 1024, read_view, view, close_view);
+    /* Nothing is written to it. */
+    struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback_cls(
+        view->bytes.size, (void *)(uintptr_t)view->bytes.data, close_view, view);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
     answer(request, MHD_HTTP_OK, response);
 }

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Content leaves from mapped segments: each block is opened as a view, which checks its CRCs and
- * keeps it where it is, and is copied to the socket buffer from there. What fits into one block
- * and is small is copied to memory instead, so that nothing stays pinned for a slow client.
+ * Content leaves in one of three ways, whichever copies least:
  *
- * Whether a block can be read shows when its turn comes. By then the status has been sent, so the
- * connection is cut: the client sees a body that is shorter than its length.
+ * - Up to CONTENT_COPY_BYTES_MAX: read into memory of its own. It goes out with the headers in one
+ *   call, and nothing stays pinned for a slow client.
+ * - Up to CONTENT_MAPPED_BYTES_MAX, if its blocks are no larger: all of them are opened as views,
+ *   which checks their CRCs and keeps them where they are, and the kernel copies from there. Small
+ *   enough that what was checked is still in the processor's cache when it is sent, and that the
+ *   first byte does not wait for long.
+ * - All else: piece by piece into libmicrohttpd's buffer, checked on the way, when the socket has
+ *   room for more.
+ *
+ * In the first two, damage is an answer with its proper status. In the third, the status has been
+ * sent when the turn of the block comes, so the connection is cut: the client sees a body that is
+ * shorter than its length.
  */
 
 #include "http/content_priv.h"
@@ -19,84 +27,188 @@
 #include "http/server_priv.h"
 #include "store/read.h"
 
-/* Up to this size a file is read before the answer begins, and a failure has its proper status. */
-#define CONTENT_COPY_BYTES_MAX ((uint64_t)256 * 1024)
-/* What libmicrohttpd asks for at once. */
-#define CONTENT_PIECE_BYTES ((size_t)256 * 1024)
+#define CONTENT_COPY_BYTES_MAX ((uint64_t)STORE_SPAN_BYTES)
+/* Half of the second-level cache of today's processors. */
+#define CONTENT_MAPPED_BYTES_MAX ((uint64_t)1024 * 1024)
+/* A list of blocks may name many tiny ones. libmicrohttpd keeps 16 bytes for each in the memory of
+ * the connection. */
+#define CONTENT_VIEWS_MAX 16
+/* What libmicrohttpd asks for at once; a buffer of this size is held while the answer lasts. Four
+ * spans are summed up side by side. */
+#define CONTENT_PIECE_BYTES ((size_t)4 * STORE_SPAN_BYTES)
 
+/* The range [begin, end) of a file and the block that is next. */
 struct content {
-    struct node *node;
+    struct store *store;
     struct file_metadata metadata;
-    uint64_t begin_bytes; /* of the range in the file */
-    size_t block;         /* of the view, or of the one that comes next */
+    uint64_t begin_bytes;
+    uint64_t end_bytes;
+    size_t block;
     uint64_t block_begin_bytes;
-    bool is_open;
-    struct store_view view;
+    struct store_reader *reader; /* of that block; NULL: not opened yet */
 };
+
+static void content_done(struct content *content)
+{
+    store_reader_close(content->reader);
+    file_metadata_done(&content->metadata);
+}
 
 static void content_free(void *context)
 {
     struct content *content = context;
-    if (content->is_open) {
-        store_view_close(&content->view);
-    }
-    file_metadata_done(&content->metadata);
+    content_done(content);
     free(content);
 }
 
-/* Opens the view of the block that has the byte at `offset_bytes` of the file. */
-static int seek_block(struct content *content, uint64_t offset_bytes)
+/* Makes the block that has the byte at `offset_bytes` of the file the next one. */
+static void seek_block(struct content *content, uint64_t offset_bytes)
 {
     const struct file_metadata *metadata = &content->metadata;
     while (content->block < metadata->blocks_count &&
            offset_bytes >=
                content->block_begin_bytes + metadata->blocks[content->block].size_bytes) {
-        if (content->is_open) {
-            store_view_close(&content->view);
-            content->is_open = false;
-        }
+        store_reader_close(content->reader);
+        content->reader = NULL;
         content->block_begin_bytes += metadata->blocks[content->block].size_bytes;
         content->block++;
     }
     CHECK(content->block < metadata->blocks_count);
-    if (content->is_open) {
-        return 0;
+}
+
+/* How much of `size` to read from `at` of a block of `block_bytes`, so that whole spans are. */
+static uint32_t piece_bytes(uint32_t at, uint32_t block_bytes, size_t size)
+{
+    const uint32_t left = block_bytes - at;
+    if (size >= left) {
+        return left;
     }
-    const int err = store_view_open(node_store(content->node), &metadata->blocks[content->block].id,
-                                    &content->view);
-    content->is_open = !err;
-    return err;
+    const uint32_t count = (uint32_t)size;
+    const uint32_t beyond = (at + count) % STORE_SPAN_BYTES;
+    return beyond < count ? count - beyond : count;
 }
 
 static ssize_t content_read(void *context, uint64_t position, char *buffer, size_t size)
 {
     struct content *content = context;
     const uint64_t offset = content->begin_bytes + position;
-    if (seek_block(content, offset)) {
+    seek_block(content, offset);
+    const struct block_ref *block = &content->metadata.blocks[content->block];
+    if (!content->reader && store_reader_open(content->store, &block->id, &content->reader)) {
         return MHD_CONTENT_READER_END_WITH_ERROR;
     }
-    const size_t at = (size_t)(offset - content->block_begin_bytes);
-    const size_t left = content->view.bytes.size - at;
-    const size_t count = left < size ? left : size;
-    memcpy(buffer, content->view.bytes.data + at, count);
+    const uint32_t at = (uint32_t)(offset - content->block_begin_bytes);
+    const uint32_t count = piece_bytes(at, block->size_bytes, size);
+    if (store_reader_copy(content->reader, at, buffer, count)) {
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
     return (ssize_t)count;
 }
 
-/* Reads all of a small file or range. */
-static int read_small(struct content *content, uint64_t length_bytes, uint8_t **ret_data)
+/* A body in memory of its own. */
+static int make_copied(struct content *content, struct MHD_Response **ret_response)
 {
-    uint8_t *data = mem_alloc((size_t)length_bytes + 1);
-    for (uint64_t done = 0; done < length_bytes;) {
-        const int err = seek_block(content, content->begin_bytes + done);
+    CLEANUP_BUF struct buf body = BUF_INIT;
+    for (uint64_t offset = content->begin_bytes; offset < content->end_bytes;) {
+        seek_block(content, offset);
+        const struct block_ref *block = &content->metadata.blocks[content->block];
+        const uint32_t at = (uint32_t)(offset - content->block_begin_bytes);
+        const uint64_t wanted = content->end_bytes - offset;
+        const uint32_t left = block->size_bytes - at;
+        const uint32_t count = wanted < left ? (uint32_t)wanted : left;
+        const int err =
+            store_read_block(content->store, &block->id, at, buf_extend(&body, count), count);
         if (err) {
-            free(data);
             return err;
         }
-        const ssize_t count =
-            content_read(content, done, (char *)data + done, (size_t)(length_bytes - done));
-        done += (uint64_t)count;
+        offset += count;
     }
-    *ret_data = data;
+    const size_t size = body.size;
+    *ret_response =
+        MHD_create_response_from_buffer(size, STEAL_PTR(body.data), MHD_RESPMEM_MUST_FREE);
+    return 0;
+}
+
+/* Views of all blocks of a range. */
+struct views {
+    size_t count;
+    struct store_view views[CONTENT_VIEWS_MAX];
+};
+
+static void views_free(void *context)
+{
+    struct views *views = context;
+    for (size_t i = 0; i < views->count; i++) {
+        store_view_close(&views->views[i]);
+    }
+    free(views);
+}
+
+/* How many blocks the range takes; 0: too many, or too large to be checked as a whole. */
+static size_t count_views(struct content *content)
+{
+    seek_block(content, content->begin_bytes);
+    uint64_t end = content->block_begin_bytes;
+    const uint64_t begin = end;
+    size_t count = 0;
+    while (end < content->end_bytes) {
+        end += content->metadata.blocks[content->block + count].size_bytes;
+        count++;
+        if (count > CONTENT_VIEWS_MAX || end - begin > CONTENT_MAPPED_BYTES_MAX) {
+            return 0;
+        }
+    }
+    return count;
+}
+
+/* A body that is sent from the mapped segments; `count` of count_views(). */
+static int make_mapped(struct content *content, size_t count, struct MHD_Response **ret_response)
+{
+    struct views *views = mem_alloc(sizeof *views);
+    struct MHD_IoVec pieces[CONTENT_VIEWS_MAX];
+    uint64_t begin = content->block_begin_bytes;
+    for (size_t i = 0; i < count; i++) {
+        const struct block_ref *block = &content->metadata.blocks[content->block + i];
+        struct store_view *view = &views->views[i];
+        const int err = store_view_open(content->store, &block->id, view);
+        if (err) {
+            views_free(views);
+            return err;
+        }
+        views->count++;
+        const uint64_t end = begin + block->size_bytes;
+        const uint64_t from = content->begin_bytes > begin ? content->begin_bytes : begin;
+        const uint64_t to = content->end_bytes < end ? content->end_bytes : end;
+        pieces[i].iov_base = view->bytes.data + (from - begin);
+        pieces[i].iov_len = (size_t)(to - from);
+        begin = end;
+    }
+    if (count == 1) {
+        /* With the headers in one call. Nothing is written to it. */
+        *ret_response = MHD_create_response_from_buffer_with_free_callback_cls(
+            pieces[0].iov_len, (void *)(uintptr_t)pieces[0].iov_base, views_free, views);
+    } else {
+        *ret_response = MHD_create_response_from_iovec(pieces, (unsigned)count, views_free, views);
+    }
+    return 0;
+}
+
+/* The body of the range; leaves `content` as it is, or empty. */
+static int make_body(struct content *content, bool is_head, struct MHD_Response **ret_response)
+{
+    const uint64_t size = content->end_bytes - content->begin_bytes;
+    if (!is_head && size <= CONTENT_COPY_BYTES_MAX) {
+        return make_copied(content, ret_response);
+    }
+    const size_t views = !is_head && size <= CONTENT_MAPPED_BYTES_MAX ? count_views(content) : 0;
+    if (views > 0) {
+        return make_mapped(content, views, ret_response);
+    }
+    /* libmicrohttpd sends no body for HEAD; nothing is read then. */
+    *ret_response =
+        MHD_create_response_from_callback(size, is_head ? 1 : CONTENT_PIECE_BYTES, content_read,
+                                          mem_copy(content, sizeof *content), content_free);
+    *content = (struct content){.metadata = FILE_METADATA_INIT};
     return 0;
 }
 
@@ -163,55 +275,39 @@ static void answer_bad_range(struct request *request, uint64_t length)
     answer(request, MHD_HTTP_RANGE_NOT_SATISFIABLE, response);
 }
 
-/* The body [begin, end) of the file. Takes `content`. NULL: *ret_err tells why. */
-static struct MHD_Response *make_body(struct request *request, struct content *content,
-                                      uint64_t begin, uint64_t end, int *ret_err)
+/* What of a file of the length `metadata` says is asked for: [*ret_begin_bytes, *ret_end_bytes). */
+static enum field_range find_range(struct request *request, const struct id *id,
+                                   uint64_t length_bytes, uint64_t *ret_begin_bytes,
+                                   uint64_t *ret_end_bytes)
 {
-    content->begin_bytes = begin;
-    *ret_err = 0;
-    /* libmicrohttpd sends no body for HEAD; nothing is read then. */
-    if (request->is_head || end - begin > CONTENT_COPY_BYTES_MAX) {
-        return MHD_create_response_from_callback(end - begin, CONTENT_PIECE_BYTES, content_read,
-                                                 content, content_free);
+    *ret_begin_bytes = 0;
+    *ret_end_bytes = length_bytes;
+    const char *range = request_header(request, MHD_HTTP_HEADER_RANGE);
+    if (!range) {
+        return FIELD_RANGE_NONE;
     }
-    uint8_t *data = NULL;
-    *ret_err = read_small(content, end - begin, &data);
-    content_free(content);
-    return *ret_err ? NULL
-                    : MHD_create_response_from_buffer((size_t)(end - begin), data,
-                                                      MHD_RESPMEM_MUST_FREE);
+    const char *if_range = request_header(request, MHD_HTTP_HEADER_IF_RANGE);
+    if (if_range && !field_etag_matches(if_range, id)) {
+        return FIELD_RANGE_NONE;
+    }
+    return field_range_parse(range, length_bytes, ret_begin_bytes, ret_end_bytes);
 }
 
-void content_answer(struct request *request, const struct id *id,
-                    const struct content_headers *headers)
+static void answer_range(struct request *request, const struct id *id,
+                         const struct content_headers *headers, struct content *content)
 {
-    if (answer_condition(request, id, headers)) {
-        return;
-    }
-    struct content *content = mem_alloc(sizeof *content);
-    content->node = request->node;
-    int err = store_file_metadata(node_store(request->node), id, &content->metadata);
-    if (err) {
-        content_free(content);
-        answer_failure(request, err);
-        return;
-    }
     const uint64_t length = content->metadata.length_bytes;
-    uint64_t begin = 0;
-    uint64_t end = length;
-    const char *range = request_header(request, MHD_HTTP_HEADER_RANGE);
-    const char *if_range = request_header(request, MHD_HTTP_HEADER_IF_RANGE);
-    enum field_range kind = FIELD_RANGE_NONE;
-    if (range && (!if_range || field_etag_matches(if_range, id))) {
-        kind = field_range_parse(range, length, &begin, &end);
-    }
+    const enum field_range kind =
+        find_range(request, id, length, &content->begin_bytes, &content->end_bytes);
     if (kind == FIELD_RANGE_BAD) {
-        content_free(content);
         answer_bad_range(request, length);
         return;
     }
-    struct MHD_Response *response = make_body(request, content, begin, end, &err);
-    if (!response) {
+    const uint64_t begin = content->begin_bytes;
+    const uint64_t end = content->end_bytes;
+    struct MHD_Response *response = NULL;
+    const int err = make_body(content, request->is_head, &response);
+    if (err) {
         /* A list of blocks without one of them: the file is damaged here. */
         answer_failure(request, err == -ENOENT ? -EBADMSG : err);
         return;
@@ -225,4 +321,20 @@ void content_answer(struct request *request, const struct id *id,
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_RANGE, value);
     }
     answer(request, kind == FIELD_RANGE_ONE ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK, response);
+}
+
+void content_answer(struct request *request, const struct id *id,
+                    const struct content_headers *headers)
+{
+    if (answer_condition(request, id, headers)) {
+        return;
+    }
+    struct content content = {.store = node_store(request->node), .metadata = FILE_METADATA_INIT};
+    const int err = store_file_metadata(content.store, id, &content.metadata);
+    if (err) {
+        answer_failure(request, err);
+        return;
+    }
+    answer_range(request, id, headers, &content);
+    content_done(&content);
 }

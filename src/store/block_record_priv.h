@@ -14,7 +14,7 @@
 #include "store/store.h"
 
 /* Each span of a block has a CRC of its own, so that a small read checks little. */
-#define BLOCK_SPAN_BYTES ((uint32_t)64 * 1024)
+#define BLOCK_SPAN_BYTES STORE_SPAN_BYTES
 #define BLOCK_SPANS_MAX (CHUNK_BLOCK_BYTES_MAX / BLOCK_SPAN_BYTES)
 /* One place in a segment and a few files outside; more copies on one disk serve nothing. */
 #define BLOCK_LOCATIONS_MAX 4

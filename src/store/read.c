@@ -195,8 +195,12 @@ static int view_mapped(struct store *store, const struct block_record *record,
     const uint8_t *mapped =
         segments_map(store->segments, view->segment, location->offset_bytes, record->size_bytes);
     view->bytes = BYTES(mapped, record->size_bytes);
-    if (mapped && crcs_match(record, 0, view->bytes)) {
-        return 0;
+    if (mapped) {
+        uint32_t crcs[BLOCK_SPANS_MAX];
+        crc32c_spans(view->bytes, BLOCK_SPAN_BYTES, crcs);
+        if (memcmp(crcs, record->crcs, block_spans(record->size_bytes) * sizeof crcs[0]) == 0) {
+            return 0;
+        }
     }
     segments_release(store->segments, view->segment);
     view->segment = NULL;
@@ -239,6 +243,74 @@ void store_view_close(struct store_view *view)
     free(view->copy);
     pins_drop(view->store->pins, &view->id);
     *view = (struct store_view){0};
+}
+
+struct store_reader {
+    struct store *store;
+    struct id id;
+    struct segment *segment;
+    const uint8_t *mapped; /* NULL: pieces are read from the file */
+    struct block_record record;
+};
+
+static void reader_map(struct store_reader *reader)
+{
+    const struct location *location = block_owned_location(&reader->record);
+    struct segments *segments = reader->store->segments;
+    if (location && segments_acquire(segments, location->container, &reader->segment) == 0) {
+        reader->mapped = segments_map(segments, reader->segment, location->offset_bytes,
+                                      reader->record.size_bytes);
+    }
+}
+
+int store_reader_open(struct store *store, const struct id *id, struct store_reader **ret_reader)
+{
+    struct store_reader *reader = mem_alloc(sizeof *reader);
+    reader->store = store;
+    reader->id = *id;
+    /* As for a view. */
+    const bool stays = pins_add(store->pins, id) && store->writer;
+    const int err = look_up(store, id, &reader->record);
+    if (err) {
+        store_reader_close(reader);
+        return err;
+    }
+    if (stays) {
+        reader_map(reader);
+    }
+    touched_add(store->touched, id);
+    *ret_reader = reader;
+    return 0;
+}
+
+int store_reader_copy(struct store_reader *reader, uint32_t offset_bytes, void *data,
+                      uint32_t size_bytes)
+{
+    const struct block_record *record = &reader->record;
+    const bool is_inside =
+        offset_bytes <= record->size_bytes && size_bytes <= record->size_bytes - offset_bytes;
+    if (reader->mapped && is_inside && offset_bytes % BLOCK_SPAN_BYTES == 0 &&
+        (size_bytes % BLOCK_SPAN_BYTES == 0 || offset_bytes + size_bytes == record->size_bytes)) {
+        uint32_t crcs[BLOCK_SPANS_MAX];
+        crc32c_copy(BYTES(reader->mapped + offset_bytes, size_bytes), BLOCK_SPAN_BYTES, data, crcs);
+        if (memcmp(crcs, record->crcs + offset_bytes / BLOCK_SPAN_BYTES,
+                   block_spans(size_bytes) * sizeof crcs[0]) == 0) {
+            return 0;
+        }
+    }
+    return store_read_block(reader->store, &reader->id, offset_bytes, data, size_bytes);
+}
+
+void store_reader_close(struct store_reader *reader)
+{
+    if (!reader) {
+        return;
+    }
+    if (reader->segment) {
+        segments_release(reader->store->segments, reader->segment);
+    }
+    pins_drop(reader->store->pins, &reader->id);
+    free(reader);
 }
 
 int store_report_bad(struct store *store, const struct id *id, bool *ret_dropped)

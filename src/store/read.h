@@ -43,6 +43,21 @@ struct store_view {
                                   struct store_view *ret_view);
 void store_view_close(struct store_view *view);
 
+/* A block that leaves piece by piece, as copies that are checked while they are made: unlike a
+ * view, nothing is read ahead of its turn, and what the caller has can't change any more. While the
+ * reader is open its block stays, as with a view. One thread at a time. */
+struct store_reader;
+
+/* -ENOENT, -EIO. */
+[[nodiscard]] int store_reader_open(struct store *store, const struct id *id,
+                                    struct store_reader **ret_reader);
+/* As store_read_block(), and fastest if the piece begins and ends with a span of 64 KiB or with
+ * the block. */
+[[nodiscard]] int store_reader_copy(struct store_reader *reader, uint32_t offset_bytes, void *data,
+                                    uint32_t size_bytes);
+/* NULL is allowed. */
+void store_reader_close(struct store_reader *reader);
+
 /* Tells the store that a block from here was wrong (its SHA-256 did not match at the receiver).
  * It is verified, and dropped if that is so. *ret_dropped tells. Blocks on the disk. */
 [[nodiscard]] int store_report_bad(struct store *store, const struct id *id, bool *ret_dropped);

@@ -31,6 +31,10 @@
 /* How long a block that no file names any more stays, for a put that may name it again. */
 #define STORE_COLLECT_GRACE_MS_DEFAULT ((uint64_t)15 * 60 * 1000)
 
+/* Each so many bytes of a block are guarded by a checksum of their own: what is read begins and
+ * ends best at a multiple of this. A property of the format. */
+#define STORE_SPAN_BYTES ((uint32_t)64 * 1024)
+
 /* Why a block or file is here. The order is the precedence: only what is here for no other reason
  * than STORE_CACHE may be evicted. */
 enum store_reason {

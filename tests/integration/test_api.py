@@ -140,7 +140,8 @@ class Files(ApiCase):
         self.assertEqual(gone.status, 200)
 
     def test_ranges(self):
-        for size in (1000, 700 * KIB):
+        # Sizes that leave in one copy, from mapped blocks, and in pieces.
+        for size in (1000, 700 * KIB, 3 * MIB + 11):
             data = content("range", size)
             self.put("r", data)
             last = size - 1
@@ -188,6 +189,29 @@ class Files(ApiCase):
         self.put("empty", b"")
         self.fails(self.node.get(self.url("empty"), Range="bytes=0-"), 416, "bad_range")
         self.fails(self.node.get(self.url("empty"), Range="bytes=-1"), 416, "bad_range")
+
+    def test_ranges_around_edges(self):
+        """Begin and end at, before and behind the edges of spans and blocks, and with the lengths
+        at which another way to send begins."""
+        size = 3 * MIB + 11
+        data = content("edges", size)
+        self.put("e", data)
+        edges = (0, 64 * KIB, 256 * KIB, MIB, MIB + 256 * KIB, 3 * MIB)
+        lengths = (1, 64 * KIB, 256 * KIB, MIB - 256 * KIB, MIB, 2 * MIB)
+        with contextlib.closing(self.node.connect()) as connection:
+            for edge, length in itertools.product(edges, lengths):
+                for begin, more in itertools.product((edge - 1, edge, edge + 1), (-1, 0, 1)):
+                    end = min(begin + length + more, size)
+                    if begin < 0 or end <= begin or begin >= size:
+                        continue
+                    answer = self.node.request(
+                        "GET",
+                        self.url("e"),
+                        headers={"Range": f"bytes={begin}-{end - 1}"},
+                        connection=connection,
+                    )
+                    self.assertEqual(answer.status, 206)
+                    self.assertTrue(answer.body == data[begin:end], (begin, end))
 
     def test_symlink(self):
         answer = self.node.request("PUT", self.url("l?symlink=%2Fa%20b%2F%C3%A4"))
@@ -832,31 +856,82 @@ class Itself(ApiCase):
         self.assertEqual(self.node.scrub()["fingerprint_matches"], True)
 
 
+def overwrite(data, old, new):
+    """Puts `new` over the bytes `old` of a stored block."""
+    for file in data.rglob("*.seg"):
+        at = file.read_bytes().find(old)
+        if at >= 0:
+            with open(file, "r+b") as out:
+                out.seek(at)
+                out.write(new)
+            return
+    raise harness.Failure("the bytes are in no segment")
+
+
 class Damage(unittest.TestCase):
+    def read_cut(self, one, url, headers=b""):
+        """The status and all of the body that comes; the connection must end before the body."""
+        one.sendall(b"GET " + url.encode() + b" HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n")
+        answer = http.client.HTTPResponse(one)
+        answer.begin()
+        with self.assertRaises(http.client.IncompleteRead) as cut:
+            answer.read()
+        return answer.status, cut.exception.partial
+
     def test_damaged(self):
         with temp_dir() as root, Node(root / "data") as node:
             data = content("damage", 400 * KIB)
             node.put("a", data)
             node.put("b", b"fine")
-            hit = 0
-            for file in (root / "data").rglob("*"):
-                if file.is_file() and "lmdb" not in str(file) and file.stat().st_size > 0:
-                    whole = file.read_bytes()
-                    at = whole.find(data[1000:1100])
-                    if at >= 0:
-                        with open(file, "r+b") as out:
-                            out.seek(at)
-                            out.write(bytes(100))
-                        hit += 1
-            self.assertEqual(hit, 1)
-            answer = node.get("/fs/a", Range="bytes=0-2000")
-            self.assertEqual((answer.status, answer.error), (500, "damaged"), str(answer))
-            with self.assertRaises(Exception):  # cut: shorter than its length
-                got = node.get("/fs/a")
-                self.assertEqual(got.status, 200)
+            overwrite(root / "data", data[1000:1100], bytes(100))
+            for headers in ({"Range": "bytes=0-2000"}, {}, {"Range": "bytes=0-200000"}):
+                answer = node.get("/fs/a", **headers)
+                self.assertEqual((answer.status, answer.error), (500, "damaged"), str(answer))
+            answer = node.get("/fs/a", Range=f"bytes={300 * KIB}-")
+            self.assertEqual((answer.status, answer.body), (206, data[300 * KIB :]))
             self.assertEqual(node.get("/fs/b").body, b"fine")
             report = node.scrub()
             self.assertEqual((report["complete"], report["files_hit"]), (True, 1))
+
+    def test_damaged_in_the_middle_of_a_large_one(self):
+        """One bit. What comes before it is right, and then the connection is cut."""
+        with temp_dir() as root, Node(root / "data") as node:
+            data = content("large damage", 5 * MIB)
+            node.put("a", data)
+            at = 3 * MIB + 100 * KIB  # in the second span of its block
+            old = data[at : at + 64]
+            overwrite(root / "data", old, bytes([old[0] ^ 0x10]) + old[1:])
+            for begin in (0, 12345, 2 * MIB):
+                with contextlib.closing(node.socket()) as one:
+                    status, got = self.read_cut(one, "/fs/a", b"Range: bytes=%d-\r\n" % begin)
+                self.assertEqual(status, 206)
+                self.assertTrue(data[begin:].startswith(got), len(got))
+                self.assertLessEqual(begin + len(got), at)
+            # Before and behind it all is well.
+            for begin, end in ((0, 3 * MIB), (3 * MIB + 256 * KIB, 5 * MIB)):
+                answer = node.get("/fs/a", Range=f"bytes={begin}-{end - 1}")
+                self.assertEqual((answer.status, answer.body == data[begin:end]), (206, True))
+
+    def test_a_hole_under_a_slow_reader(self):
+        """The bytes are gone while a client reads: it gets the right ones or none, never zeros."""
+        with temp_dir() as root, Node(root / "data") as node:
+            data = content("slow", 24 * MIB)
+            node.put("a", data)
+            with contextlib.closing(node.socket()) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
+                one.sendall(b"GET /fs/a HTTP/1.1\r\nHost: a\r\n\r\n")
+                answer = http.client.HTTPResponse(one)
+                answer.begin()
+                got = answer.read(MIB)
+                for file in (root / "data").rglob("*.seg"):
+                    size = file.stat().st_size
+                    with open(file, "r+b") as out:
+                        out.write(bytes(size))
+                with self.assertRaises(http.client.IncompleteRead) as cut:
+                    got += answer.read()
+                got += cut.exception.partial
+            self.assertTrue(data.startswith(got), len(got))
+            self.assertLess(len(got), len(data))
 
 
 class Ending(unittest.TestCase):

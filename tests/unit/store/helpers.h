@@ -261,7 +261,23 @@ static inline struct id put_seed(struct store *store, enum store_reason reason, 
     return put_bytes(store, reason, BYTES(data, size)).id;
 }
 
-/* Every block of the file comes out as it went in, read and viewed. */
+/* The block comes out as it went in, in pieces through a reader. */
+static inline void assert_pieces(struct store *store, const struct block_ref *block,
+                                 const uint8_t *content)
+{
+    struct store_reader *reader = NULL;
+    assert_ok(store_reader_open(store, &block->id, &reader));
+    CLEANUP_FREE uint8_t *data = mem_alloc(block->size_bytes);
+    for (uint32_t at = 0; at < block->size_bytes; at += 2 * STORE_SPAN_BYTES) {
+        const uint32_t left = block->size_bytes - at;
+        const uint32_t size = left < 2 * STORE_SPAN_BYTES ? left : 2 * STORE_SPAN_BYTES;
+        assert_ok(store_reader_copy(reader, at, data + at, size));
+    }
+    assert_memory_equal(data, content, block->size_bytes);
+    store_reader_close(reader);
+}
+
+/* Every block of the file comes out as it went in, read, viewed and in pieces. */
 static inline void assert_content(struct store *store, const struct id *file, struct bytes content)
 {
     CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
@@ -282,6 +298,7 @@ static inline void assert_content(struct store *store, const struct id *file, st
         assert_int_equal(view.bytes.size, size);
         assert_memory_equal(view.bytes.data, content.data + at, size);
         store_view_close(&view);
+        assert_pieces(store, block, content.data + at);
         at += size;
     }
     assert_int_equal(at, content.size);

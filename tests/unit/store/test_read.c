@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ranges of blocks, their edges and what lies beyond them; and views, which stay as they are
- * whatever becomes of the block.
+ * Ranges of blocks, their edges and what lies beyond them; and views and readers, for which a block
+ * stays as it is whatever becomes of it.
  */
 #include "helpers.h"
 
 #define SPAN ((uint32_t)65536)
 
-/* Reads [begin, begin + size) and compares; bytes around the range are left alone. */
+/* Reads [begin, begin + size) in both ways and compares; bytes around the range are left alone. */
 static void assert_range(struct store *store, const struct id *id, const uint8_t *content,
                          uint32_t begin, uint32_t size)
 {
@@ -18,6 +18,15 @@ static void assert_range(struct store *store, const struct id *id, const uint8_t
     assert_memory_equal(data + 1, content + begin, size);
     assert_int_equal(data[0], 0xA5);
     assert_int_equal(data[size + 1], 0x5A);
+
+    struct store_reader *reader = NULL;
+    assert_ok(store_reader_open(store, id, &reader));
+    memset(data + 1, 0, size);
+    assert_ok(store_reader_copy(reader, begin, data + 1, size));
+    assert_memory_equal(data + 1, content + begin, size);
+    assert_int_equal(data[0], 0xA5);
+    assert_int_equal(data[size + 1], 0x5A);
+    store_reader_close(reader);
 }
 
 /* All ranges that begin and end within two bytes of an edge of a span. */
@@ -81,6 +90,16 @@ static void beyond_the_end(void **state)
     assert_int_equal(store_read_block(store, &id, UINT32_MAX, out, 1), -EINVAL);
     assert_int_equal(store_read_block(store, &id, UINT32_MAX, out, UINT32_MAX), -EINVAL);
     assert_ok(store_read_block(store, &id, SPAN + 10, out, 0));
+
+    struct store_reader *reader = NULL;
+    assert_ok(store_reader_open(store, &id, &reader));
+    assert_int_equal(store_reader_copy(reader, 0, out, 2 * SPAN), -EINVAL);
+    assert_int_equal(store_reader_copy(reader, SPAN, out, SPAN), -EINVAL);
+    assert_int_equal(store_reader_copy(reader, 2 * SPAN, out, SPAN), -EINVAL);
+    assert_int_equal(store_reader_copy(reader, SPAN, out, 0u - SPAN), -EINVAL);
+    assert_int_equal(store_reader_copy(reader, 0u - SPAN, out, 2 * SPAN), -EINVAL);
+    assert_ok(store_reader_copy(reader, SPAN + 10, out, 0));
+    store_reader_close(reader);
 }
 
 static void unknown(void **state)
@@ -92,12 +111,16 @@ static void unknown(void **state)
     uint32_t size = 77;
     bool dropped = true;
     struct store_view view;
+    struct store_reader *reader = NULL;
     struct file_metadata metadata;
     assert_false(store_has_block(store, &id));
     assert_int_equal(store_block_size(store, &id, &size), -ENOENT);
     assert_int_equal(size, 77);
     assert_int_equal(store_read_block(store, &id, 0, &byte, 1), -ENOENT);
     assert_int_equal(store_view_open(store, &id, &view), -ENOENT);
+    assert_int_equal(store_reader_open(store, &id, &reader), -ENOENT);
+    assert_null(reader);
+    store_reader_close(reader);
     assert_int_equal(store_report_bad(store, &id, &dropped), -ENOENT);
     assert_int_equal(store_file_metadata(store, &id, &metadata), -ENOENT);
 }
@@ -227,6 +250,32 @@ static void views_of_a_growing_segment(void **state)
     }
 }
 
+/* ---- readers --------------------------------------------------------------------------------- */
+
+/* As a slow client would: a piece, then all that can happen to a file nobody holds, then the rest.
+ */
+static void a_reader_outlives_its_file(void **state)
+{
+    struct scratch *scratch = *state;
+    CLEANUP_FREE uint8_t *data = make_content(1, BLOCK);
+    CLEANUP_FREE uint8_t *out = mem_alloc(BLOCK);
+    const struct id file = put_bytes(scratch->store, STORE_ORIGIN, BYTES(data, BLOCK)).id;
+    const struct id block = block_id(BYTES(data, BLOCK));
+    struct store_reader *reader = NULL;
+    assert_ok(store_reader_open(scratch->store, &block, &reader));
+    assert_ok(store_reader_copy(reader, 0, out, SPAN));
+    assert_ok(store_release(scratch->store, &file, STORE_ORIGIN));
+    for (uint32_t at = SPAN; at < BLOCK; at += SPAN) {
+        tidy_now(scratch);
+        assert_ok(store_reader_copy(reader, at, out + at, SPAN));
+    }
+    assert_memory_equal(out, data, BLOCK);
+    store_reader_close(reader);
+    tidy_now(scratch);
+    assert_false(store_has_block(scratch->store, &block));
+    assert_int_equal(disk_bytes(scratch), 0);
+}
+
 /* ---- what others say ------------------------------------------------------------------------ */
 
 static void a_wrong_report_changes_nothing(void **state)
@@ -254,6 +303,7 @@ int main(void)
         STORE_TEST(a_view_outlives_its_file),
         STORE_TEST(two_views_of_one_block),
         STORE_TEST(views_of_a_growing_segment),
+        STORE_TEST(a_reader_outlives_its_file),
         STORE_TEST(a_wrong_report_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
