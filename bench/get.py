@@ -13,6 +13,7 @@ from lib.nodes import *
 LARGE = ("large", 1 * GIB, 1)
 MEDIUM = ("medium", 1 * MIB, 64)
 SMALL = ("small", 4 * KIB, 1000)
+SIZES = ("1 GiB", "1 MiB", "4 KiB")
 
 
 def make_files(files):
@@ -41,6 +42,7 @@ def get_many(server, where, kind, connections, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", choices=SIZES, help="files of this size (all)")
     parser.add_argument("--rounds", type=int, default=3, help="(3)")
     parser.add_argument("--seconds", type=int, default=3, help="of each run of wrk (3)")
     options = parser.parse_args()
@@ -65,12 +67,14 @@ def main():
 
 
 def measure(servers, where, options):
-    loads = {
-        "1 GiB": get_large,
-        "1 MiB": lambda server: get_many(server, where, MEDIUM, 4, options.seconds),
-        "4 KiB": lambda server: get_many(server, where, SMALL, 32, options.seconds),
-    }
-    for size, load in loads.items():
+    loads = (
+        get_large,
+        lambda server: get_many(server, where, MEDIUM, 4, options.seconds),
+        lambda server: get_many(server, where, SMALL, 32, options.seconds),
+    )
+    for size, load in zip(SIZES, loads):
+        if options.only not in (None, size):
+            continue
         others = Others(servers.values())
         results = {name: [] for name in servers}
         for server in servers.values():

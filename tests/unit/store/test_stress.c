@@ -202,6 +202,28 @@ static void step_read(struct worker *worker, size_t index)
     worker->stress->reads_good += err == 0;
 }
 
+/* A span at a time, while everything else goes on: what could be opened is there to its end. */
+static void step_pieces(struct worker *worker, size_t index)
+{
+    const uint8_t *expected = NULL;
+    const struct block_ref *block = pick_block(worker, index, &expected);
+    if (!block) {
+        return;
+    }
+    struct store_reader *reader = NULL;
+    const int err = store_reader_open(worker->stress->store, &block->id, &reader);
+    MUST(err == 0 || (err == -ENOENT && !is_mine(worker, index)));
+    CLEANUP_FREE uint8_t *data = mem_alloc(STORE_SPAN_BYTES);
+    for (uint32_t at = 0; !err && at < block->size_bytes; at += STORE_SPAN_BYTES) {
+        const uint32_t left = block->size_bytes - at;
+        const uint32_t size = left < STORE_SPAN_BYTES ? left : STORE_SPAN_BYTES;
+        const int failed = store_reader_copy(reader, at, data, size);
+        MUST(failed == 0 || (failed == -ENOENT && !is_mine(worker, index)));
+        MUST(failed || memcmp(data, expected + at, size) == 0);
+    }
+    store_reader_close(reader);
+}
+
 /* Closes a view that was open over many other steps, or opens one. */
 static void step_view(struct worker *worker, size_t index)
 {
@@ -268,9 +290,10 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     static void (*const steps[])(struct worker *, size_t) = {
-        step_put,     step_put,     step_put,  step_put,     step_release, step_release,
-        step_release, step_release, step_read, step_release, step_read,    step_read,
-        step_view,    step_view,    step_view, step_promise, step_report,  step_hold,
+        step_put,     step_put,     step_put,     step_put,    step_release,
+        step_release, step_release, step_release, step_read,   step_release,
+        step_read,    step_read,    step_view,    step_view,   step_view,
+        step_promise, step_report,  step_hold,    step_pieces,
     };
     const struct stress *stress = worker->stress;
     for (uint32_t step = 0; step < STEPS || (!has_shown_all(stress) && step < STEPS_MAX); step++) {
