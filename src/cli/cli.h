@@ -89,6 +89,12 @@ extern const struct verb store_verb_status;
     {                                                                                              \
         "json", NULL, "print JSON, for programs", true                                             \
     }
+#define CLI_SEGMENT_BYTES_DEFAULT "1G" /* STORE_SEGMENT_BYTES_DEFAULT */
+#define CLI_KEY_SEGMENT_BYTES                                                                      \
+    {                                                                                              \
+        "segment-bytes", CLI_SEGMENT_BYTES_DEFAULT,                                                \
+            "BYTES: of a new file that blocks are kept in, 64K to 64G", false                      \
+    }
 #define CLI_KEY_QUIET                                                                              \
     {                                                                                              \
         "quiet", NULL, "show no progress", true                                                    \
@@ -104,6 +110,9 @@ enum cli_status cli_usage(const struct invocation *invocation, const char *forma
 
 /* What a verb does with the store: reads it, changes one that is there, or makes it if need be. */
 enum cli_access { CLI_READ, CLI_CHANGE, CLI_MAKE };
+
+/* How long new segments are: CLI_KEY_SEGMENT_BYTES, which was checked before the verb runs. */
+uint64_t cli_segment_bytes(const struct invocation *invocation);
 
 /* Opens the store that --data names, or says why not. */
 bool cli_open_store(const struct invocation *invocation, enum cli_access access,

@@ -82,6 +82,13 @@ enum cli_status cli_usage(const struct invocation *invocation, const char *forma
     return CLI_USAGE;
 }
 
+uint64_t cli_segment_bytes(const struct invocation *invocation)
+{
+    uint64_t bytes = 0;
+    const int err = config_bytes(invocation->config, "segment-bytes", &bytes);
+    return err ? 0 : bytes;
+}
+
 bool cli_open_store(const struct invocation *invocation, enum cli_access access,
                     struct store **ret_store)
 {
@@ -94,6 +101,7 @@ bool cli_open_store(const struct invocation *invocation, enum cli_access access,
         .path = path,
         .read_only = access == CLI_READ,
         .must_exist = access != CLI_MAKE,
+        .segment_bytes = cli_segment_bytes(invocation),
     };
     const int err = store_open(&options, ret_store);
     switch (err) {
@@ -261,6 +269,10 @@ static enum cli_status read_settings(const struct invocation *invocation)
         return cli_usage(invocation, "'%s' is no log level", name);
     }
     log_set_level(level);
+    const uint64_t segment_bytes = cli_segment_bytes(invocation);
+    if (segment_bytes < STORE_SEGMENT_BYTES_MIN || segment_bytes > STORE_SEGMENT_BYTES_MAX) {
+        return cli_usage(invocation, "--segment-bytes is a size of 64K to 64G");
+    }
     return CLI_OK;
 }
 

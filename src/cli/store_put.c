@@ -329,6 +329,7 @@ static enum cli_status run_put(const struct invocation *invocation)
 
 static const struct config_key keys[] = {
     CLI_KEYS_COMMON,
+    CLI_KEY_SEGMENT_BYTES,
     {"in-place", NULL, "copy nothing: the files serve as their own blocks while unchanged", true},
     CLI_KEY_JSON,
 };

@@ -45,7 +45,7 @@ static enum cli_status run_rm(const struct invocation *invocation)
     return good ? CLI_OK : CLI_FAILED;
 }
 
-static const struct config_key keys[] = {CLI_KEYS_COMMON};
+static const struct config_key keys[] = {CLI_KEYS_COMMON, CLI_KEY_SEGMENT_BYTES};
 
 const struct verb store_verb_rm = {
     .group = "store",

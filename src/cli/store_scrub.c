@@ -111,6 +111,7 @@ static enum cli_status run_scrub(const struct invocation *invocation)
 
 static const struct config_key keys[] = {
     CLI_KEYS_COMMON,
+    CLI_KEY_SEGMENT_BYTES,
     {"rate", NULL, "BYTES: read so many a second at most (10M, 1G)", false},
     CLI_KEY_JSON,
 };

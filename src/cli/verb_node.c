@@ -95,6 +95,7 @@ static bool read_options(const struct invocation *invocation, struct node_option
         cli_usage(invocation, "no data directory: give --data DIR or set ARTEL_DATA");
         return false;
     }
+    node->segment_bytes = cli_segment_bytes(invocation);
     if (config_bytes(config, "scrub-rate", &node->scrub_bytes_per_second) ||
         config_number(config, "max-connections", 1000000, &connections) || connections == 0) {
         cli_usage(invocation, "--scrub-rate or --max-connections makes no sense");
@@ -191,6 +192,7 @@ static const struct config_key keys[] = {
     {"insecure", NULL, "listen beyond this machine although nobody is asked who they are", true},
     {"scrub-rate", SCRUB_RATE_DEFAULT, "BYTES: a second of the scrub in the background; 0: none",
      false},
+    CLI_KEY_SEGMENT_BYTES,
     {"max-connections", "24000", "NUMBER: of open connections", false},
     {"header-timeout", "15", "SECONDS: for the line and headers of a request", false},
     {"body-timeout", "30", "SECONDS: in each of which 8 KiB of a body have to come", false},

@@ -95,6 +95,7 @@ int node_open(const struct node_options *options, struct node **ret_node)
     const struct store_options store_options = {
         .path = options->data,
         .clock = options->clock,
+        .segment_bytes = options->segment_bytes,
         .extra_tables = tree_table_names,
         .extra_tables_count = TREE_TABLES,
     };

@@ -25,6 +25,7 @@ struct node_options {
     const char *name;                /* for people; NULL: the host's name */
     const char *zone;                /* NULL: "default"; both as member_name_check() takes them */
     uint64_t scrub_bytes_per_second; /* of the slow scrub that never ends; 0: none */
+    uint64_t segment_bytes;          /* as in struct store_options */
     const struct clock *clock;       /* NULL: clock_real() */
 };
 

@@ -187,6 +187,10 @@ int store_open(const struct store_options *options, struct store **ret_store)
     if (settings.segment_bytes == 0) {
         settings.segment_bytes = STORE_SEGMENT_BYTES_DEFAULT;
     }
+    if (settings.segment_bytes < STORE_SEGMENT_BYTES_MIN ||
+        settings.segment_bytes > STORE_SEGMENT_BYTES_MAX) {
+        return -EINVAL;
+    }
     if (settings.reserve_bytes == 0) {
         settings.reserve_bytes = STORE_RESERVE_BYTES_DEFAULT;
     }

@@ -22,8 +22,13 @@
 
 #include "base/clock.h"
 
-/* Bytes of one segment file; a new one is begun when the next block would not fit. */
+/* Bytes of one segment file; a new one is begun when the next block would not fit. A block that is
+ * longer than a segment has one to itself. Small ones suit small disks, where they give space back
+ * sooner, and tests; each is a file, so there must not be too many of them. Each that is open is
+ * mapped as a whole, so they must not be too large. */
 #define STORE_SEGMENT_BYTES_DEFAULT ((uint64_t)1024 * 1024 * 1024)
+#define STORE_SEGMENT_BYTES_MIN ((uint64_t)64 * 1024)
+#define STORE_SEGMENT_BYTES_MAX ((uint64_t)64 * 1024 * 1024 * 1024)
 /* Free disk space that puts leave alone, so that the index can always take a removal. */
 #define STORE_RESERVE_BYTES_DEFAULT ((uint64_t)16 * 1024 * 1024)
 /* How long the bytes of a removed block stay where they are, for readers on their way. */
@@ -52,9 +57,11 @@ struct store_options {
     bool read_only;            /* read beside the process that writes; nothing is changed */
     bool must_exist;           /* make no new store: -ENOENT if there is none */
     const struct clock *clock; /* NULL: clock_real() */
-    uint64_t segment_bytes;    /* 0: STORE_SEGMENT_BYTES_DEFAULT; at least one block */
-    uint64_t reserve_bytes;    /* 0: STORE_RESERVE_BYTES_DEFAULT */
-    uint64_t index_map_bytes;  /* 0: KV_MAP_BYTES_DEFAULT */
+    /* 0: STORE_SEGMENT_BYTES_DEFAULT. Of segments that are begun from now on; it may differ from
+     * one opening to the next. */
+    uint64_t segment_bytes;
+    uint64_t reserve_bytes;   /* 0: STORE_RESERVE_BYTES_DEFAULT */
+    uint64_t index_map_bytes; /* 0: KV_MAP_BYTES_DEFAULT */
     /* Tables of others in the same environment, so that their changes and ours commit together.
      * They come behind STORE_TABLES. */
     const char *const *extra_tables;
@@ -74,6 +81,7 @@ struct store_options {
  *   -EBADMSG          a store whose index is gone
  *   -ENOTDIR, -ENOENT no such directory; no store in it (read_only, must_exist)
  *   -EROFS, -EACCES   can't be written; nothing was changed
+ *   -EINVAL           segment_bytes is outside its limits
  *   -ENOSPC, -EIO, -EMFILE
  */
 [[nodiscard]] int store_open(const struct store_options *options, struct store **ret_store);

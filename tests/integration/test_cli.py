@@ -181,6 +181,23 @@ class TestUsage(CliTest):
             self.assertEnds(run("ls", f"--data={self.data}"), 0).out, self.store.run("ls").out
         )
 
+    def test_segments_are_as_long_as_told(self):
+        with temp_dir() as root:
+            store = Store(root / "data")
+            data = content("segments", 4 * BLOCK_BYTES)
+            (root / "file").write_bytes(data)
+            result = store.put("--segment-bytes", "512K", root / "file")
+            self.assertEqual(result.status, 0, result)
+            self.assertEqual(len(list((store.path / "segments").iterdir())), 2)
+            store.verify({file_id(data): data}, [file_id(data)])
+
+    def test_a_bad_length_of_segments_is_refused(self):
+        for text in ("63K", "65G", "0", "1X", "-1", "16777216T", "many"):
+            for verb in (("store", "put", "x"), ("node",)):
+                result = run(*verb, "--data", "/nowhere", "--segment-bytes", text)
+                self.assertEqual(result.status, 2, result)
+                self.assertIn("--segment-bytes is a size of 64K to 64G", result.err)
+
     def test_a_bad_rate_is_refused(self):
         self.put(b"x")
         for rate in ("-1", "10X", "fast"):

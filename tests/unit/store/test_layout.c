@@ -113,6 +113,42 @@ static void segments_are_gone_on_with(void **state)
     assert_int_equal(status_of(scratch->store).segments_count, 2);
 }
 
+/* The length may change from one session to the next; what is there stays, and a block longer than
+ * a segment has one to itself. */
+static void segments_are_as_long_as_told(void **state)
+{
+    struct scratch *scratch = *state;
+    scratch->options.segment_bytes = STORE_SEGMENT_BYTES_MIN;
+    scratch_open(scratch);
+    const struct id one = put_seed(scratch->store, STORE_ORIGIN, 1, 4 * BLOCK);
+    const struct id two = put_seed(scratch->store, STORE_ORIGIN, 2, 40000);
+    const struct id three = put_seed(scratch->store, STORE_ORIGIN, 3, 40000);
+    assert_int_equal(status_of(scratch->store).segments_count, 6);
+    scratch_close(scratch);
+    scratch->options.segment_bytes = 0; /* 1 GiB */
+    scratch_open(scratch);
+    const struct id four = put_seed(scratch->store, STORE_ORIGIN, 4, 4 * BLOCK);
+    assert_int_equal(status_of(scratch->store).segments_count, 6);
+    assert_seed(scratch->store, &one, 1, 4 * BLOCK);
+    assert_seed(scratch->store, &two, 2, 40000);
+    assert_seed(scratch->store, &three, 3, 40000);
+    assert_seed(scratch->store, &four, 4, 4 * BLOCK);
+}
+
+static void segments_have_limits(void **state)
+{
+    struct scratch *scratch = *state;
+    const uint64_t lengths[] = {1, STORE_SEGMENT_BYTES_MIN - 1, STORE_SEGMENT_BYTES_MAX + 1};
+    for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+        scratch->options.segment_bytes = lengths[i];
+        assert_int_equal(store_open(&scratch->options, &scratch->store), -EINVAL);
+    }
+    scratch->options.segment_bytes = STORE_SEGMENT_BYTES_MAX;
+    scratch_open(scratch);
+    const struct id id = put_seed(scratch->store, STORE_ORIGIN, 1, 5000);
+    assert_seed(scratch->store, &id, 1, 5000);
+}
+
 /* ---- in use --------------------------------------------------------------------------------- */
 
 static void not_twice_in_one_process(void **state)
@@ -431,6 +467,8 @@ int main(void)
         DIRECTORY_TEST(a_new_one),
         DIRECTORY_TEST(content_is_there_again),
         DIRECTORY_TEST(segments_are_gone_on_with),
+        DIRECTORY_TEST(segments_are_as_long_as_told),
+        DIRECTORY_TEST(segments_have_limits),
         DIRECTORY_TEST(not_twice_in_one_process),
         DIRECTORY_TEST(not_twice_in_two_processes),
         DIRECTORY_TEST(a_reader_beside_a_writer),
