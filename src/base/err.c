@@ -39,6 +39,7 @@ static const struct err_entry err_list[] = {
     {ETIMEDOUT, "timed_out", "took too long"},
     {ECANCELED, "cancelled", "cancelled"},
     {EOVERFLOW, "overflow", "the number does not fit"},
+    {ENOMEM, "no_address_space", "the process may have no more memory (see ulimit -v)"},
     {EPIPE, "reader_gone", "the reader has gone"},
 };
 

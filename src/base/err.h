@@ -18,7 +18,7 @@
  *   -ENOTRECOVERABLE  stopped after a failed sync; only a restart helps
  *   -ETIMEDOUT  took too long                   -ECANCELED  given up on request
  *   -EOVERFLOW  a number does not fit           -EPIPE    the reader has gone
- *   -EOPNOTSUPP the file system cannot do it
+ *   -EOPNOTSUPP the file system cannot do it    -ENOMEM   no address space left
  *
  * Text for people is added once, at the edge, where the request or the command is known.
  */

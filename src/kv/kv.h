@@ -55,7 +55,7 @@ struct kv_options {
 
 /* -ENOENT if the directory is not there, or, read-only, the database or one of its tables. When
  * the default map is more address space than the process may have, a half of it is tried, and so
- * on down to 64 GiB. */
+ * on down to 16 GiB; -ENOMEM if that, or the map_bytes asked for, is too much. */
 [[nodiscard]] int kv_open(const struct kv_options *options, struct kv **ret_kv);
 /* Empty each time. map_bytes limits keys, values and 128 bytes for each. -EINVAL if read_only. */
 [[nodiscard]] int kv_open_memory(const struct kv_options *options, struct kv **ret_kv);

@@ -21,7 +21,8 @@
  * crash in between leads to it. Elsewhere, damage is found only as far as LMDB notices it.
  *
  * The map. 1 TiB of address space is free, except under `ulimit -v` or in a sanitizer. If it is
- * refused and the caller did not ask for a size, half is tried, down to MAP_BYTES_FLOOR.
+ * refused (with ENOMEM; valgrind says EINVAL) and the caller did not ask for a size, half is tried,
+ * down to MAP_BYTES_FLOOR.
  */
 #include <fcntl.h>
 #include <lmdb.h>
@@ -36,8 +37,9 @@
 #include "base/mem.h"
 #include "kv/kv_priv.h"
 
-/* A metadata index below this would not hold what one node stores; better to say so at start. */
-#define MAP_BYTES_FLOOR ((uint64_t)64 << 30)
+/* A metadata index below this would not hold what one node stores; better to say so at start.
+ * (Under valgrind there is room for 32 GiB.) */
+#define MAP_BYTES_FLOOR ((uint64_t)16 << 30)
 
 /* Reset read transactions kept. More threads than this reading in one instant are rare, and each
  * kept one holds one of KV_READERS_MAX slots; what is above is freed. */
@@ -291,16 +293,22 @@ static int env_open(const struct kv_options *options, uint64_t map_bytes, MDB_en
     return 0;
 }
 
+static bool is_map_refused(int rc)
+{
+    return rc == ENOMEM || rc == EINVAL;
+}
+
 static int env_open_largest(const struct kv_options *options, MDB_env **ret_env)
 {
     uint64_t map_bytes = options->map_bytes ? options->map_bytes : KV_MAP_BYTES_DEFAULT;
     const uint64_t floor_bytes = options->map_bytes ? options->map_bytes : MAP_BYTES_FLOOR;
     int rc = env_open(options, map_bytes, ret_env);
-    while (rc == ENOMEM && map_bytes / 2 >= floor_bytes) {
+    while (is_map_refused(rc) && map_bytes / 2 >= floor_bytes) {
         map_bytes /= 2;
         rc = env_open(options, map_bytes, ret_env);
     }
-    return rc == ENOMEM ? -EIO : err_from_lmdb(rc);
+    /* An address space is limited on purpose and is no heap: this one is for people to mend. */
+    return rc == ENOMEM ? -ENOMEM : err_from_lmdb(rc);
 }
 
 /* Handles that a transaction opens are everybody's once it has committed, a reader too. */

@@ -19,8 +19,9 @@ struct store;
                                 uint32_t offset_bytes, void *data, uint32_t size_bytes);
 
 /* Compares every place of the block with its id and drops those that are wrong; *ret_dropped tells
- * whether there was one. A place that can't be read (-EIO) stays: the disk may answer the next
- * time. A read-only store drops nothing. */
+ * whether there was one. Where the bytes are right and the CRCs in the index are not, these are
+ * made anew. A place that can't be read (-EIO) stays: the disk may answer the next time. A
+ * read-only store changes nothing: -EROFS. */
 [[nodiscard]] int damage_verify(struct store *store, const struct id *id, bool *ret_dropped);
 
 #endif

@@ -90,21 +90,19 @@ void segments_free(struct segments *segments)
     free(segments);
 }
 
-/* Closes one that nobody uses, the longest open first, if too many are open. */
-static void close_idle(struct segments *segments)
+/* Closes one that nobody uses, the longest open first; false: there is none. */
+static bool close_idle(struct segments *segments)
 {
-    if (HASH_COUNT(segments->open) < SEGMENTS_OPEN_MAX) {
-        return;
-    }
     struct segment *segment;
     struct segment *next;
     HASH_ITER(hh, segments->open, segment, next)
     {
         if (segment->users == 0 && !segment->dirty) {
             close_segment(segments, segment);
-            return;
+            return true;
         }
     }
+    return false;
 }
 
 /* With the lock held. The caller counts its use. */
@@ -118,12 +116,18 @@ static int open_segment(struct segments *segments, uint64_t number, int flags,
         *ret_segment = segment;
         return 0;
     }
-    close_idle(segments);
+    if (HASH_COUNT(segments->open) >= SEGMENTS_OPEN_MAX) {
+        (void)close_idle(segments);
+    }
     char name[NAME_BYTES];
     segment_name(number, name);
     int fd = -1;
     const int access = segments->read_only ? O_RDONLY : O_RDWR;
-    const int err = file_open_at(segments->dir_fd, name, access | flags, 0666, &fd);
+    int err = file_open_at(segments->dir_fd, name, access | flags, 0666, &fd);
+    /* The process or the system is at its limit of files: those kept open for later make room. */
+    while (err == -EMFILE && close_idle(segments)) {
+        err = file_open_at(segments->dir_fd, name, access | flags, 0666, &fd);
+    }
     if (err) {
         return err;
     }
@@ -170,8 +174,9 @@ int segments_recover(struct segments *segments, uint64_t number, enum segment_cl
     }
     if (!err && resume && !segments->append[segment_class].segment) {
         segments->append[segment_class] = (struct append_point){segment, end_bytes};
-    } else if (segment) {
-        segment->users--;
+    } else if (segment && --segment->users == 0) {
+        /* There may be many, and others need files to open, too. */
+        close_segment(segments, segment);
     }
     pthread_mutex_unlock(&segments->lock);
     return err;

@@ -13,7 +13,7 @@
  * name in the end is garbage. Synced are the segments by segments_sync(), before each commit.
  *
  * Threads: any. Files are opened when they are needed and kept open, SEGMENTS_OPEN_MAX at most
- * (as far as they are not in use).
+ * (as far as they are not in use), and fewer when the limit of open files is reached.
  */
 
 #include <stdbool.h>

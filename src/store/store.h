@@ -82,6 +82,7 @@ struct store_options {
  *   -ENOTDIR, -ENOENT no such directory; no store in it (read_only, must_exist)
  *   -EROFS, -EACCES   can't be written; nothing was changed
  *   -EINVAL           segment_bytes is outside its limits
+ *   -ENOMEM           the address space is limited, and the index does not fit in
  *   -ENOSPC, -EIO, -EMFILE
  */
 [[nodiscard]] int store_open(const struct store_options *options, struct store **ret_store);

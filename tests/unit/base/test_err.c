@@ -6,10 +6,10 @@
 
 /* The list of err.h. */
 static const int listed[] = {
-    EINVAL,    ENOENT,     EEXIST,          EACCES,          EBUSY,    EAGAIN, EIO,
-    ENOSPC,    EROFS,      EMFILE,          ENOTDIR,         EISDIR,   EFBIG,  ENOTEMPTY,
-    EILSEQ,    EPROTO,     EBADMSG,         EPROTONOSUPPORT, ESTALE,   EPIPE,  ENAMETOOLONG,
-    ETIMEDOUT, EOPNOTSUPP, ENOTRECOVERABLE, ECANCELED,       EOVERFLOW};
+    EINVAL,    ENOENT,     EEXIST,          EACCES,          EBUSY,     EAGAIN, EIO,
+    ENOSPC,    EROFS,      EMFILE,          ENOTDIR,         EISDIR,    EFBIG,  ENOTEMPTY,
+    EILSEQ,    EPROTO,     EBADMSG,         EPROTONOSUPPORT, ESTALE,    EPIPE,  ENAMETOOLONG,
+    ETIMEDOUT, EOPNOTSUPP, ENOTRECOVERABLE, ECANCELED,       EOVERFLOW, ENOMEM};
 
 static bool is_listed(int err)
 {

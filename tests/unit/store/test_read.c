@@ -5,6 +5,8 @@
  */
 #include "helpers.h"
 
+#include <sys/resource.h>
+
 #define SPAN ((uint32_t)65536)
 
 /* Reads [begin, begin + size) in both ways and compares; bytes around the range are left alone. */
@@ -170,6 +172,55 @@ static void many_segments(void **state)
     assert_int_equal(status_of(scratch->store).segments_count, COUNT);
 }
 
+/* A store of 40 segments that may have 23 files open: those that are kept open make room. */
+static void few_open_files(void **state)
+{
+    struct scratch *scratch = *state;
+    scratch->options.segment_bytes = SPAN;
+    scratch_open(scratch);
+    enum { COUNT = 40 };
+    CLEANUP_FREE uint8_t *data = make_content(1, SPAN);
+    CLEANUP_FREE struct id *ids = mem_alloc_array(COUNT, sizeof(struct id));
+    for (uint32_t i = 0; i < COUNT; i++) {
+        memcpy(data, &i, sizeof i);
+        ids[i] = put_bytes(scratch->store, STORE_ORIGIN, BYTES(data, SPAN)).id;
+    }
+    scratch_close(scratch);
+    struct rlimit before;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    CLEANUP_FD int next_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_true(next_fd >= 0);
+    const struct rlimit few = {(rlim_t)next_fd + 24, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    scratch_open(scratch);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        memcpy(data, &i, sizeof i);
+        assert_content(scratch->store, &ids[i], BYTES(data, SPAN));
+    }
+    /* New ones are made, and the others synced before they are closed. */
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const uint32_t number = COUNT + i;
+        memcpy(data, &number, sizeof number);
+        const struct id id = put_bytes(scratch->store, STORE_ORIGIN, BYTES(data, SPAN)).id;
+        assert_content(scratch->store, &id, BYTES(data, SPAN));
+    }
+    /* What is in use is never closed: with some views open nobody else finds room. */
+    struct store_view views[24];
+    size_t count = 0;
+    int err = 0;
+    while (!err && count < ARRAY_SIZE(views)) {
+        CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
+        assert_ok(store_file_metadata(scratch->store, &ids[count], &metadata));
+        err = store_view_open(scratch->store, &metadata.blocks[0].id, &views[count]);
+        count += !err;
+    }
+    assert_int_equal(err, -EMFILE);
+    while (count > 0) {
+        store_view_close(&views[--count]);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 /* ---- views ---------------------------------------------------------------------------------- */
 
 /* Released, collected, reclaimed, compacted: the open view shows what it did. */
@@ -300,6 +351,7 @@ int main(void)
         STORE_TEST(unknown),
         STORE_TEST(the_text_of_a_file),
         DIRECTORY_TEST(many_segments),
+        DIRECTORY_TEST(few_open_files),
         STORE_TEST(a_view_outlives_its_file),
         STORE_TEST(two_views_of_one_block),
         STORE_TEST(views_of_a_growing_segment),

@@ -4,6 +4,9 @@
 
 #include <time.h>
 
+#include "store/index_priv.h"
+#include "store/writer.h"
+
 /* What scrub said. */
 struct heard {
     struct id blocks[32];
@@ -266,6 +269,83 @@ static void a_reported_block_is_verified(void **state)
     assert_int_equal(status_of(scratch->store).corrupt_count, 1);
 }
 
+/* ---- an index that is wrong ---- */
+
+struct spoil_job {
+    struct store_job job;
+    struct store *store;
+    struct id id;
+};
+
+static int spoil_apply(struct store_job *base, struct kv_txn *txn)
+{
+    const struct spoil_job *job = CONTAINER_OF(base, struct spoil_job, job);
+    struct block_record record;
+    MUST(index_block(txn, &job->id, &record) == 0);
+    record.crcs[block_spans(record.size_bytes) - 1] ^= 1u;
+    return index_put_block(job->store, txn, &job->id, &record);
+}
+
+/* One bit of the block's last CRC. */
+static void spoil_crcs(struct store *store, const struct id *block)
+{
+    struct spoil_job job = {.job = {.apply = spoil_apply}, .store = store, .id = *block};
+    assert_ok(store_submit_wait(store, &job.job));
+}
+
+/* The bytes are what their id says: no reason to lose them. */
+static void wrong_crcs_cost_no_block(void **state)
+{
+    struct scratch *scratch = *state;
+    CLEANUP_FREE uint8_t *data = make_content(1, 100000);
+    const struct bytes content = BYTES(data, 100000);
+    const struct id file = put_bytes(scratch->store, STORE_ORIGIN, content).id;
+    const struct id block = block_id(content);
+    struct heard heard;
+
+    spoil_crcs(scratch->store, &block);
+    struct store_scrub_report report = scrub(scratch->store, &heard);
+    assert_int_equal(report.blocks_checked, 1);
+    assert_int_equal(report.blocks_bad, 0);
+    assert_int_equal(report.files_hit, 0);
+    assert_content(scratch->store, &file, content);
+
+    spoil_crcs(scratch->store, &block);
+    assert_content(scratch->store, &file, content); /* a reader finds it */
+    scratch_reopen(scratch);
+    assert_content(scratch->store, &file, content);
+    assert_int_equal(status_of(scratch->store).corrupt_count, 0);
+    assert_int_equal(status_of(scratch->store).lost_count, 0);
+}
+
+/* A good place and a bad one beside it: the index is mended by the good one. */
+static void wrong_crcs_and_a_bad_place(void **state)
+{
+    struct scratch *scratch = *state;
+    CLEANUP_FREE uint8_t *data = make_content(1, 100000);
+    const struct bytes content = BYTES(data, 100000);
+    char path[128];
+    snprintf(path, sizeof path, "%s/outside", scratch->root);
+    write_path(path, content);
+    struct store_put *put = NULL;
+    struct store_put_result result;
+    assert_ok(store_put_begin(scratch->store, STORE_ORIGIN, &put));
+    assert_ok(store_put_in_place(put, path));
+    assert_ok(store_put_commit(put, &result));
+    put_bytes(scratch->store, STORE_ORIGIN, content); /* puts it into a segment, too */
+    const struct id block = block_id(content);
+
+    damage(scratch, content);
+    spoil_crcs(scratch->store, &block);
+    struct heard heard;
+    const struct store_scrub_report report = scrub(scratch->store, &heard);
+    assert_int_equal(report.blocks_bad, 1);
+    assert_int_equal(report.files_hit, 0);
+    assert_content(scratch->store, &result.id, content);
+    assert_int_equal(status_of(scratch->store).corrupt_count, 1);
+    assert_int_equal(status_of(scratch->store).lost_count, 0);
+}
+
 static void stopped_early(void **state)
 {
     struct scratch *scratch = *state;
@@ -313,6 +393,8 @@ int main(void)
         STORE_TEST(a_segment_cut_short),
         STORE_TEST(a_segment_removed),
         STORE_TEST(a_reported_block_is_verified),
+        STORE_TEST(wrong_crcs_cost_no_block),
+        STORE_TEST(wrong_crcs_and_a_bad_place),
         STORE_TEST(stopped_early),
         DIRECTORY_TEST(no_faster_than_allowed),
     };
