@@ -20,6 +20,8 @@
  * -EIO. This costs a scan; each commit and a clean close make the file long enough, so that only a
  * crash in between leads to it. Elsewhere, damage is found only as far as LMDB notices it.
  *
+ * Panic. After a commit that failed at its end LMDB refuses reads, too; rescue.c goes on with them.
+ *
  * The map. 1 TiB of address space is free, except under `ulimit -v` or in a sanitizer. If it is
  * refused (with ENOMEM; valgrind says EINVAL) and the caller did not ask for a size, half is tried,
  * down to MAP_BYTES_FLOOR.
@@ -36,6 +38,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "kv/kv_priv.h"
+#include "kv/rescue_priv.h"
 
 /* A metadata index below this would not hold what one node stores; better to say so at start.
  * (Under valgrind there is room for 32 GiB.) */
@@ -48,6 +51,7 @@
 struct lmdb_txn {
     struct kv_txn base;
     MDB_txn *txn;
+    const MDB_dbi *dbis; /* of the environment that it is in */
 };
 
 struct lmdb {
@@ -60,6 +64,11 @@ struct lmdb {
     pthread_mutex_t pool_mutex;
     struct lmdb_txn *pool[READ_POOL_MAX];
     size_t pool_count;
+
+    /* After a panic; NULL before. Made under the mutex. */
+    MDB_env *_Atomic rescue;
+    MDB_dbi rescue_dbis[KV_TABLES_MAX];
+    char *table_names[KV_TABLES_MAX];
 };
 
 struct lmdb_cursor {
@@ -120,6 +129,11 @@ static struct lmdb *lmdb_of(const struct kv_txn *txn)
 static MDB_txn *mdb_txn_of(struct kv_txn *txn)
 {
     return CONTAINER_OF(txn, struct lmdb_txn, base)->txn;
+}
+
+static MDB_dbi dbi_of(struct kv_txn *txn, kv_table table)
+{
+    return CONTAINER_OF(txn, struct lmdb_txn, base)->dbis[table];
 }
 
 /* ---- the length of the file ---- */
@@ -349,7 +363,11 @@ static void lmdb_free(struct lmdb *lmdb)
         mdb_txn_abort(lmdb->pool[i]->txn);
         free(lmdb->pool[i]);
     }
+    mdb_env_close(atomic_load(&lmdb->rescue));
     mdb_env_close(lmdb->env);
+    for (size_t i = 0; i < lmdb->base.tables_count; i++) {
+        free(lmdb->table_names[i]);
+    }
     pthread_mutex_destroy(&lmdb->pool_mutex);
     free(lmdb);
 }
@@ -394,6 +412,36 @@ static bool pool_give(struct lmdb *lmdb, struct lmdb_txn *txn)
     return given;
 }
 
+/* A read transaction after a panic. */
+static int rescue_begin(struct lmdb *lmdb, struct kv_txn **ret_txn)
+{
+    MDB_env *env = NULL;
+    MDB_txn *mdb_txn = NULL;
+    int rc = 0;
+    pthread_mutex_lock(&lmdb->pool_mutex);
+    env = atomic_load(&lmdb->rescue);
+    if (!env) {
+        rc = rescue_open(lmdb->env, lmdb->table_names, lmdb->base.tables_count, &env,
+                         lmdb->rescue_dbis);
+        if (!rc) {
+            atomic_store(&lmdb->rescue, env);
+        }
+    }
+    pthread_mutex_unlock(&lmdb->pool_mutex);
+    if (!rc) {
+        rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &mdb_txn);
+    }
+    if (rc) {
+        return rc == ENOMEM ? -EIO : err_from_lmdb(rc);
+    }
+    struct lmdb_txn *txn = mem_alloc(sizeof(*txn));
+    txn->base.kv = &lmdb->base;
+    txn->txn = mdb_txn;
+    txn->dbis = lmdb->rescue_dbis;
+    *ret_txn = &txn->base;
+    return 0;
+}
+
 static int txn_begin(struct lmdb *lmdb, bool writes, struct kv_txn **ret_txn)
 {
     const unsigned flags = writes ? 0 : MDB_RDONLY;
@@ -406,6 +454,9 @@ static int txn_begin(struct lmdb *lmdb, bool writes, struct kv_txn **ret_txn)
             rc = mdb_txn_begin(lmdb->env, NULL, flags, &mdb_txn);
         }
     }
+    if (rc == MDB_PANIC && !writes) {
+        return rescue_begin(lmdb, ret_txn);
+    }
     if (rc) {
         return err_from_lmdb(rc);
     }
@@ -413,6 +464,7 @@ static int txn_begin(struct lmdb *lmdb, bool writes, struct kv_txn **ret_txn)
     txn->base.kv = &lmdb->base;
     txn->base.writes = writes;
     txn->txn = mdb_txn;
+    txn->dbis = lmdb->dbis;
     *ret_txn = &txn->base;
     return 0;
 }
@@ -420,6 +472,9 @@ static int txn_begin(struct lmdb *lmdb, bool writes, struct kv_txn **ret_txn)
 static int lmdb_read(struct kv *kv, struct kv_txn **ret_txn)
 {
     struct lmdb *lmdb = CONTAINER_OF(kv, struct lmdb, base);
+    if (atomic_load(&lmdb->rescue)) {
+        return rescue_begin(lmdb, ret_txn);
+    }
     struct lmdb_txn *txn = pool_take(lmdb);
     if (!txn) {
         return txn_begin(lmdb, false, ret_txn);
@@ -428,7 +483,7 @@ static int lmdb_read(struct kv *kv, struct kv_txn **ret_txn)
     if (rc) {
         mdb_txn_abort(txn->txn);
         free(txn);
-        return err_from_lmdb(rc);
+        return rc == MDB_PANIC ? rescue_begin(lmdb, ret_txn) : err_from_lmdb(rc);
     }
     *ret_txn = &txn->base;
     return 0;
@@ -466,6 +521,16 @@ static bool disk_is_full(MDB_env *env)
            (rlim_t)(file.st_size + probe_bytes) > limit.rlim_cur;
 }
 
+static bool has_panicked(struct lmdb *lmdb)
+{
+    MDB_txn *txn;
+    const int rc = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn);
+    if (!rc) {
+        mdb_txn_abort(txn);
+    }
+    return rc == MDB_PANIC;
+}
+
 static int lmdb_commit(struct kv_txn *base)
 {
     struct lmdb *lmdb = lmdb_of(base);
@@ -475,6 +540,9 @@ static int lmdb_commit(struct kv_txn *base)
     free(txn);
     if (err == -EIO && disk_is_full(lmdb->env)) {
         err = -ENOSPC;
+    }
+    if (err && has_panicked(lmdb)) {
+        err = -EIO; /* be it for lack of space: nothing can be written from now on */
     }
     if (err == -EIO) {
         atomic_store(&lmdb->stopped, true);
@@ -492,7 +560,7 @@ static void lmdb_abort(struct kv_txn *base)
         atomic_store(&lmdb_of(base)->writing, false);
     } else if (!base->failed) {
         mdb_txn_reset(txn->txn);
-        if (pool_give(lmdb_of(base), txn)) {
+        if (txn->dbis == lmdb_of(base)->dbis && pool_give(lmdb_of(base), txn)) {
             return;
         }
     }
@@ -506,7 +574,7 @@ static int lmdb_get(struct kv_txn *txn, kv_table table, struct bytes key, struct
 {
     MDB_val mdb_key = val_from_bytes(key);
     MDB_val mdb_value;
-    const int rc = mdb_get(mdb_txn_of(txn), lmdb_of(txn)->dbis[table], &mdb_key, &mdb_value);
+    const int rc = mdb_get(mdb_txn_of(txn), dbi_of(txn, table), &mdb_key, &mdb_value);
     if (rc) {
         return err_from_lmdb(rc);
     }
@@ -519,8 +587,7 @@ static int txn_put(struct kv_txn *txn, kv_table table, struct bytes key, struct 
 {
     MDB_val mdb_key = val_from_bytes(key);
     MDB_val mdb_value = val_from_bytes(value);
-    return err_from_lmdb(
-        mdb_put(mdb_txn_of(txn), lmdb_of(txn)->dbis[table], &mdb_key, &mdb_value, flags));
+    return err_from_lmdb(mdb_put(mdb_txn_of(txn), dbi_of(txn, table), &mdb_key, &mdb_value, flags));
 }
 
 static int lmdb_put(struct kv_txn *txn, kv_table table, struct bytes key, struct bytes value)
@@ -536,13 +603,13 @@ static int lmdb_append(struct kv_txn *txn, kv_table table, struct bytes key, str
 static int lmdb_remove(struct kv_txn *txn, kv_table table, struct bytes key)
 {
     MDB_val mdb_key = val_from_bytes(key);
-    return err_from_lmdb(mdb_del(mdb_txn_of(txn), lmdb_of(txn)->dbis[table], &mdb_key, NULL));
+    return err_from_lmdb(mdb_del(mdb_txn_of(txn), dbi_of(txn, table), &mdb_key, NULL));
 }
 
 static int lmdb_count(struct kv_txn *txn, kv_table table, uint64_t *ret_count)
 {
     MDB_stat stat;
-    const int rc = mdb_stat(mdb_txn_of(txn), lmdb_of(txn)->dbis[table], &stat);
+    const int rc = mdb_stat(mdb_txn_of(txn), dbi_of(txn, table), &stat);
     if (rc) {
         return err_from_lmdb(rc);
     }
@@ -555,7 +622,7 @@ static int lmdb_count(struct kv_txn *txn, kv_table table, uint64_t *ret_count)
 static int lmdb_cursor_open(struct kv_txn *txn, kv_table table, struct kv_cursor **ret_cursor)
 {
     MDB_cursor *mdb_cursor;
-    const int rc = mdb_cursor_open(mdb_txn_of(txn), lmdb_of(txn)->dbis[table], &mdb_cursor);
+    const int rc = mdb_cursor_open(mdb_txn_of(txn), dbi_of(txn, table), &mdb_cursor);
     if (rc) {
         return err_from_lmdb(rc);
     }
@@ -582,7 +649,7 @@ static int cursor_refresh(struct lmdb_cursor *cursor)
         return 0;
     }
     MDB_cursor *fresh;
-    const int rc = mdb_cursor_open(mdb_txn_of(txn), lmdb_of(txn)->dbis[table], &fresh);
+    const int rc = mdb_cursor_open(mdb_txn_of(txn), dbi_of(txn, table), &fresh);
     if (rc) {
         return rc;
     }
@@ -681,6 +748,9 @@ int kv_open(const struct kv_options *options, struct kv **ret_kv)
     lmdb->base.tables_count = options->tables_count;
     lmdb->base.read_only = options->read_only;
     lmdb->env = env;
+    for (size_t i = 0; i < options->tables_count; i++) {
+        lmdb->table_names[i] = mem_copy_string(options->tables[i]);
+    }
     pthread_mutex_init(&lmdb->pool_mutex, NULL);
 
     err = err_from_lmdb(mdb_reader_check(env, NULL));

@@ -283,6 +283,28 @@ int msync(void *memory, size_t size, int flags)
     return (int)(fault_has_root() ? call_run_in_scope(&call, real_msync) : real_msync(&call));
 }
 
+/* ---- mappings ------------------------------------------------------------------------------- */
+
+static long real_mmap(struct call *call)
+{
+    return syscall(SYS_mmap, call->memory, (size_t)call->length, call->protection, call->flags,
+                   call->fd, call->offset);
+}
+
+void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    struct call call = {.class = CLASS_MAP,
+                        .kind = KIND_OTHER,
+                        .fd = fd,
+                        .memory = address,
+                        .length = (off_t)size,
+                        .protection = protection,
+                        .flags = flags,
+                        .offset = offset};
+    const bool is_file = fd >= 0 && (flags & MAP_ANONYMOUS) == 0;
+    return (void *)(is_file ? call_run(&call, real_mmap) : real_mmap(&call));
+}
+
 /* ---- lengths and holes ---------------------------------------------------------------------- */
 
 static long real_ftruncate(struct call *call)
@@ -532,6 +554,8 @@ ssize_t preadv64(int fd, const struct iovec *parts, int count, off64_t at) ALIAS
 ssize_t preadv64v2(int fd, const struct iovec *parts, int count, off64_t at, int flags)
     ALIAS(preadv2);
 ssize_t sendfile64(int fd_out, int fd_in, off64_t *offset, size_t size) ALIAS(sendfile);
+void *mmap64(void *address, size_t size, int protection, int flags, int fd, off64_t offset)
+    ALIAS(mmap);
 int ftruncate64(int fd, off64_t length) ALIAS(ftruncate);
 int truncate64(const char *path, off64_t length) ALIAS(truncate);
 int fallocate64(int fd, int mode, off64_t offset, off64_t size) ALIAS(fallocate);

@@ -9,8 +9,8 @@
  * raw system calls, so nothing here depends on what else is preloaded.
  *
  *   FAULT_ROOT    an absolute path without symbolic links; without it nothing is counted
- *   FAULT_CLASS   which calls: write sync truncate punch rename unlink create open read alloc, or
- *                 any: all that change something (write to create)
+ *   FAULT_CLASS   which calls: write sync truncate punch rename unlink create open read map alloc,
+ *                 or any: all that change something (write to create)
  *   FAULT_AT      n: the fault hits the n-th call of the class, counted over all threads from 1
  *   FAULT_ACTION  kill        SIGKILL before the call
  *                 kill-after  SIGKILL after it
@@ -27,8 +27,8 @@
  * sync_file_range, msync, syncfs; `truncate` lengths set by ftruncate, truncate, O_TRUNC and
  * fallocate; `punch` fallocate that takes bytes away; `rename`; `unlink` and rmdir; `create` opens
  * that make a file, mkdir, link; `open` opens that change nothing; `read` reads into memory (not
- * the ones through a mapping); `alloc` malloc and its family, from main() on. The interposers of
- * malloc are in alloc.c, which is in libfault-alloc.so alone.
+ * the ones through a mapping); `map` mmap of a file; `alloc` malloc and its family, from main() on.
+ * The interposers of malloc are in alloc.c, which is in libfault-alloc.so alone.
  *
  * The trace. Each record is a struct record, then path, path2 and data of the sizes it names.
  * Calls that change names are serialised and give one record each (PHASE_WHOLE). Data and syncs
@@ -71,7 +71,7 @@ static const char *const class_names[CLASSES] = {
     [CLASS_WRITE] = "write",   [CLASS_SYNC] = "sync",     [CLASS_TRUNCATE] = "truncate",
     [CLASS_PUNCH] = "punch",   [CLASS_RENAME] = "rename", [CLASS_UNLINK] = "unlink",
     [CLASS_CREATE] = "create", [CLASS_OPEN] = "open",     [CLASS_READ] = "read",
-    [CLASS_ALLOC] = "alloc",   [CLASS_ANY] = "any",
+    [CLASS_MAP] = "map",       [CLASS_ALLOC] = "alloc",   [CLASS_ANY] = "any",
 };
 
 static const char *const action_names[ACTIONS] = {
@@ -482,6 +482,7 @@ __attribute__((constructor)) static void start(void)
         const int fd = open_own(text, O_RDWR);
         void *memory = MAP_FAILED;
         if (syscall(SYS_ftruncate, fd, sizeof(own_counts)) == 0) {
+            /* The root is not known yet, so this one does not count. */
             memory = mmap(NULL, sizeof(own_counts), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         }
         syscall(SYS_close, fd);

@@ -24,6 +24,7 @@ enum class {
     CLASS_CREATE, /* the last one that changes something */
     CLASS_OPEN,
     CLASS_READ,
+    CLASS_MAP,
     CLASS_ALLOC,
     CLASS_ANY,
     CLASSES,
@@ -79,6 +80,7 @@ struct call {
     const char *path2; /* relative to the directory fd2 */
     int flags;         /* as the caller gave them */
     mode_t mode;
+    int protection;
     off_t offset; /* -1: at the file position */
     off_t *offset_in;
     off_t *offset_out;

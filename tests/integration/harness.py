@@ -151,11 +151,11 @@ def environment(extra=None):
     return env
 
 
-def start(*arguments, env=None, **options):
-    """Starts the program; the caller ends it with stop()."""
+def start(*arguments, env=None, program=ARTEL, **options):
+    """Starts the program (or another one of ours); the caller ends it with stop()."""
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE} | options
     return subprocess.Popen(
-        [str(ARTEL), *map(str, arguments)], stderr=subprocess.PIPE, env=environment(env), **options
+        [str(program), *map(str, arguments)], stderr=subprocess.PIPE, env=environment(env), **options
     )
 
 
@@ -180,10 +180,10 @@ def finish(process, timeout_s=RUN_TIMEOUT_S, data=None):
     return result
 
 
-def run(*arguments, data=None, env=None, timeout_s=RUN_TIMEOUT_S):
+def run(*arguments, data=None, timeout_s=RUN_TIMEOUT_S, **options):
     """Runs the program to its end; `data` goes to its standard input."""
     stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
-    return finish(start(*arguments, env=env, stdin=stdin), timeout_s, data)
+    return finish(start(*arguments, stdin=stdin, **options), timeout_s, data)
 
 
 def wait_for(condition, deadline_s, what):
@@ -200,7 +200,7 @@ def wait_for(condition, deadline_s, what):
 # ---- faults -------------------------------------------------------------------------------------
 
 # In the order of the counters of libfault.
-CLASSES = "write sync truncate punch rename unlink create open read alloc any".split()
+CLASSES = "write sync truncate punch rename unlink create open read map alloc any".split()
 _numbers = itertools.count()
 _numbers_lock = threading.Lock()
 
@@ -270,9 +270,9 @@ class Fault:
         check(len(counts) == 8 * len(CLASSES), "libfault was not loaded", self)
         self.counts = dict(zip(CLASSES, struct.unpack(f"={len(CLASSES)}Q", counts)))
 
-    def run(self, *arguments, data=None):
+    def run(self, *arguments, data=None, **options):
         stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
-        return self.finish(self.start(*arguments, stdin=stdin), data)
+        return self.finish(self.start(*arguments, stdin=stdin, **options), data)
 
     @property
     def struck(self):

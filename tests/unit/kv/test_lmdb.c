@@ -26,6 +26,21 @@ int fdatasync(int fd)
     return fsync(fd);
 }
 
+/* An errno: writes of the first two pages, where LMDB keeps its roots, fail with it. */
+static atomic_int root_fails;
+
+ssize_t write_unless_root(int fd, const void *data, size_t size, off_t offset) __asm__("pwrite");
+
+ssize_t write_unless_root(int fd, const void *data, size_t size, off_t offset)
+{
+    const int err = atomic_load(&root_fails);
+    if (err && offset < 2 * 4096) {
+        errno = err;
+        return -1;
+    }
+    return syscall(SYS_pwrite64, fd, data, size, offset);
+}
+
 /* ---- open ---- */
 
 static void reopen_keeps_data(void **state)
@@ -510,6 +525,44 @@ static void a_failed_sync_stops_writes(void **state)
     assert_committed(fixture, "key", "new");
 }
 
+/* The last write of a commit, that of its root: LMDB refuses even reads then. */
+static void a_failed_root_stops_writes_and_no_reads(void **state)
+{
+    struct fixture *fixture = *state;
+    const int errors[] = {EIO, ENOSPC};
+    for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+        commit_one(fixture, "key", "old");
+        struct kv_txn *before = begin_read(fixture);
+        struct kv_txn *txn = begin_write(fixture);
+        put_text(txn, TABLE_A, "key", "new");
+        put_text(txn, TABLE_A, "more", "new");
+        atomic_store(&root_fails, errors[i]);
+        const int err = kv_commit(txn);
+        atomic_store(&root_fails, 0);
+        assert_int_equal(err, -EIO);
+        txn = NULL;
+        assert_int_equal(kv_write(fixture->kv, &txn), -ENOTRECOVERABLE);
+        assert_null(txn);
+        for (int round = 0; round < 3; round++) {
+            struct kv_txn *one = begin_read(fixture);
+            struct kv_txn *two = begin_read(fixture);
+            assert_has(one, TABLE_A, "key", "old");
+            assert_lacks(two, TABLE_A, "more");
+            kv_abort(one);
+            kv_abort(two);
+        }
+        assert_has(before, TABLE_A, "key", "old");
+        kv_abort(before);
+        assert_committed(fixture, "key", "old");
+        close_kv(fixture);
+        const struct kv_options options = options_of(fixture);
+        open_kv(fixture, &options);
+        assert_committed(fixture, "key", "old");
+        commit_one(fixture, "key", "newer");
+        assert_committed(fixture, "key", "newer");
+    }
+}
+
 static void no_sync_does_not_sync(void **state)
 {
     struct fixture *fixture = *state;
@@ -542,6 +595,7 @@ int main(void)
         ON_DISK(lost_pages_are_an_error),
         ON_DISK(a_full_disk_is_an_error_and_passes),
         ON_DISK(a_failed_sync_stops_writes),
+        ON_DISK(a_failed_root_stops_writes_and_no_reads),
         ON_DISK(no_sync_does_not_sync),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
