@@ -19,7 +19,7 @@ void answer(struct request *request, unsigned status, struct MHD_Response *respo
         request->server->counters.errors_4xx++;
     }
     request->is_answered = true;
-    if (request->waits_for_body) {
+    if (request->waits_for_body || request->is_in_body) {
         request->late = response;
         request->late_status = status;
         return;
@@ -28,9 +28,25 @@ void answer(struct request *request, unsigned status, struct MHD_Response *respo
     MHD_destroy_response(response);
 }
 
+/* As libmicrohttpd would send it, but that the connection ends. */
+static void write_early(struct request *request, unsigned status, const char *type,
+                        struct bytes body)
+{
+    char date[FIELD_TIME_BYTES];
+    field_date_format((int64_t)clock_wall_ms(node_clock(request->node)) * 1000000, date);
+    buf_add_format(&request->early,
+                   "HTTP/1.1 %u %s\r\nDate: %s\r\nConnection: close\r\nContent-Type: %s\r\n"
+                   "Content-Length: %zu\r\n\r\n",
+                   status, MHD_get_reason_phrase_for(status), date, type, body.size);
+    buf_add(&request->early, body);
+}
+
 void answer_buf(struct request *request, unsigned status, const char *type, struct buf *body)
 {
     const size_t size = body->size;
+    if (request->is_in_body) {
+        write_early(request, status, type, buf_bytes(body));
+    }
     uint8_t *data = size > 0 ? STEAL_PTR(body->data) : mem_alloc(1);
     buf_done(body);
     *body = BUF_INIT;

@@ -3,7 +3,6 @@
 /* DELETE and POST on the tree: changes without content. */
 
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -21,7 +20,6 @@ struct change {
     struct request *request;
     enum change_kind kind;
     struct buf body;
-    bool is_too_large;
     struct tree_delete deletion;
     struct tree_put put;
     json_t *json; /* holds `to` */
@@ -144,13 +142,9 @@ static void begin_post(struct request *request)
 static size_t body_post(struct request *request, struct bytes piece)
 {
     struct change *change = request->state;
-    /* Chunked: what is too much shows only now, and is heard out for a while. */
-    if (request->body_bytes > REQUEST_DRAIN_BYTES_MAX) {
-        shutdown(request->peer->fd, SHUT_RDWR);
-    }
-    change->is_too_large =
-        change->is_too_large || change->body.size + piece.size > REQUEST_JSON_BYTES_MAX;
-    if (!change->is_too_large) {
+    if (change->body.size + piece.size > REQUEST_JSON_BYTES_MAX) {
+        answer_too_large(request); /* chunked: it shows only now */
+    } else {
         buf_add(&change->body, piece);
     }
     return piece.size;
@@ -227,10 +221,6 @@ static int read_post(struct change *change)
 static void end_post(struct request *request)
 {
     struct change *change = request->state;
-    if (change->is_too_large) {
-        answer_too_large(request);
-        return;
-    }
     const int err = read_post(change);
     if (err == -EPROTO) {
         answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_body",

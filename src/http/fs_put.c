@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <strings.h>
-#include <sys/socket.h>
 
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "chunk/chunk.h"
@@ -13,19 +13,16 @@
 #include "tree/change.h"
 
 #define FILE_MODE 0644u
-/* Of a body, after it failed in the middle; then the connection is cut. */
-#define DROP_BYTES_MAX ((uint64_t)1024 * 1024 * 1024)
 
 struct upload {
     struct request *request;
     struct store_put *put;
     struct tree_put entry;
-    int err;              /* of the content so far */
+    int err;              /* of the change, or of in_place */
     const char *in_place; /* path of the file that is the content; NULL: the body is */
     bool is_bad_file;     /* err is of in_place */
     bool is_link;         /* a symbolic link: no content */
     bool was_there;
-    uint64_t dropped_bytes; /* of the body, after the failure */
     struct dot dot;
     struct store_put_result result;
 };
@@ -158,14 +155,11 @@ static void begin(struct request *request)
 static size_t body(struct request *request, struct bytes piece)
 {
     struct upload *upload = request->state;
-    if (!upload->err) {
-        upload->err = store_put_write(upload->put, piece);
-        return piece.size;
-    }
-    /* After a failure the rest is dropped: an answer has to wait for the end of the body. */
-    upload->dropped_bytes += piece.size;
-    if (upload->dropped_bytes > DROP_BYTES_MAX) {
-        shutdown(request->peer->fd, SHUT_RDWR);
+    const int err = store_put_write(upload->put, piece);
+    if (err) {
+        /* Its space is given back now, however long the client goes on. */
+        store_put_abort(STEAL_PTR(upload->put));
+        answer_failure(request, err);
     }
     return piece.size;
 }
@@ -225,9 +219,7 @@ static void register_in_place(void *context)
 static void end(struct request *request)
 {
     struct upload *upload = request->state;
-    if (upload->err) {
-        answer_failure(request, upload->err);
-    } else if (!upload->in_place) {
+    if (!upload->in_place) {
         request_suspend(request);
         submit(upload);
     } else {

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/err.h"
@@ -196,18 +197,41 @@ static void begin(struct request *request, const char *url, const char *method)
     request->endpoint->begin(request);
 }
 
+/* Of a request that was answered in the middle of its body: is the end near enough? */
+static bool is_heard_out(struct request *request)
+{
+    const uint64_t length = request_length(request);
+    const uint64_t left = length == UINT64_MAX ? 0 : length - request->body_bytes;
+    return left <= REQUEST_DRAIN_BYTES_MAX && request->dropped_bytes <= REQUEST_DRAIN_BYTES_MAX;
+}
+
+/* Sends the answer past libmicrohttpd, which can't before the end of a body, and has it close the
+ * connection. Nothing else is on its way to this client: answers before this one are in the hands
+ * of the kernel, where there is room for one as short. */
+static enum MHD_Result cut_short(struct request *request)
+{
+    const int fd = request->peer->fd;
+    (void)!send(fd, request->early.data, request->early.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    shutdown(fd, SHUT_WR);
+    acceptor_linger(request->server->acceptor, request->peer);
+    return MHD_NO;
+}
+
 static enum MHD_Result take_body(struct request *request, const char *data, size_t *size)
 {
-    /* Of a request that is answered already, the rest is dropped. */
     size_t taken = *size;
-    if (!request->is_answered && request->endpoint->body) {
+    if (request->is_answered) {
+        request->dropped_bytes += taken;
+    } else if (request->endpoint->body) {
+        request->is_in_body = true;
         taken = request->endpoint->body(request, BYTES((const uint8_t *)data, *size));
+        request->is_in_body = false;
     }
     request->body_bytes += taken;
     request->peer->body_seen += taken;
     request->server->counters.body_bytes += taken;
     *size -= taken;
-    return MHD_YES;
+    return request->early.size > 0 && !is_heard_out(request) ? cut_short(request) : MHD_YES;
 }
 
 /* The first call, at the headers, of a request with a body: what is refused is refused here. */
@@ -322,6 +346,7 @@ void request_completed(void *context, struct MHD_Connection *connection, void **
     }
     buf_done(&request->path_buf);
     buf_done(&request->values);
+    buf_done(&request->early);
     server_ended(server, request);
     free(request);
     *state = NULL;

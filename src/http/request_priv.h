@@ -6,8 +6,9 @@
  * request: one request from its headers to its answer.
  *
  * libmicrohttpd calls for each request: once at the headers, then with each piece of the body, then
- * at its end. An endpoint says what it does at each of these; it may answer in begin() or at the
- * end, not in between (libmicrohttpd can't). While it waits for a thread of somebody else's,
+ * at its end. An endpoint says what it does at each of these; it may answer at any. An answer in
+ * the middle of a body (libmicrohttpd can't give one) waits for its end if that is near, else it is
+ * sent at once and the connection ends. While it waits for a thread of somebody else's,
  * the connection is suspended: request_suspend() before the work is handed over, request_resume()
  * from any thread when it is done; the endpoint's resumed() is called then.
  *
@@ -25,8 +26,8 @@
 #define REQUEST_JSON_BYTES_MAX ((size_t)64 * 1024)
 /* Of one endpoint. */
 #define REQUEST_PARAMETERS_MAX 8
-/* A refused body of up to this size is heard out, so that its client surely reads why; before a
- * longer one the answer comes at once and the connection ends. */
+/* A refused body of up to this size is heard out, so that its client surely reads why, and so is
+ * what follows a failure in the middle; else the answer comes at once and the connection ends. */
 #define REQUEST_DRAIN_BYTES_MAX ((uint64_t)1024 * 1024)
 
 struct request;
@@ -40,7 +41,7 @@ struct endpoint {
     /* At the headers. Answers, or leaves it for later. */
     void (*begin)(struct request *request);
     /* A piece of the body; may be NULL (a body is an error then). Tells how much it took: less than
-     * all only if it has suspended the request. */
+     * all only if it has suspended the request. Not called again once it has answered. */
     size_t (*body)(struct request *request, struct bytes piece);
     /* The body is complete. Answers, or suspends. NULL: begin() has answered. */
     void (*end)(struct request *request);
@@ -74,9 +75,12 @@ struct request {
     bool has_ended;      /* the body is complete */
     bool is_ending;      /* counted in server->ending */
     bool waits_for_body; /* an answer is kept in `late` until the body is complete */
+    bool is_in_body;     /* the endpoint's body() is at work: likewise, and in `early` */
     struct MHD_Response *late;
     unsigned late_status;
-    uint64_t body_bytes; /* taken so far */
+    struct buf early;       /* the same answer as it goes over the wire */
+    uint64_t body_bytes;    /* taken so far */
+    uint64_t dropped_bytes; /* of them, after the answer */
 };
 
 extern const struct endpoint *const endpoints[];

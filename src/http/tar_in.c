@@ -12,7 +12,6 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "base/err.h"
 #include "base/list.h"
@@ -25,9 +24,6 @@
 #define RESUME_BYTES (TAR_RING_BYTES / 2)
 /* libarchive gets pieces of this at most, so that the ring has room again soon. */
 #define PIECE_BYTES ((size_t)128 * 1024)
-/* libmicrohttpd can't answer before the end of a body. A client that does not look for an answer
- * while it sends is heard out so far, that it may learn why; after that the connection is cut. */
-#define DRAIN_BYTES_MAX ((uint64_t)1024 * 1024 * 1024)
 /* Of an upload's thread: libarchive keeps all that is large on the heap. */
 #define STACK_BYTES ((size_t)1024 * 1024)
 
@@ -47,7 +43,6 @@ struct tar_upload {
     uint8_t *path;
     size_t path_bytes;
     bool is_atomic;
-    uint64_t drained_bytes; /* the request's */
 
     pthread_mutex_t lock; /* over all below */
     pthread_cond_t changed;
@@ -242,14 +237,7 @@ static void begin(struct request *request)
     request->state = upload;
 }
 
-/* What the thread does not want any more. */
-static void drain(struct request *request, struct tar_upload *upload, size_t size)
-{
-    upload->drained_bytes += size;
-    if (upload->drained_bytes > DRAIN_BYTES_MAX) {
-        shutdown(request->peer->fd, SHUT_RDWR);
-    }
-}
+static void answer_result(struct request *request, const struct tar_result *result);
 
 static size_t body(struct request *request, struct bytes piece)
 {
@@ -257,7 +245,8 @@ static size_t body(struct request *request, struct bytes piece)
     pthread_mutex_lock(&upload->lock);
     if (upload->is_done) {
         pthread_mutex_unlock(&upload->lock);
-        drain(request, upload, piece.size);
+        /* Before the end of the stream it can only have failed. */
+        answer_result(request, &upload->result);
         return piece.size;
     }
     const size_t room = TAR_RING_BYTES - (size_t)(upload->written_bytes - upload->read_bytes);

@@ -33,8 +33,7 @@ static int add_written(struct store *store, struct kv_txn *txn, const struct new
     int err = index_block(txn, &block->id, &record);
     if (!err && block_owned_location(&record)) {
         /* Somebody else was faster; our copy is not needed. */
-        return index_add_unused(store, txn, &place->location, block->size_bytes,
-                                place->segment_class);
+        return index_add_unused(txn, &place->location, block->size_bytes, place->segment_class);
     }
     const bool is_new = err == -ENOENT;
     if (is_new) {
@@ -109,8 +108,8 @@ static int discard_apply(struct store_job *job, struct kv_txn *txn)
     for (size_t i = 0; !err && i < flush->blocks_count; i++) {
         const struct new_block *block = flush->blocks[i];
         if (block->written) {
-            err = index_add_unused(flush->store, txn, &block->reservation.location,
-                                   block->size_bytes, block->reservation.segment_class);
+            err = index_add_unused(txn, &block->reservation.location, block->size_bytes,
+                                   block->reservation.segment_class);
         }
     }
     return err;

@@ -156,7 +156,7 @@ static int apply_move(struct move_job *job, struct kv_txn *txn, const struct mov
     if (err == -ENOENT || (!err && i == record.locations_count) ||
         (!err && !pins_begin_removal(store->pins, id, now_ms))) {
         /* Removed meanwhile, or in use: the copy is not needed. */
-        return index_add_unused(store, txn, &move->to.location, move->from.size_bytes,
+        return index_add_unused(txn, &move->to.location, move->from.size_bytes,
                                 move->to.segment_class);
     }
     if (!err) {

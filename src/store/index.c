@@ -200,18 +200,24 @@ static int use_segment(struct kv_txn *txn, const struct location *location, uint
     return put_segment(txn, location->container, &row);
 }
 
-int index_add_dead(struct store *store, struct kv_txn *txn, const struct location *location,
-                   uint64_t size_bytes)
+static int add_dead(struct kv_txn *txn, uint64_t since_ms, const struct location *location,
+                    uint64_t size_bytes)
 {
     uint8_t key[DEAD_KEY_BYTES];
     uint8_t value[8];
-    codec_put_be64(key, store_now_ms(store));
+    codec_put_be64(key, since_ms);
     index_place_key(location, key + 8);
     codec_put_le64(value, size_bytes);
     return kv_put(txn, TABLE_DEAD, BYTES(key, sizeof key), BYTES(value, sizeof value));
 }
 
-static int leave_segment(struct store *store, struct kv_txn *txn, const struct location *location,
+int index_add_dead(struct store *store, struct kv_txn *txn, const struct location *location,
+                   uint64_t size_bytes)
+{
+    return add_dead(txn, store_now_ms(store), location, size_bytes);
+}
+
+static int leave_segment(struct kv_txn *txn, uint64_t since_ms, const struct location *location,
                          uint32_t size_bytes)
 {
     struct segment_row row;
@@ -221,14 +227,14 @@ static int leave_segment(struct store *store, struct kv_txn *txn, const struct l
     }
     row.live_bytes -= row.live_bytes < size_bytes ? row.live_bytes : size_bytes;
     err = put_segment(txn, location->container, &row);
-    return err ? err : index_add_dead(store, txn, location, size_bytes);
+    return err ? err : add_dead(txn, since_ms, location, size_bytes);
 }
 
-int index_add_unused(struct store *store, struct kv_txn *txn, const struct location *location,
-                     uint32_t size_bytes, enum segment_class segment_class)
+int index_add_unused(struct kv_txn *txn, const struct location *location, uint32_t size_bytes,
+                     enum segment_class segment_class)
 {
     const int err = use_segment(txn, location, size_bytes, segment_class);
-    return err ? err : leave_segment(store, txn, location, size_bytes);
+    return err ? err : leave_segment(txn, 0, location, size_bytes);
 }
 
 int index_block(struct kv_txn *txn, const struct id *id, struct block_record *ret_record)
@@ -400,7 +406,7 @@ int index_remove_location(struct store *store, struct kv_txn *txn, struct block_
     if (!err) {
         err = location_is_external(&location)
                   ? externals_count(txn, location.container, -1)
-                  : leave_segment(store, txn, &location, record->size_bytes);
+                  : leave_segment(txn, store_now_ms(store), &location, record->size_bytes);
     }
     if (err) {
         return err;

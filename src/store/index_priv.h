@@ -107,10 +107,10 @@ struct segment_row {
 [[nodiscard]] int index_add_dead(struct store *store, struct kv_txn *txn,
                                  const struct location *location, uint64_t size_bytes);
 /* The same for a range that was reserved and is not needed: nothing may have been named in its
- * segment yet, and without a row the segment would never be looked at again. */
-[[nodiscard]] int index_add_unused(struct store *store, struct kv_txn *txn,
-                                   const struct location *location, uint32_t size_bytes,
-                                   enum segment_class segment_class);
+ * segment yet, and without a row the segment would never be looked at again. It is due at once:
+ * what no commit named nobody reads. */
+[[nodiscard]] int index_add_unused(struct kv_txn *txn, const struct location *location,
+                                   uint32_t size_bytes, enum segment_class segment_class);
 
 /* The queue of what nobody holds. */
 [[nodiscard]] int index_enqueue(struct kv_txn *txn, uint64_t since_ms, enum queue_kind kind,

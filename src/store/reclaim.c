@@ -2,7 +2,8 @@
 
 /*
  * Bytes of removed blocks go back to the file system: the range of each stands in TABLE_DEAD since
- * its removal was committed; after the grace time the ranges that are due are sorted, neighbours
+ * its removal was committed, or since 0 if no commit ever named it, so that nobody can be reading
+ * it; after the grace time the ranges that are due are sorted, neighbours
  * become one, and whole pages in which nothing lives become holes. Pages at the edges of a range
  * count if what else is in them is dead too; TABLE_PLACES tells. A crash between the hole and the
  * removal of its row makes the hole again.
@@ -272,11 +273,11 @@ int store_reclaim(struct store *store, const struct store_grace *grace, size_t l
     CLEANUP_FREE struct dead_row *rows = mem_alloc_array(RECLAIM_BATCH, sizeof *rows);
     struct dead_row last = {0};
     size_t seen = 0;
-    while (grace->punch_ms <= now_ms && seen < limit) {
+    const uint64_t due_ms = now_ms > grace->punch_ms ? now_ms - grace->punch_ms : 0;
+    while (seen < limit) {
         const size_t wanted = limit - seen < RECLAIM_BATCH ? limit - seen : RECLAIM_BATCH;
         size_t count = 0;
-        int err =
-            list_dead(store, now_ms - grace->punch_ms, seen ? &last : NULL, wanted, rows, &count);
+        int err = list_dead(store, due_ms, seen ? &last : NULL, wanted, rows, &count);
         if (!err && count > 0) {
             last = rows[count - 1];
             err = punch_batch(store, rows, count, ret_ranges);

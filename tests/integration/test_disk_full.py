@@ -5,7 +5,12 @@ puts work again.
 Each test runs on a small ext4 in a loop device and on a small tmpfs. Both need root.
 """
 
+import select
+import tarfile
+
 from harness import *
+
+from node import Node, read_until_quiet
 
 DISK_MIB = 64
 # What puts leave free for the index (STORE_RESERVE_BYTES_DEFAULT).
@@ -362,6 +367,122 @@ class DiskFull:
             for each in readers:
                 discard(each)
 
+    # -- over HTTP: a body that does not fit is answered while it comes
+
+    def check_refused(self, node, free_bytes):
+        """Nothing was published, and no more was read than the disk takes and a little."""
+        self.assertEqual(node.get("/fs/first").body, b"first")
+        listed = [each["path"] for each in node.get("/fs?depth=all").json["entries"]]
+        self.assertEqual(listed, ["first"])
+        self.assertLess(node.metrics()["artel_http_body_bytes_total"], free_bytes + 4 * MIB)
+
+    def check_given_back(self, node, free_bytes):
+        wait_for(lambda: self.free_bytes() > free_bytes - 4 * MIB, 60, "the space is free again")
+        self.assertEqual(node.put("second", os.urandom(20 * MIB)).status, 201)
+
+    def send_too_much(self, node, head, framed):
+        """Sends a body without an end until the node answers; gives the answer."""
+        with contextlib.closing(node.socket()) as one:
+            one.sendall(head)
+            piece = os.urandom(64 * KIB)  # no two blocks are alike
+            try:
+                for number in range(1 << 20):
+                    data = number.to_bytes(8, "big") + piece
+                    one.sendall(b"%x\r\n%s\r\n" % (len(data), data) if framed else data)
+                    if select.select([one], [], [], 0)[0]:
+                        break
+            except ConnectionError:
+                pass  # closed; the answer came before
+            return read_until_quiet(one)
+
+    def with_node(self, name, test):
+        with self.subTest(name):
+            with Node(self.disk / "data") as node:
+                node.put("first", b"first")
+                free_bytes = self.free_bytes()
+                test(node)
+                self.check_refused(node, free_bytes)
+                self.check_given_back(node, free_bytes)
+            shutil.rmtree(self.disk / "data")
+
+    def check_answer(self, answer):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 507 Insufficient Storage\r\n"), answer[:200])
+        self.assertIn(b"\r\nConnection: close\r\n", head + b"\r\n")
+        self.assertEqual(json.loads(body)["error"], "no_space")
+
+    def test_a_body_that_does_not_fit(self):
+        host = b" HTTP/1.1\r\nHost: x\r\n"
+        length = b"Content-Length: %d\r\n" % (1 << 36)
+        chunked = b"Transfer-Encoding: chunked\r\n"
+        tar = b"Content-Type: application/x-tar\r\n"
+        first = tar_header("large", 1 << 32)
+
+        def sends(head, framed, begin=b""):
+            begin = b"%x\r\n%s\r\n" % (len(begin), begin) if framed and begin else begin
+
+            def test(node):
+                self.check_answer(self.send_too_much(node, head + b"\r\n" + begin, framed))
+
+            return test
+
+        self.with_node("length", sends(b"PUT /fs/big" + host + length, False))
+        self.with_node("chunked", sends(b"PUT /fs/big" + host + chunked, True))
+        self.with_node("tar", sends(b"PUT /fs/big/" + host + tar + length, False, first))
+        atomic = b"PUT /fs/big/?atomic=1" + host + tar + chunked
+        self.with_node("atomic", sends(atomic, True, first))
+
+    def test_a_body_that_fails_near_its_end(self):
+        """It is heard out, and the connection goes on."""
+        with Node(self.disk / "data") as node:
+            node.put("first", b"first")
+            self.ballast.fill(RESERVE_BYTES + 100 * KIB)
+            connection = node.connect()
+            answer = node.request("PUT", "/fs/big", bytes(MIB), connection=connection)
+            self.assertEqual((answer.status, answer.error), (507, "no_space"))
+            used = connection.sock
+            answer = node.request("GET", "/fs/first", connection=connection)
+            self.assertEqual(answer.body, b"first")
+            self.assertIs(connection.sock, used)
+            connection.close()
+
+    def test_curl_is_told(self):
+        if not shutil.which("curl"):
+            self.skipTest("there is no curl")
+        large = self.dir / "large"
+        with large.open("wb") as file:
+            file.truncate(1 << 30)
+            for at in range(0, 3 * DISK_MIB):
+                file.seek(at * MIB)
+                file.write(os.urandom(8))
+
+        def test(node):
+            url = "http://{}:{}/fs/big".format(*node.address)
+            arguments = ["curl", "-sS", "-w", "%{http_code}", "-T", str(large), url]
+            result = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+            self.assertEqual(result.stdout[-3:], "507", result)
+
+        self.with_node("curl", test)
+
+    def test_put_says_why(self):
+        for i in range(3):
+            (self.source / str(i)).write_bytes(os.urandom(DISK_MIB * MIB // 2))
+        with (self.source / "large").open("wb") as file:
+            for _ in range(3):
+                file.write(os.urandom(DISK_MIB * MIB // 2))
+
+        def test(*arguments):
+            def put(node):
+                url = "http://{}:{}".format(*node.address)
+                result = run("put", "--node", url, *arguments)
+                self.assertEqual(result.status, 1, result)
+                self.assertIn("the disk is full", result.err)
+
+            return put
+
+        self.with_node("file", test(self.source / "large", "big"))
+        self.with_node("atomic", test("--atomic", self.source, "big"))
+
 
 def discard(process):
     """Whatever state it is in."""
@@ -379,6 +500,12 @@ def pipe_bytes(pipe):
     import termios
 
     return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+
+
+def tar_header(name, size):
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.PAX_FORMAT)
 
 
 class TestExt4(DiskFull, unittest.TestCase):

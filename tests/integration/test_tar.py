@@ -538,10 +538,16 @@ class LimitsTest(TarTest):
         self.assertEqual(self.node.listed("raw"), {})
         self.assertPut("raw/", b"".join(files) + END, 2000, 40_000, True)
 
-    def test_an_early_error_is_told_at_the_end(self):
-        data = tar(member("../out", b"1")) + content("rest", 20 * MIB)
-        status, answer = self.node.put_tar("d/", data)
-        self.assertEqual((status, answer["error"]), (400, "bad_tar"), answer)
+    def test_an_early_error_is_told(self):
+        """Also to a client that does not look for an answer while it sends, as long as what it
+        sends is dropped (LINGER_BYTES_MAX)."""
+        for size in (100 * KIB, 900 * KIB, 8 * MIB):
+            data = tar(member("../out", b"1")) + content("rest", size)
+            for chunked in (False, True):
+                body = iter([data[:size], data[size:]]) if chunked else data
+                options = {"headers": {"Transfer-Encoding": "chunked"}} if chunked else {}
+                status, answer = self.node.put_tar("d/", body, chunked=chunked, **options)
+                self.assertEqual((status, answer["error"]), (400, "bad_tar"), answer)
 
     def test_the_node_stops_in_the_middle_of_uploads(self):
         data = b"".join(header(b"f%06d" % i, 20) + padded(b"%020d" % i) for i in range(3000))

@@ -241,6 +241,27 @@ static void over_a_restart(void **state)
     free(files);
 }
 
+/* Of a put that was given up nobody can be reading: its space need not wait. */
+static void what_was_never_named_goes_at_once(void **state)
+{
+    struct scratch *scratch = *state;
+    scratch->options.segment_bytes = 64 * MIB;
+    scratch_open(scratch);
+    const struct id file = put_seed(scratch->store, STORE_ORIGIN, 1, 4 * BLOCK);
+    const uint64_t before = disk_bytes(scratch);
+    CLEANUP_FREE uint8_t *data = make_content(2, 40 * BLOCK);
+    struct store_put *put = NULL;
+    assert_ok(store_put_begin(scratch->store, STORE_ORIGIN, &put));
+    assert_ok(store_put_write(put, BYTES(data, 40 * BLOCK)));
+    store_put_abort(put);
+    drain(scratch->store);
+    assert_true(disk_bytes(scratch) >= before + 39 * BLOCK);
+    const struct store_grace usual = {STORE_COLLECT_GRACE_MS_DEFAULT, STORE_PUNCH_GRACE_MS_DEFAULT};
+    assert_ok(store_tidy(scratch->store, &usual));
+    assert_true(disk_bytes(scratch) <= before + BLOCK);
+    assert_seed(scratch->store, &file, 1, 4 * BLOCK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +272,7 @@ int main(void)
         DIRECTORY_TEST(what_is_being_written_is_left_alone),
         DIRECTORY_TEST(the_limit),
         DIRECTORY_TEST(over_a_restart),
+        DIRECTORY_TEST(what_was_never_named_goes_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
