@@ -151,7 +151,7 @@ static enum cli_status serve(const struct invocation *invocation, struct node *n
     printf("ready http://%s\n", server_address(server));
     fflush(stdout);
     log_info("node_ready", KV("address", server_address(server)), KV("data", node_data(node)),
-             KV("name", node_name(node)));
+             KV("name", node_name(node)), KV("connections_max", options->connections_max));
     int signal_number = 0;
     sigwait(signals, &signal_number);
     log_info("node_stopping", KV("signal", signal_number));

@@ -204,9 +204,32 @@ void connection_enter(struct server *server, struct connection *connection,
         connection->body_seen = 0;
         connection->received_bytes = look_at_peer(connection).received_bytes;
     }
+    connection->has_asked = connection->has_asked || phase != CONNECTION_IDLE;
+    connection->line_since_ms = 0;
     connection->body_bytes = connection->body_seen;
     connection->phase_since_ms = now_ms(server);
     connection->phase = (int)phase;
+}
+
+void connection_saw_line(struct server *server, struct connection *connection)
+{
+    connection->line_since_ms = now_ms(server);
+}
+
+/* Headers over the Unix socket, of which nobody tells how many bytes have come: those of the first
+ * request begin with the connection, those of others with their first line; and that has as long
+ * as an idle connection. */
+static bool is_too_slow_locally(const struct server *server, const struct connection *connection,
+                                uint64_t for_ms, uint64_t now)
+{
+    const uint64_t line_ms = connection->line_since_ms;
+    if (connection->phase != CONNECTION_IDLE) {
+        return false;
+    }
+    if (line_ms > 0) {
+        return now > line_ms && now - line_ms >= server->options.header_ms;
+    }
+    return for_ms >= (connection->has_asked ? server->options.idle_ms : server->options.header_ms);
 }
 
 /* True if the client keeps us waiting beyond what is allowed. */
@@ -226,6 +249,9 @@ static bool is_too_slow(const struct server *server, struct connection *connecti
         connection->body_bytes = seen;
         connection->phase_since_ms = now;
         return false;
+    }
+    if (connection->is_local) {
+        return is_too_slow_locally(server, connection, for_ms, now);
     }
     if (connection->phase != CONNECTION_IDLE || received_bytes <= connection->received_bytes) {
         connection->headers_since_ms = 0;

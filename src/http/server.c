@@ -52,6 +52,18 @@ static void log_of_library(void *context, const char *format, va_list arguments)
     log_debug("http", KV("message", text));
 }
 
+/* libmicrohttpd has read the first line of a request. */
+static void *notify_line(void *context, const char *uri, struct MHD_Connection *connection)
+{
+    (void)uri;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    if (info && info->socket_context) {
+        connection_saw_line(context, info->socket_context);
+    }
+    return NULL; /* what request_handle() finds in its *request at first */
+}
+
 static int start_daemon(struct server *server)
 {
     CHECK(epoll_rounds_are_ours());
@@ -65,8 +77,9 @@ static int start_daemon(struct server *server)
         server->options.connections_max, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         SERVER_CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, server->options.idle_ms / 1000,
         MHD_OPTION_NOTIFY_COMPLETED, request_completed, server, MHD_OPTION_NOTIFY_CONNECTION,
-        notify_connection, server, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+        notify_connection, server, MHD_OPTION_URI_LOG_CALLBACK, notify_line, server,
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     return server->daemon ? 0 : -EMFILE;
 }
 

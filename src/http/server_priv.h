@@ -18,6 +18,8 @@ struct connection {
     _Atomic uint64_t body_bytes;     /* of the body under way, at phase_since_ms */
     _Atomic uint64_t body_seen;      /* of the body under way, now */
     _Atomic uint64_t received_bytes; /* by TCP, when the last request ended */
+    _Atomic bool has_asked;          /* a request had its headers */
+    _Atomic uint64_t line_since_ms;  /* its first line came, and no more yet; 0: it did not */
     uint64_t headers_since_ms;       /* the acceptor's: when it saw headers begin, 0: it did not */
     bool was_left;                   /* the acceptor's: the client had gone at the last look */
     struct connection *prev;
@@ -75,6 +77,8 @@ void acceptor_closed(struct acceptor *acceptor, struct connection *connection);
 /* The connection is closed by libmicrohttpd with bytes unread; what its client still sends is read
  * for a while and dropped, so that the answer reaches it instead of a reset. */
 void acceptor_linger(struct acceptor *acceptor, const struct connection *connection);
+/* The first line of a request has come. */
+void connection_saw_line(struct server *server, struct connection *connection);
 void connection_enter(struct server *server, struct connection *connection,
                       enum connection_phase phase);
 

@@ -73,6 +73,7 @@ static void begin_status(struct request *request)
     json_object_set_new(body, "version", json_string(server->version));
     json_object_set_new(body, "address", json_string(server->address));
     json_object_set_new(body, "socket", json_string(server->socket_path));
+    json_object_set_new(body, "connections_max", json_integer(server->options.connections_max));
     json_object_set_new(body, "up_ms", json_integer((json_int_t)up_ms));
     json_object_set_new(body, "fingerprint", json_string(fingerprint));
     json_object_set_new(body, "entries", json_integer((json_int_t)tree.entries_count));

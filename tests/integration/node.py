@@ -204,6 +204,12 @@ class Node:
         one.connect(self.address)
         return one
 
+    def local_socket(self):
+        one = socket.socket(socket.AF_UNIX)
+        one.settimeout(TIMEOUT_S)
+        one.connect(str(self.data / "socket"))
+        return one
+
     def exchange(self, data, end=False):
         """Sends bytes as they are and gives what comes until the other side closes or falls
         silent for a moment."""
