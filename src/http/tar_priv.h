@@ -10,7 +10,10 @@
  *   tar_unpack.c   what that thread does: entries out of the stream, all that is odd refused
  *   tar_publish.c  entries into store and tree, in batches or all at once
  *   tar_name.c     names
+ *   tar_header.c   names in special headers, as they were sent
  */
+
+#include <stdbool.h>
 
 #include "base/bytes.h"
 #include "node/node.h"
@@ -21,6 +24,12 @@
 /* The name of an entry without "./" before it and '/' behind it; empty: the directory itself. What
  * comes out is part of `raw`. -EINVAL: absolute, "..", an empty name; -EILSEQ; -ENAMETOOLONG. */
 [[nodiscard]] int tar_clean_name(struct bytes raw, struct bytes *ret_name);
+
+/* ---- headers (tar_header.c): pure ---- */
+
+/* `headers` begins with the first header of an entry, as it was sent; more may follow the last.
+ * True if one of its names has a NUL within, behind which libarchive cuts it. */
+bool tar_has_cut_name(struct bytes headers);
 
 /* ---- what comes of a stream ---- */
 

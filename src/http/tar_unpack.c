@@ -12,7 +12,8 @@
  *     the charset of the locale, and if that is UTF-8 too it composes accents on the way (NFC):
  *     other names than were sent. So it works in the C locale, where it can't convert what is not
  *     ASCII, says so, and hands out the bytes as they are.
- *   - Headers: libarchive takes special ones of 1 MiB at most, 32 before an entry.
+ *   - Headers: libarchive takes special ones of 1 MiB at most, 32 before an entry. It cuts names at
+ * a NUL, so they are looked at as they were sent (tar_header.c).
  */
 
 #include <archive.h>
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
@@ -43,8 +45,12 @@ struct unpack {
     struct tar_publisher *publisher;
     struct tar_result *result;
     struct archive *archive;
-    uint64_t read_bytes;  /* of the stream */
-    uint64_t zeros_bytes; /* at the end of them */
+    struct bytes piece; /* the last of the stream that libarchive got */
+    struct buf headers; /* before it: what belongs to the headers that are being read */
+    bool is_in_headers;
+    int64_t headers_before; /* where those of the entry before began */
+    uint64_t read_bytes;    /* of the stream */
+    uint64_t zeros_bytes;   /* at the end of them */
     bool has_ended;
     int source_err;
     uint64_t entries_count;
@@ -127,11 +133,52 @@ static int read_bytes(struct unpack *unpack, struct bytes *ret_bytes)
     return 0;
 }
 
+/* Where the headers that are being read begin, or begin at the earliest. */
+static uint64_t headers_begin(const struct unpack *unpack)
+{
+    const int64_t begin = archive_read_header_position(unpack->archive);
+    return (uint64_t)(begin != unpack->headers_before ? begin
+                                                      : archive_filter_bytes(unpack->archive, 0));
+}
+
+/* The piece goes; what belongs to headers under way is kept: libarchive takes 32 MiB of them. */
+static void keep_headers(struct unpack *unpack)
+{
+    if (!unpack->is_in_headers) {
+        return;
+    }
+    buf_add(&unpack->headers, unpack->piece);
+    const uint64_t kept_from = unpack->read_bytes - unpack->headers.size;
+    const uint64_t begin = headers_begin(unpack);
+    const uint64_t surplus = begin > kept_from ? begin - kept_from : 0;
+    buf_consume(&unpack->headers,
+                surplus < unpack->headers.size ? (size_t)surplus : unpack->headers.size);
+}
+
+/* After libarchive has read the headers of an entry. */
+static bool has_cut_name(struct unpack *unpack)
+{
+    struct bytes bytes = unpack->piece;
+    if (unpack->headers.size > 0) {
+        buf_add(&unpack->headers, unpack->piece);
+        bytes = buf_bytes(&unpack->headers);
+    }
+    const uint64_t from = unpack->read_bytes - bytes.size;
+    const uint64_t begin = (uint64_t)archive_read_header_position(unpack->archive);
+    const bool is_kept = begin >= from && begin - from <= bytes.size;
+    const size_t skip = is_kept ? (size_t)(begin - from) : 0;
+    const bool found = is_kept && tar_has_cut_name(BYTES(bytes.data + skip, bytes.size - skip));
+    buf_clear(&unpack->headers);
+    return found;
+}
+
 static la_ssize_t on_read(struct archive *archive, void *context, const void **ret_data)
 {
     struct unpack *unpack = context;
     struct bytes bytes;
+    keep_headers(unpack);
     unpack->source_err = read_bytes(unpack, &bytes);
+    unpack->piece = bytes;
     if (unpack->source_err) {
         archive_set_error(archive, ECANCELED, "given up");
         return ARCHIVE_FATAL;
@@ -308,14 +355,18 @@ static int read_all(struct unpack *unpack)
     }
     for (;;) {
         struct archive_entry *entry = NULL;
+        unpack->headers_before = archive_read_header_position(unpack->archive);
+        unpack->is_in_headers = true;
         const int status = archive_read_next_header(unpack->archive, &entry);
+        unpack->is_in_headers = false;
         if (status == ARCHIVE_EOF) {
             return read_end(unpack);
         }
         if (!is_fine(unpack, status)) {
             return broken(unpack);
         }
-        const int err = read_entry(unpack, entry);
+        const int err = has_cut_name(unpack) ? refuse(unpack, "a name has a NUL in it")
+                                             : read_entry(unpack, entry);
         if (err) {
             return err;
         }
@@ -341,6 +392,7 @@ void tar_unpack(struct node *node, struct bytes path, bool is_atomic,
     locale_t before = locale ? uselocale(locale) : NULL;
     int err = read_all(&unpack);
     archive_read_free(unpack.archive);
+    buf_done(&unpack.headers);
     if (locale) {
         uselocale(before);
         freelocale(locale);

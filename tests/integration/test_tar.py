@@ -13,6 +13,7 @@ from harness import *
 MTIME = 1700000000.123456789
 BLOCK = 512
 ACCEPT = {"Accept": "application/x-tar"}
+NUL = "a name has a NUL in it"
 TREE_MAX = 100_000  # changes of one op
 
 
@@ -154,12 +155,13 @@ class TarTest(unittest.TestCase):
         self.assertEqual((answer["files"], answer["length"]), (files, length), answer)
         return answer
 
-    def assertRefused(self, data, status=400, code="bad_tar", path="d/", atomic=(False, True)):
+    def assertRefused(self, data, status=400, code="bad_tar", path="d/", atomic=(False, True), why=""):
         """Refused, with that code, and nothing was published."""
         for each in atomic:
             before = self.node.listed()
             found, answer = self.node.put_tar(path, data, each)
             self.assertEqual((found, answer["error"]), (status, code), answer)
+            self.assertIn(why, answer["message"])
             self.assertEqual(self.node.listed(), before)
 
 
@@ -367,6 +369,30 @@ class RefusedTest(TarTest):
             begin = time.monotonic()
             self.assertRefused(tar((info, data)))
             self.assertLess(time.monotonic() - begin, 10)
+
+    def test_names_with_a_nul(self):
+        """libarchive would cut them there."""
+
+        def named(key, value, size=0):
+            info, data = member("n", content(("nul", size), size))
+            if key == "linkpath":
+                info.type, info.size, data = tarfile.SYMTYPE, 0, b""
+            info.pax_headers = {key: value}
+            return info, data
+
+        for key in ("path", "linkpath"):
+            self.assertRefused(tar(named(key, "evil\0.txt")), why=NUL)
+        long = header(b"long", 5, b"L") + padded(b"a\0b\0\0") + header(b"f")
+        self.assertRefused(long + END, why=NUL)
+        # Wherever it stands between the pieces that the stream comes in, alone it is found.
+        for seed in range(scaled(40, 0.2)):
+            chance = random.Random(f"{SEED} {seed}")
+            names = [f"{i}/" + "ä" * chance.randrange(1, 100) for i in range(chance.randrange(60))]
+            good = [named("path", each, chance.choice([0, 10, 5000, 40000])) for each in names]
+            self.assertPut(f"good{seed}/", tar(*good), len(good), sum(len(d) for _, d in good))
+            last, data = named("path", "evil\0.txt")
+            last.pax_headers["comment"] = "x" * chance.randrange(300000)
+            self.assertRefused(tar(*good, (last, data)), why=NUL, atomic=(True,))
 
     def test_lengths_that_lie(self):
         self.assertRefused(header(b"f", 1 << 32) + b"x" * 2048)
