@@ -16,6 +16,7 @@ static void forget_event(struct sse *sse)
     buf_clear(&sse->type);
     buf_clear(&sse->data);
     sse->has_data = false;
+    sse->has_id = false;
 }
 
 void sse_restart(struct sse *sse)
@@ -29,11 +30,11 @@ void sse_restart(struct sse *sse)
 static int dispatch(struct sse *sse, sse_visit *visit, void *context)
 {
     int err = 0;
-    if (sse->has_data) {
+    if (sse->has_data || sse->has_id) {
         const struct sse_event event = {
             .id = buf_string(&sse->id),
             .type = sse->type.size ? buf_string(&sse->type) : "message",
-            .data = buf_string(&sse->data),
+            .data = sse->has_data ? buf_string(&sse->data) : NULL,
             .data_bytes = sse->data.size,
         };
         err = visit(context, &event);
@@ -62,6 +63,7 @@ static int take_field(struct sse *sse, struct bytes name, struct bytes value)
     } else if (bytes_equal(name, bytes_of_string("id"))) {
         buf_clear(&sse->id);
         buf_add(&sse->id, value);
+        sse->has_id = true;
     }
     return 0;
 }

@@ -6,7 +6,8 @@
  * sse: a parser of Server-Sent Events (HTML Living Standard, section 9.2.6, "Interpreting an event
  * stream"): bytes in, in pieces cut anywhere; events out. Lines end with LF, CR LF or CR; the
  * fields are id, event and data; `retry`, other fields and comments are passed over. What is left
- * at the end of the stream without an empty line behind it is no event.
+ * at the end of the stream without an empty line behind it is no event. Nor is an id without data;
+ * but it is the last id from then on, and so it is told as well.
  */
 
 #include "base/buf.h"
@@ -18,7 +19,9 @@
 struct sse_event {
     const char *id;   /* the last one given, by this event or one before; "" if none */
     const char *type; /* "message" if the event names none */
-    const char *data; /* its lines joined by LF; no NUL is cut off, but ends it for C */
+    /* Its lines joined by LF; no NUL is cut off, but ends it for C. NULL: no event, the id alone.
+     */
+    const char *data;
     size_t data_bytes;
 };
 
@@ -28,13 +31,15 @@ struct sse {
     struct buf type;
     struct buf data;
     bool has_data;      /* a data field was seen, though it may be empty */
+    bool has_id;        /* likewise */
     bool skip_linefeed; /* the last byte was a CR */
     bool begun;         /* the byte order mark, if any, is behind us */
 };
 
 #define SSE_INIT ((struct sse){0})
 
-/* For each event; what the event points to lives until it returns. Not 0 ends the parsing. */
+/* For each event, and each id without one; what the event points to lives until it returns. Not 0
+ * ends the parsing. */
 typedef int sse_visit(void *context, const struct sse_event *event);
 
 void sse_done(struct sse *sse);

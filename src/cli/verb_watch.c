@@ -2,8 +2,9 @@
 
 /*
  * watch: a stream of changes that is never given up. The position is the cursor of the last change
- * that was dealt with; every connection begins behind it. Without a cursor the node is asked for
- * its present one first, so that a connection that breaks before the first change loses nothing.
+ * that was dealt with, or a later one up to which the node says that nothing matches; every
+ * connection begins behind it. Without a cursor the node is asked for its present one first, so
+ * that a connection that breaks before the first change loses nothing.
  *
  * A change is dealt with when it was printed, or when the command succeeded. Then the cursor may
  * go to the file: never before, so that after a crash a change comes again rather than never.
@@ -99,13 +100,35 @@ static void execute(const struct watch *watch, const char *cursor, const json_t 
     }
 }
 
+/* All up to `cursor` was dealt with. */
+static void move_cursor(struct watch *watch, const char *cursor)
+{
+    if (*cursor && strcmp(cursor, watch->cursor) != 0) {
+        free(watch->cursor);
+        watch->cursor = mem_copy_string(cursor);
+        watch->is_saved = false;
+    }
+}
+
+static bool is_cursor(const char *text)
+{
+    return strlen(text) <= CURSOR_BYTES_MAX && !strpbrk(text, "\r\n");
+}
+
 static int on_event(void *context, const struct sse_event *event)
 {
     struct watch *watch = context;
+    if (!event->data) {
+        if (!is_cursor(event->id)) {
+            return -EPROTO;
+        }
+        move_cursor(watch, event->id);
+        return 0;
+    }
     json_t *change = json_loadb(event->data, event->data_bytes, 0, NULL);
     const char *cursor = *event->id ? event->id : entry_text(change, "cursor");
     const bool is_gap = strcmp(event->type, "gap") == 0;
-    if (!json_is_object(change) || strlen(cursor) > CURSOR_BYTES_MAX || strpbrk(cursor, "\r\n")) {
+    if (!json_is_object(change) || !is_cursor(cursor)) {
         json_decref(change);
         return -EPROTO;
     }
@@ -121,10 +144,8 @@ static int on_event(void *context, const struct sse_event *event)
     } else {
         err = print(watch, event, change);
     }
-    if (!err && *cursor) {
-        free(watch->cursor);
-        watch->cursor = mem_copy_string(cursor);
-        watch->is_saved = false;
+    if (!err) {
+        move_cursor(watch, cursor);
     }
     json_decref(change);
     return err;
@@ -271,7 +292,7 @@ static enum cli_status run_watch(const struct invocation *invocation)
     if (invocation->arguments_count > 0) {
         return cli_usage(invocation, "watch takes no arguments: give --path GLOB");
     }
-    if (since && (!*since || strpbrk(since, "\r\n") || strlen(since) > CURSOR_BYTES_MAX)) {
+    if (since && (!*since || !is_cursor(since))) {
         return cli_usage(invocation, "no cursor can be like this");
     }
     CLEANUP(client_free) struct client *client = client_new(invocation);

@@ -6,6 +6,12 @@
  * at what is new, moves the watchers forward whose pattern does not match, and wakes the others. So
  * a change costs an idle watcher one comparison of its pattern, and a slow watcher nobody but
  * itself. The same thread wakes those that are due for a heartbeat, some each second.
+ *
+ * A client comes back with the last id that it was given. What does not match its pattern gives it
+ * none, so a watcher of a quiet corner would come back far behind, and scan all that it had passed
+ * over, or find it forgotten. Hence an id alone, which by the standard is no event but is the last
+ * id from then on (HTML, 9.2.6, "dispatch the event", steps 1 and 2), tells the position: at the
+ * beginning, with each heartbeat, and whenever a whole look matched nothing.
  */
 
 #include <inttypes.h>
@@ -24,7 +30,7 @@
 
 #define HEARTBEAT_MS 15000u
 #define ROUND_MS 1000u
-/* What one look of the thread takes from the feed at most. */
+/* What one look at the feed takes from it at most. */
 #define LOOK_OPS 1024u
 /* Text of events kept for a watcher before libmicrohttpd is given it. An op of many changes is told
  * in pieces of this and read again for each. */
@@ -138,6 +144,13 @@ static void add_event(struct watcher *watcher, const struct tree_op *op, size_t 
     json_decref(data);
 }
 
+/* All up to the position was told, or does not match: an id without an event. */
+static void add_position(struct watcher *watcher, const char *comment)
+{
+    buf_add_format(&watcher->text, ": %s\nid: %" PRIu64 ":%" PRIu64 "\n\n", comment, watcher->epoch,
+                   watcher->position);
+}
+
 static void add_gap(struct watcher *watcher, uint64_t position)
 {
     buf_add_format(&watcher->text,
@@ -159,6 +172,17 @@ static void add_op(struct watcher *watcher, const struct tree_op *op, uint64_t p
     watcher->position = i < count ? watcher->position : position;
 }
 
+/* The position before all that is kept. */
+static int position_of_oldest(const struct tree *tree, struct kv_txn *txn, uint64_t *ret_position)
+{
+    struct tree_summary summary;
+    const int err = tree_summary(tree, txn, &summary);
+    if (!err) {
+        *ret_position = summary.feed_first - 1;
+    }
+    return err;
+}
+
 /* Fills the text from the feed. With the lock held. */
 static int read_feed(struct watcher *watcher)
 {
@@ -171,9 +195,8 @@ static int read_feed(struct watcher *watcher)
         uint64_t position = 0;
         err = tree_feed_next(tree, txn, watcher->position, &position, &bytes, &parsed);
         if (err == -ESTALE) {
-            struct tree_summary summary;
-            err = tree_summary(tree, txn, &summary);
-            watcher->position = err ? watcher->position : summary.feed_first - 1;
+            watcher->told = 0;
+            err = position_of_oldest(tree, txn, &watcher->position);
             add_gap(watcher, watcher->position);
             continue;
         }
@@ -199,9 +222,11 @@ static ssize_t read_events(void *context, uint64_t stream_position, char *buffer
         }
         buf_clear(&watcher->text);
         watcher->text_sent = 0;
+        const uint64_t position = watcher->position;
         const int err = watchers->stopping ? -ECANCELED : read_feed(watcher);
-        if (!err && watcher->text.size == 0 && watcher->is_due) {
-            buf_add_string(&watcher->text, ": alive\n\n");
+        const bool has_passed = watcher->position - position >= LOOK_OPS;
+        if (!err && watcher->text.size == 0 && (watcher->is_due || has_passed)) {
+            add_position(watcher, "alive");
         }
         watcher->is_due = false;
         answer_bytes = err ? MHD_CONTENT_READER_END_OF_STREAM : 0;
@@ -266,7 +291,9 @@ static int pass_news(struct watchers *watchers, bool *ret_more)
         struct tree_op_parsed parsed;
         uint64_t position = 0;
         err = tree_feed_next(tree, txn, watchers->position, &position, &bytes, &parsed);
-        if (!err) {
+        if (err == -ESTALE) { /* forgotten before it was looked at; a heartbeat wakes who waited */
+            err = position_of_oldest(tree, txn, &watchers->position);
+        } else if (!err) {
             watchers->position = position;
             pass_op(watchers, &parsed.op, position);
             tree_op_parsed_done(&parsed);
@@ -400,14 +427,9 @@ size_t watchers_count(const struct watchers *watchers)
     return watchers->count;
 }
 
-/* "EPOCH:POSITION", or "0": the oldest. -EINVAL: no cursor, or one of another feed. */
-static int parse_cursor(const char *text, const struct tree_summary *summary,
-                        uint64_t *ret_position)
+/* "EPOCH:POSITION"; -EINVAL: it is none. */
+static int parse_cursor(const char *text, uint64_t *ret_epoch, uint64_t *ret_position)
 {
-    if (strcmp(text, "0") == 0) {
-        *ret_position = summary->feed_first - 1;
-        return 0;
-    }
     uint64_t numbers[2] = {0};
     for (int i = 0; i < 2; i++) {
         const char *begin = text;
@@ -422,15 +444,35 @@ static int parse_cursor(const char *text, const struct tree_summary *summary,
         }
         text += i == 0;
     }
-    if (numbers[0] != summary->epoch || numbers[1] > summary->feed_last) {
-        return -EINVAL;
-    }
+    *ret_epoch = numbers[0];
     *ret_position = numbers[1];
     return 0;
 }
 
-/* Where the stream begins. */
-static int read_since(struct request *request, struct watcher *watcher)
+/* Begins behind `since`; "0" is the oldest kept position. A cursor of another feed (the data
+ * directory is a new one, or an older copy of itself) tells nothing about this one: all that is
+ * kept may be news then, behind a gap. */
+static int begin_since(struct watcher *watcher, const struct tree_summary *summary,
+                       const char *since)
+{
+    const uint64_t before_all = summary->feed_first - 1;
+    uint64_t epoch = summary->epoch;
+    uint64_t position = before_all;
+    if (strcmp(since, "0") != 0 && parse_cursor(since, &epoch, &position)) {
+        return -EINVAL;
+    }
+    const bool is_other = epoch != summary->epoch || position > summary->feed_last;
+    watcher->position = is_other ? before_all : position;
+    if (is_other) {
+        add_gap(watcher, before_all);
+    } else {
+        add_position(watcher, "artel");
+    }
+    return 0;
+}
+
+/* Where the stream begins, and its first words. */
+static int begin_stream(struct request *request, struct watcher *watcher)
 {
     struct kv_txn *txn = NULL;
     struct tree_summary summary;
@@ -445,8 +487,12 @@ static int read_since(struct request *request, struct watcher *watcher)
     const char *since = request_header(request, "Last-Event-ID");
     since = since ? since : request_parameter(request, "since");
     watcher->epoch = summary.epoch;
+    if (since) {
+        return begin_since(watcher, &summary, since);
+    }
     watcher->position = summary.feed_last;
-    return since ? parse_cursor(since, &summary, &watcher->position) : 0;
+    add_position(watcher, "artel");
+    return 0;
 }
 
 static void begin(struct request *request)
@@ -460,7 +506,7 @@ static void begin(struct request *request)
         buf_add_string(&watcher->pattern, pattern);
     }
     const bool bad_pattern = glob_check(buf_bytes(&watcher->pattern)) != 0;
-    const int err = bad_pattern ? 0 : read_since(request, watcher);
+    const int err = bad_pattern ? 0 : begin_stream(request, watcher);
     if (bad_pattern || err) {
         buf_done(&watcher->pattern);
         free(watcher);
@@ -468,13 +514,12 @@ static void begin(struct request *request)
             answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query", "no such pattern can be");
         } else if (err == -EINVAL) {
             answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_cursor",
-                         "the cursor is not of this node's feed");
+                         "a cursor is EPOCH:POSITION, or 0");
         } else {
             answer_failure(request, err);
         }
         return;
     }
-    buf_add_string(&watcher->text, ": artel\n\n");
     struct watchers *watchers = request->server->watchers;
     pthread_mutex_lock(&watchers->lock);
     DL_APPEND(watchers->all, watcher);

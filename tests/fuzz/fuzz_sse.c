@@ -13,11 +13,13 @@ static int note(void *context, const struct sse_event *event)
 {
     CHECK(event->data_bytes <= SSE_EVENT_BYTES_MAX);
     CHECK(event->type[0] != 0);
-    buf_add_format(context, "%zu %zu %zu ", strlen(event->id), strlen(event->type),
-                   event->data_bytes);
+    buf_add_format(context, "%zu %zu %zu %d ", strlen(event->id), strlen(event->type),
+                   event->data_bytes, event->data != NULL);
     buf_add_string(context, event->id);
     buf_add_string(context, event->type);
-    buf_add(context, BYTES((const uint8_t *)event->data, event->data_bytes));
+    if (event->data) {
+        buf_add(context, BYTES((const uint8_t *)event->data, event->data_bytes));
+    }
     return 0;
 }
 

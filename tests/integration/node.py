@@ -265,7 +265,8 @@ def whole_answer(data):
 
 
 class Watch:
-    """A stream of /watch: events as dictionaries, in order."""
+    """A stream of /watch: events as dictionaries, in order. `last_id` is what a client that comes
+    back would send."""
 
     def __init__(self, node, query, headers):
         self.connection = node.connect()
@@ -291,10 +292,13 @@ class Watch:
                 name, _, value = line.partition(": ")
                 fields[name] = value
             elif fields:
+                self.last_id = fields["id"]
+                if set(fields) == {"id"}:  # a position alone, no event
+                    fields = {}
+                    continue
                 event = json.loads(fields["data"])
                 check(event["event"] == fields["event"], "two names of an event", fields)
                 check(event["cursor"] == fields["id"], "two cursors of an event", fields)
-                self.last_id = fields["id"]
                 return event
 
     def take(self, count, timeout_s=10):

@@ -638,8 +638,36 @@ class TestWatch(VerbsTest):
         self.assertEqual(json.loads(process.stdout.readline())["path"], "after")
         self.assertIn("trying again", self.stop_watch(process).err)
 
+    def test_the_cursor_moves_without_changes(self):
+        """A watcher of a quiet corner is told the position, and keeps it."""
+        self.put("elsewhere")
+        process = self.start_watch(
+            "--path", "quiet/**", "--cursor-file", "cursor", "--since", self.cursor(), "--json"
+        )
+        for i in range(3):
+            self.put(f"elsewhere{i}")
+        cursor = self.dir / "cursor"
+        wait_for(
+            lambda: cursor.exists() and cursor.read_text().strip() == self.cursor(),
+            40,
+            "the cursor is behind changes that do not match",
+        )
+        self.assertEqual(self.stop_watch(process).out, b"")
+        process = self.start_watch("--path", "quiet/**", "--cursor-file", "cursor", "--json")
+        self.put("quiet/a")
+        self.assertEqual(json.loads(process.stdout.readline())["path"], "quiet/a")
+        self.stop_watch(process)
+
+    def test_gap(self):
+        """A cursor of another node's feed: said, and gone on with all that is kept."""
+        self.put("a")
+        process = self.start_watch("--since", "1:2", "--json")
+        changes = [json.loads(process.stdout.readline()) for _ in range(2)]
+        self.assertEqual([each["event"] for each in changes], ["gap", "put"])
+        self.assertIn("not known any more", self.stop_watch(process).err)
+
     def test_a_cursor_that_cannot_be(self):
-        self.assertIn("bad_cursor", self.run_verb("watch", "--since", "1:2", status=1).err)
+        self.assertIn("bad_cursor", self.run_verb("watch", "--since", "1:x", status=1).err)
         self.run_verb("watch", "--since", "", status=2)
         self.write("cursor", b"not a cursor\n")
         self.run_verb("watch", "--cursor-file", "cursor", status=1)

@@ -12,9 +12,13 @@
 #include "base/mem.h"
 #include "cli/sse.h"
 
-/* Each event as "id|type|data;". */
+/* Each event as "id|type|data;", an id without one as "id;". */
 static int note(void *context, const struct sse_event *event)
 {
+    if (!event->data) {
+        buf_add_format(context, "%s;", event->id);
+        return 0;
+    }
     buf_add_format(context, "%s|%s|", event->id, event->type);
     buf_add(context, BYTES((const uint8_t *)event->data, event->data_bytes));
     buf_add_byte(context, ';');
@@ -54,8 +58,11 @@ static const struct {
     /* The id stays, the type does not. */
     {"id: 1\nevent: put\ndata: a\n\ndata: b\n\n", "1|put|a;1|message|b;"},
     {"id: 1\ndata: a\n\nid\ndata: b\n\n", "1|message|a;|message|b;"},
-    /* No data, no event. */
-    {"id: 7\nevent: put\n\ndata: a\n\n", "7|message|a;"},
+    /* No data, no event; the id counts. */
+    {"id: 7\nevent: put\n\ndata: a\n\n", "7;7|message|a;"},
+    {": alive\nid: 7\n\nid: 8\n\n", "7;8;"},
+    {"id: 7\ndata: a\n\nevent: put\n\nid\n\n", "7|message|a;;"},
+    {"id: 7\n", ""},
     {": alive\n\n:\n\ndata: a\n: b\n\n", "|message|a;"},
     {"retry: 5\nwhatever: x\nnocolon\ndata: a\n\n", "|message|a;"},
     {"data: a:b: c\n\n", "|message|a:b: c;"},

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Where watchers come back to. A node in this process, on a clock that moves when it is told to,
+ * so that neither 15 seconds of silence nor 7 days of history have to be waited for.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <ftw.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "http/server.h"
+#include "tree/change.h"
+
+#define HEARTBEAT_MS 15000u
+/* Long enough for whatever is waited for, under a sanitizer on a busy machine. */
+#define PATIENCE_MS 60000
+#define STEP_MS 100
+/* More than one look at the feed takes. */
+#define MANY 3000u
+
+struct fixture {
+    char root[64];
+    struct clock_manual clock;
+    struct node *node;
+    struct server *server;
+};
+
+static int set_up(void **state)
+{
+    log_set_level(LOG_OFF);
+    struct fixture *fixture = mem_alloc(sizeof *fixture);
+    const char *parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(fixture->root, sizeof fixture->root, "%s/artel-test-XXXXXX", parent);
+    if (!mkdtemp(fixture->root)) {
+        return -1;
+    }
+    clock_manual_init(&fixture->clock, 1000000);
+    CLEANUP_FREE char *data = mem_format("%s/data", fixture->root);
+    const struct node_options node_options = {.data = data, .clock = &fixture->clock.clock};
+    const struct server_options server_options = {.listen = "127.0.0.1:0", .version = "test"};
+    *state = fixture;
+    if (node_open(&node_options, &fixture->node) != 0) {
+        return -1;
+    }
+    return server_start(fixture->node, &server_options, &fixture->server);
+}
+
+static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *walk)
+{
+    (void)stat;
+    (void)kind;
+    (void)walk;
+    return remove(path);
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+    server_stop(fixture->server);
+    node_close(fixture->node);
+    const int failed = nftw(fixture->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    free(fixture);
+    return failed;
+}
+
+/* ---- changes -------------------------------------------------------------------------------- */
+
+struct change {
+    const char *path; /* links below it, one op each; NULL: everything old is forgotten */
+    unsigned count;
+    int err;
+    int done[2]; /* a pipe */
+};
+
+static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
+                 const struct store_put_result *results)
+{
+    (void)results;
+    const struct change *change = context;
+    int err = 0;
+    bool more = !change->path;
+    while (!err && more) {
+        err = tree_expire(tree, txn, UINT64_MAX, MANY, &more);
+    }
+    for (unsigned i = 0; !err && change->path && i < change->count; i++) {
+        CLEANUP_FREE char *path = mem_format("%s/%u", change->path, i);
+        const struct tree_put put = {.path = bytes_of_string(path),
+                                     .kind = TREE_SYMLINK,
+                                     .mode = 0777,
+                                     .target = bytes_of_string("t")};
+        struct dot dot;
+        err = tree_change_put(tree, txn, &put, &dot);
+    }
+    return err;
+}
+
+static void done(void *context, int err, const struct store_put_result *results)
+{
+    (void)results;
+    struct change *change = context;
+    change->err = err;
+    (void)!write(change->done[1], "", 1);
+}
+
+static void make_change(struct fixture *fixture, const char *path, unsigned count)
+{
+    struct change change = {.path = path, .count = count};
+    assert_int_equal(pipe(change.done), 0);
+    const struct node_change job = {.apply = apply, .done = done, .context = &change};
+    node_change_async(fixture->node, &job);
+    char byte;
+    assert_int_equal(read(change.done[0], &byte, 1), 1);
+    close(change.done[0]);
+    close(change.done[1]);
+    assert_int_equal(change.err, 0);
+}
+
+static void forget_all(struct fixture *fixture)
+{
+    make_change(fixture, NULL, 0);
+}
+
+static struct tree_summary summary_of(struct fixture *fixture)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    struct tree_summary summary;
+    assert_int_equal(node_snapshot(fixture->node, &txn), 0);
+    assert_int_equal(tree_summary(node_tree(fixture->node), txn, &summary), 0);
+    return summary;
+}
+
+/* ---- watchers ------------------------------------------------------------------------------- */
+
+/* What a client of the standard keeps: the last id before an empty line. */
+struct watch {
+    int fd;
+    struct buf line;
+    bool is_body;
+    char id[64];      /* of the block that is being read */
+    char event[64];   /* likewise */
+    char last_id[64]; /* what it would come back with */
+};
+
+static void watch_open(struct fixture *fixture, struct watch *watch, const char *last_id)
+{
+    /* HTTP/1.0, so that the stream is not cut into chunks. */
+    CLEANUP_FREE char *request =
+        last_id
+            ? mem_format("GET /watch?path=quiet/** HTTP/1.0\r\nLast-Event-ID: %s\r\n\r\n", last_id)
+            : mem_copy_string("GET /watch?path=quiet/** HTTP/1.0\r\n\r\n");
+    *watch = (struct watch){.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/data/socket", fixture->root);
+    assert_int_equal(connect(watch->fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(file_write_all(watch->fd, bytes_of_string(request)), 0);
+}
+
+static void watch_close(struct watch *watch)
+{
+    close(watch->fd);
+    buf_done(&watch->line);
+}
+
+static void next_line(struct watch *watch)
+{
+    buf_clear(&watch->line);
+    for (;;) {
+        struct pollfd readable = {.fd = watch->fd, .events = POLLIN};
+        assert_int_equal(poll(&readable, 1, PATIENCE_MS), 1);
+        char byte;
+        assert_int_equal(read(watch->fd, &byte, 1), 1);
+        if (byte == '\n') {
+            return;
+        }
+        if (byte != '\r') {
+            buf_add_byte(&watch->line, (uint8_t)byte);
+        }
+    }
+}
+
+/* Reads one block; its event, or "" for an id alone. */
+static const char *next_block(struct watch *watch)
+{
+    while (!watch->is_body) {
+        next_line(watch);
+        watch->is_body = watch->line.size == 0;
+    }
+    watch->event[0] = 0;
+    watch->id[0] = 0;
+    for (;;) {
+        next_line(watch);
+        const char *line = buf_string(&watch->line);
+        if (!*line) {
+            memcpy(watch->last_id, watch->id, sizeof watch->id);
+            return watch->event;
+        }
+        sscanf(line, "id: %63s", watch->id);
+        sscanf(line, "event: %63s", watch->event);
+    }
+}
+
+static void assert_at(const struct watch *watch, const struct tree_summary *summary,
+                      uint64_t position)
+{
+    char expected[64];
+    snprintf(expected, sizeof expected, "%" PRIu64 ":%" PRIu64, summary->epoch, position);
+    assert_string_equal(watch->last_id, expected);
+}
+
+/* Time passes until a heartbeat comes. Not in one step: who is due but has not come to rest yet is
+ * looked at again a second later. */
+static void wait_for_heartbeat(struct fixture *fixture, const struct watch *watch)
+{
+    struct pollfd readable = {.fd = watch->fd, .events = POLLIN};
+    for (int waited_ms = 0; waited_ms < PATIENCE_MS; waited_ms += STEP_MS) {
+        clock_manual_advance(&fixture->clock, HEARTBEAT_MS);
+        if (poll(&readable, 1, STEP_MS) == 1) {
+            return;
+        }
+    }
+    fail_msg("no heartbeat");
+}
+
+/* Heartbeats come until one has this position: the change may still be on its way to the watcher
+ * when the first is due. */
+static void heartbeats_reach(struct fixture *fixture, struct watch *watch, uint64_t position)
+{
+    const struct tree_summary summary = summary_of(fixture);
+    char expected[64];
+    snprintf(expected, sizeof expected, "%" PRIu64 ":%" PRIu64, summary.epoch, position);
+    do {
+        wait_for_heartbeat(fixture, watch);
+        assert_string_equal(next_block(watch), "");
+    } while (strcmp(watch->last_id, expected) != 0);
+}
+
+static void a_stream_begins_with_its_position(void **state)
+{
+    struct fixture *fixture = *state;
+    make_change(fixture, "loud", 5);
+    const struct tree_summary summary = summary_of(fixture);
+    assert_int_equal(summary.feed_last, 5);
+    struct watch watch;
+    watch_open(fixture, &watch, NULL);
+    assert_string_equal(next_block(&watch), "");
+    assert_at(&watch, &summary, 5);
+    watch_close(&watch);
+
+    make_change(fixture, "quiet", 1);
+    watch_open(fixture, &watch, watch.last_id);
+    assert_string_equal(next_block(&watch), "");
+    assert_at(&watch, &summary, 5);
+    assert_string_equal(next_block(&watch), "put");
+    assert_at(&watch, &summary, 6);
+    watch_close(&watch);
+}
+
+/* The quiet watcher is told how far the feed has come, comes back there when all before has been
+ * forgotten, and misses nothing; its last event would be no place to come back to. */
+static void a_heartbeat_tells_the_position(void **state)
+{
+    struct fixture *fixture = *state;
+    struct watch watch;
+    watch_open(fixture, &watch, NULL);
+    assert_string_equal(next_block(&watch), "");
+    make_change(fixture, "quiet", 1);
+    assert_string_equal(next_block(&watch), "put");
+    char event_id[64];
+    memcpy(event_id, watch.last_id, sizeof event_id);
+    make_change(fixture, "loud", 5);
+    heartbeats_reach(fixture, &watch, 6);
+    watch_close(&watch);
+
+    forget_all(fixture);
+    make_change(fixture, "quiet", 1);
+    struct tree_summary summary = summary_of(fixture);
+    assert_int_equal(summary.feed_first, 7);
+    watch_open(fixture, &watch, watch.last_id);
+    assert_string_equal(next_block(&watch), "");
+    assert_string_equal(next_block(&watch), "put");
+    assert_at(&watch, &summary, 7);
+    watch_close(&watch);
+
+    watch_open(fixture, &watch, event_id);
+    assert_string_equal(next_block(&watch), "");
+    assert_string_equal(watch.last_id, event_id);
+    assert_string_equal(next_block(&watch), "gap");
+    assert_at(&watch, &summary, 6);
+    assert_string_equal(next_block(&watch), "put");
+    assert_at(&watch, &summary, 7);
+    watch_close(&watch);
+}
+
+/* Who has to catch up by a lot that does not match is told how far it is, with no clock moving. */
+static void what_was_passed_over_is_told_in_between(void **state)
+{
+    struct fixture *fixture = *state;
+    make_change(fixture, "loud", MANY);
+    const struct tree_summary summary = summary_of(fixture);
+    CLEANUP_FREE char *begin = mem_format("%" PRIu64 ":1", summary.epoch);
+    struct watch watch;
+    watch_open(fixture, &watch, begin);
+    assert_string_equal(next_block(&watch), "");
+    assert_at(&watch, &summary, 1);
+    assert_string_equal(next_block(&watch), "");
+    uint64_t position = 0;
+    assert_int_equal(sscanf(strchr(watch.last_id, ':'), ":%" SCNu64, &position), 1);
+    assert_in_range(position, 2, MANY);
+    watch_close(&watch);
+}
+
+/* Of another feed, or of a later state of this one: all that is kept comes, behind a gap. */
+static void a_cursor_of_another_feed_is_a_gap(void **state)
+{
+    struct fixture *fixture = *state;
+    make_change(fixture, "loud", 4);
+    forget_all(fixture);
+    make_change(fixture, "quiet", 2);
+    const struct tree_summary summary = summary_of(fixture);
+    const uint64_t cursors[][2] = {{summary.epoch + 1, 6}, {summary.epoch, 7}};
+    for (size_t i = 0; i < ARRAY_SIZE(cursors); i++) {
+        CLEANUP_FREE char *cursor =
+            mem_format("%" PRIu64 ":%" PRIu64, cursors[i][0], cursors[i][1]);
+        struct watch watch;
+        watch_open(fixture, &watch, cursor);
+        assert_string_equal(next_block(&watch), "gap");
+        assert_at(&watch, &summary, 4);
+        assert_string_equal(next_block(&watch), "put");
+        assert_string_equal(next_block(&watch), "put");
+        assert_at(&watch, &summary, 6);
+        watch_close(&watch);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_stream_begins_with_its_position, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_heartbeat_tells_the_position, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_passed_over_is_told_in_between, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_cursor_of_another_feed_is_a_gap, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
