@@ -45,8 +45,9 @@ def measure(where, options):
     def case(name, *lines):
         return Case(name, commands(*lines), warm)
 
-    put = case("artel put", [ARTEL, "put", "--data", TARGET, file])
-    in_place = case("artel put --in-place", [ARTEL, "put", "--data", TARGET, "--in-place", file])
+    words = [ARTEL, "store", "put", "--data", TARGET]
+    put = case("artel store put", [*words, file])
+    in_place = case("artel store put --in-place", [*words, "--in-place", file])
     copied = case("cp + sync", ["cp", file, TARGET], ["sync", TARGET])
     summed = case("sha256sum", ["sha256sum", file])
     hashed = case("openssl dgst -sha256", ["openssl", "dgst", "-sha256", file])

@@ -66,7 +66,7 @@ def measure(where, count, rounds, in_memory):
         return Case(name, commands(*lines, cwd=tree), new_repository)
 
     sync = ["sync", "-f", where]
-    put = Case("artel put", commands([ARTEL, "put", "--data", TARGET, tree]), warm)
+    put = Case("artel store put", commands([ARTEL, "store", "put", "--data", TARGET, tree]), warm)
     copied = Case("cp -r", commands(["cp", "-r", tree, TARGET]), warm)
     synced = Case("cp -r + sync", commands(["cp", "-r", tree, TARGET], sync), warm)
     git = git_case("git add", git_add())

@@ -23,7 +23,7 @@ enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 /* A verb as it was called. */
 struct invocation {
     const struct verb *verb;
-    const char *title; /* how it was called: "put", "store put" */
+    const char *title; /* "put", "store put" */
     struct config *config;
     char **arguments; /* what is no flag */
     size_t arguments_count;
@@ -45,8 +45,6 @@ struct verb {
     size_t keys_count;
     const struct short_flag *shorts;
     size_t shorts_count;
-    /* The verb that runs instead if the command line has --data; NULL: none. */
-    const struct verb *with_data;
     enum cli_status (*run)(const struct invocation *invocation);
 };
 

@@ -47,11 +47,6 @@ void cli_print_help(const struct verb *verb)
         }
         putchar('\n');
     }
-    if (verb->with_data) {
-        CLEANUP_FREE char *other = verb_title(verb->with_data);
-        printf("\nWith --data DIR this is `artel %s`: on a data directory, without a node.\n",
-               other);
-    }
 }
 
 __attribute__((format(printf, 2, 0))) static void print_error(const struct invocation *invocation,
@@ -276,26 +271,6 @@ static enum cli_status read_settings(const struct invocation *invocation)
     return CLI_OK;
 }
 
-static bool has_data_flag(char **words, int count)
-{
-    for (int at = 0; at < count && strcmp(words[at], "--") != 0; at++) {
-        if (strcmp(words[at], "--data") == 0 || strncmp(words[at], "--data=", 7) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool has_help_flag(char **words, int count)
-{
-    for (int at = 0; at < count && strcmp(words[at], "--") != 0; at++) {
-        if (strcmp(words[at], "--help") == 0 || strcmp(words[at], "-h") == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The keys of `verb`, and those of the others that it has not; the caller frees the array. */
 static struct config_key *all_keys(const struct verb *verb, const struct verb *const *verbs,
                                    size_t verbs_count, size_t *ret_count)
@@ -322,13 +297,6 @@ enum cli_status cli_run(const struct verb *verb, const struct verb *const *verbs
                         size_t verbs_count, char **words, int count)
 {
     CLEANUP_FREE char *title = verb_title(verb);
-    if (verb->with_data && has_data_flag(words, count)) {
-        if (has_help_flag(words, count)) {
-            cli_print_help(verb);
-            return CLI_OK;
-        }
-        verb = verb->with_data;
-    }
     size_t keys_count = 0;
     CLEANUP_FREE struct config_key *keys = all_keys(verb, verbs, verbs_count, &keys_count);
     struct invocation invocation = {

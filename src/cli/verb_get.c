@@ -219,6 +219,5 @@ const struct verb verb_get = {
         "setuid bits do not.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
-    .with_data = &store_verb_get,
     .run = run_get,
 };

@@ -93,6 +93,5 @@ const struct verb verb_ls = {
     .keys_count = ARRAY_SIZE(keys),
     .shorts = shorts,
     .shorts_count = ARRAY_SIZE(shorts),
-    .with_data = &store_verb_ls,
     .run = run_ls,
 };

@@ -365,6 +365,5 @@ const struct verb verb_put = {
     .keys_count = ARRAY_SIZE(keys),
     .shorts = shorts,
     .shorts_count = ARRAY_SIZE(shorts),
-    .with_data = &store_verb_put,
     .run = run_put,
 };

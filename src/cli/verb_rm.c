@@ -73,6 +73,5 @@ const struct verb verb_rm = {
     .keys_count = ARRAY_SIZE(keys),
     .shorts = shorts,
     .shorts_count = ARRAY_SIZE(shorts),
-    .with_data = &store_verb_rm,
     .run = run_rm,
 };

@@ -92,6 +92,5 @@ const struct verb verb_scrub = {
              "Exit status 1 if anything is damaged.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
-    .with_data = &store_verb_scrub,
     .run = run_scrub,
 };

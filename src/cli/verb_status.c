@@ -64,6 +64,5 @@ const struct verb verb_status = {
     .about = "Prints who the node is, what it knows, and what its disk holds.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
-    .with_data = &store_verb_status,
     .run = run_status,
 };

@@ -299,7 +299,7 @@ class Store:
 
     def run(self, verb, *arguments, fault=None, data=None):
         runner = fault.run if fault else run
-        return runner(verb, "--data", self.path, *arguments, data=data)
+        return runner("store", verb, "--data", self.path, *arguments, data=data)
 
     def put(self, *files, in_place=False, fault=None, data=None):
         options = ["--in-place"] if in_place else []

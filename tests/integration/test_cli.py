@@ -87,13 +87,13 @@ class TestHelp(CliTest):
 
     def test_each_verb_tells_its_flags(self):
         for verb in VERBS:
-            out = self.assertEnds(run(verb, "--help"), 0).out.decode()
-            self.assertTrue(out.startswith(f"usage: artel {verb} "), out)
+            out = self.assertEnds(run("store", verb, "--help"), 0).out.decode()
+            self.assertTrue(out.startswith(f"usage: artel store {verb} "), out)
             self.assertIn("--data", out)
-            self.assertEqual(run("help", verb).out.decode(), out)
-            self.assertEqual(run(verb, "-h").out.decode(), out)
+            self.assertEqual(run("help", "store", verb).out.decode(), out)
+            self.assertEqual(run("store", verb, "-h").out.decode(), out)
             # Help wins over whatever else is there, and nothing is done.
-            self.assertEqual(run(verb, "--data", self.data, "--help").out.decode(), out)
+            self.assertEqual(run("store", verb, "--data", self.data, "--help").out.decode(), out)
         self.assertFalse(self.data.exists())
 
     def test_version(self):
@@ -105,7 +105,7 @@ class TestHelp(CliTest):
         for arguments in (["ls"], ["status"], ["put", self.dir / "file"]):
             with open("/dev/full", "wb") as full:
                 result = finish(
-                    start(arguments[0], "--data", self.data, *arguments[1:], stdout=full)
+                    start("store", arguments[0], "--data", self.data, *arguments[1:], stdout=full)
                 )
             self.assertEnds(result, 1, "no space left")
 
@@ -121,20 +121,22 @@ class TestUsage(CliTest):
             (["nonsense"], "no verb 'nonsense'"),
             (["help", "nonsense"], "no verb 'nonsense'"),
             (["--nonsense"], "no verb"),
-            (["put", *data], "nothing to put"),
-            (["put", *data, "--nonsense", file], "no flag --nonsense"),
-            (["put", *data, "-x", file], "no flag -x"),
-            (["put", file, "--data"], "--data needs a value"),
-            (["put", *data, "--json=1", file], "--json takes no value"),
-            (["put", *data, "--in-place", "-"], "standard input"),
-            (["put", *data, "--output", "x", file], "no flag --output"),
-            (["put", *data, "--log-level", "loud", file], "'loud' is no log level"),
-            (["put", *data, "--log-level", "x" * 5000, file], "too long"),
-            (["get", *data], "Give its id"),
-            (["rm", *data], "Give its id"),
-            (["ls", *data, "x"], "no arguments"),
-            (["status", *data, "x"], "no arguments"),
-            (["scrub", *data, "x"], "no arguments"),
+            (["store", "put", *data], "nothing to put"),
+            (["store", "put", *data, "--nonsense", file], "no flag --nonsense"),
+            (["store", "put", *data, "-x", file], "no flag -x"),
+            (["store", "put", file, "--data"], "--data needs a value"),
+            (["store", "put", *data, "--json=1", file], "--json takes no value"),
+            (["store", "put", *data, "--in-place", "-"], "standard input"),
+            (["store", "put", *data, "--output", "x", file], "no flag --output"),
+            (["store", "put", *data, "--log-level", "loud", file], "'loud' is no log level"),
+            (["store", "put", *data, "--log-level", "x" * 5000, file], "too long"),
+            (["store", "get", *data], "Give its id"),
+            (["store", "rm", *data], "Give its id"),
+            (["store", "ls", *data, "x"], "no arguments"),
+            (["store", "status", *data, "x"], "no arguments"),
+            (["store", "scrub", *data, "x"], "no arguments"),
+            (["put", *data, file], "no flag --data"),
+            (["ls", *data], "no flag --data"),
         ]
         for arguments, text in cases:
             with self.subTest(arguments=arguments):
@@ -169,7 +171,7 @@ class TestUsage(CliTest):
 
     def test_flags_end_at_two_dashes(self):
         path = self.write("--json", b"x")
-        process = start("put", "--data", self.data, "--", "--json", cwd=self.dir)
+        process = start("store", "put", "--data", self.data, "--", "--json", cwd=self.dir)
         self.assertEqual(
             self.assertEnds(finish(process), 0).out.decode(), f"{file_id(b'x')}  --json\n"
         )
@@ -178,7 +180,8 @@ class TestUsage(CliTest):
     def test_a_flag_takes_its_value_either_way(self):
         self.put(b"x")
         self.assertEqual(
-            self.assertEnds(run("ls", f"--data={self.data}"), 0).out, self.store.run("ls").out
+            self.assertEnds(run("store", "ls", f"--data={self.data}"), 0).out,
+            self.store.run("ls").out,
         )
 
     def test_segments_are_as_long_as_told(self):
@@ -237,7 +240,7 @@ class TestPut(CliTest):
         result = self.assertEnds(self.store.put(path), 0)
         self.assertEqual(acknowledged(result), {expected})
         with path.open("rb") as file:
-            result = finish(start("put", "--data", self.data, "-", stdin=file))
+            result = finish(start("store", "put", "--data", self.data, "-", stdin=file))
         self.assertEqual(acknowledged(result), {expected})
         status = json.loads(self.store.run("status", "--json").out)
         # The same block a thousand times is kept once. (Copies that were written before the first
@@ -293,7 +296,10 @@ class TestPut(CliTest):
         lines = result.err.splitlines()
         self.assertEqual(
             sorted(lines),
-            sorted(f"artel put: {tree / each}: skipped, it is no regular file" for each in special),
+            sorted(
+                f"artel store put: {tree / each}: skipped, it is no regular file"
+                for each in special
+            ),
         )
         # The same by name: none of them is opened, a FIFO would hang.
         for each in (tree / "fifo", tree / "socket", tree / "dangling", "/dev/zero"):
@@ -344,7 +350,7 @@ class TestPut(CliTest):
         locked.chmod(0)
         self.addCleanup(locked.chmod, 0o700)
         data = self.dir / "own" / "data"
-        result = run_unprivileged(self, "put", "--data", data, self.dir / "tree")
+        result = run_unprivileged(self, "store", "put", "--data", data, self.dir / "tree")
         self.assertEnds(result, 1, f"{bad}: not permitted", f"{locked}: not permitted")
         self.assertEqual(result.out.decode(), f"{file_id(b'good')}  {good}\n")
 
@@ -353,7 +359,7 @@ class TestPut(CliTest):
         read_end, write_end = os.pipe()
         os.close(read_end)
         with open(write_end, "wb") as output:
-            result = finish(start("put", "--data", self.data, path, stdout=output))
+            result = finish(start("store", "put", "--data", self.data, path, stdout=output))
         self.assertEnds(result, 1, "the reader has gone")
 
     def test_a_directory_that_holds_the_store(self):
@@ -465,7 +471,7 @@ class TestGet(CliTest):
         self.assertEnds(self.store.get("--output", "/dev/full/x", self.id), 1, "not a directory")
 
     def test_into_a_pipe_that_closes(self):
-        process = start("get", "--data", self.data, self.id)
+        process = start("store", "get", "--data", self.data, self.id)
         self.assertEqual(process.stdout.read(100), self.content[:100])
         process.stdout.close()
         err = process.stderr.read().decode()
@@ -487,7 +493,7 @@ THE_OTHER = content("the other", BLOCK_BYTES)
 @contextlib.contextmanager
 def held_by_another(test):
     """Another process writes test.data; it waits for its standard input."""
-    process = start("put", "--data", test.data, "-", stdin=subprocess.PIPE)
+    process = start("store", "put", "--data", test.data, "-", stdin=subprocess.PIPE)
     try:
         process.stdin.write(THE_OTHER)
         process.stdin.flush()
@@ -633,7 +639,8 @@ class TestSettings(CliTest):
         self.stores = {}
         for name in ("file", "environment", "flag"):
             self.stores[name] = self.dir / name
-            self.assertEnds(run("put", "--data", self.dir / name, "-", data=name.encode()), 0)
+            put = run("store", "put", "--data", self.dir / name, "-", data=name.encode())
+            self.assertEnds(put, 0)
         self.config = self.write("artel.conf", f"# where\ndata = {self.stores['file']}\n".encode())
 
     def shown(self, *arguments, env=None):
@@ -655,10 +662,10 @@ class TestSettings(CliTest):
 
     def test_switches_from_elsewhere(self):
         flag = ["--data", self.stores["flag"]]
-        self.assertEqual(len(json_lines(run("ls", *flag, env={"ARTEL_JSON": "yes"}))), 1)
+        self.assertEqual(len(json_lines(run("store", "ls", *flag, env={"ARTEL_JSON": "yes"}))), 1)
         self.config.write_text("json = on\n")
-        self.assertEqual(len(json_lines(run("ls", *flag, "--config", self.config))), 1)
-        out = run("ls", *flag, "--config", self.config, env={"ARTEL_JSON": "0"}).out
+        self.assertEqual(len(json_lines(run("store", "ls", *flag, "--config", self.config))), 1)
+        out = run("store", "ls", *flag, "--config", self.config, env={"ARTEL_JSON": "0"}).out
         self.assertTrue(HEX.match(out.decode()), out)
 
     def test_one_file_serves_all_verbs(self):
@@ -671,11 +678,11 @@ class TestSettings(CliTest):
         flag = ["--data", self.stores["flag"], "--config", self.config]
         for text in ("\n\ndatta = x\n", "\n\nno setting\n", "\n\njson = perhaps\n"):
             self.config.write_text(text)
-            self.assertEnds(run("ls", *flag), 2, f"{self.config}, line 3")
+            self.assertEnds(run("store", "ls", *flag), 2, f"{self.config}, line 3")
         missing = self.dir / "missing"
-        self.assertEnds(run("ls", *flag[:2], "--config", missing), 2, missing, "not found")
-        self.assertEnds(run("ls", *flag[:2], "--config", self.dir), 2, "is a directory")
-        self.assertEnds(run("ls", *flag[:2], env={"ARTEL_JSON": "perhaps"}), 2, "ARTEL_")
+        self.assertEnds(run("store", "ls", *flag[:2], "--config", missing), 2, missing, "not found")
+        self.assertEnds(run("store", "ls", *flag[:2], "--config", self.dir), 2, "is a directory")
+        self.assertEnds(run("store", "ls", *flag[:2], env={"ARTEL_JSON": "perhaps"}), 2, "ARTEL_")
 
 
 class TestStoreThatCannotBeUsed(CliTest):
@@ -709,7 +716,7 @@ class TestStoreThatCannotBeUsed(CliTest):
 
     def test_the_lock_of_a_killed_process_is_gone(self):
         self.put(b"x")
-        process = start("put", "--data", self.data, "-", stdin=subprocess.PIPE)
+        process = start("store", "put", "--data", self.data, "-", stdin=subprocess.PIPE)
         lock = self.data / "lock"
         wait_for(lambda: lock.read_text() == f"{process.pid}\n", 10, "lock is held")
         stop(process)
@@ -756,7 +763,7 @@ class TestStoreThatCannotBeUsed(CliTest):
                 if verb not in ("put", "rm", "scrub"):
                     continue
                 before = snapshot(self.data)
-                result = run_unprivileged(self, verb, "--data", self.data, *arguments)
+                result = run_unprivileged(self, "store", verb, "--data", self.data, *arguments)
                 self.assertEnds(result, 1, self.data, "not permitted")
                 self.assertEqual(snapshot(self.data), before, f"{verb} changed something")
         finally:

@@ -181,7 +181,7 @@ class DiskFull:
         self.assertFull(result)
         self.assertIn(f"{large}: ", result.err)
         with large.open("rb") as file:
-            result = finish(start("put", "--data", self.store.path, "-", stdin=file))
+            result = finish(start("store", "put", "--data", self.store.path, "-", stdin=file))
         self.assertFull(result)
         # What had been written of it is given back.
         self.verify()
@@ -253,7 +253,7 @@ class DiskFull:
         for pages in range(40):
             block = content((self.id(), pages), BLOCK_BYTES)
             self.contents[file_id(block)] = block
-            process = start("put", "--data", self.store.path, "-", stdin=subprocess.PIPE)
+            process = start("store", "put", "--data", self.store.path, "-", stdin=subprocess.PIPE)
             self.addCleanup(discard, process)
             self.wait_for_owner(process)
             process.stdin.write(block)
@@ -351,7 +351,8 @@ class DiskFull:
         self.assertEqual(self.put(path).status, 0)
         self.ballast.fill()
         (wanted,) = self.held
-        readers = [start("get", "--data", self.store.path, wanted) for _ in range(scaled(100, 0.7))]
+        read = ["store", "get", "--data", self.store.path, wanted]
+        readers = [start(*read) for _ in range(scaled(100, 0.7))]
         try:
             # They wait for their pipe to be emptied, and are all there at once.
             wait_for(

@@ -89,12 +89,13 @@ class Operation:
 
     def arguments(self, root):
         if self.verb == "put":
-            return ["put", "--data", root / "data", *write_sources(root / "source", self.adds)]
+            sources = write_sources(root / "source", self.adds)
+            return ["store", "put", "--data", root / "data", *sources]
         if self.verb == "put --in-place":
             sources = write_sources(root / "source", self.adds)
-            return ["put", "--data", root / "data", "--in-place", *sources]
+            return ["store", "put", "--data", root / "data", "--in-place", *sources]
         ids = self.removes if self.verb == "rm" else self.gets
-        return [self.verb, "--data", root / "data", *ids]
+        return ["store", self.verb, "--data", root / "data", *ids]
 
 
 OPERATIONS = [
@@ -231,7 +232,7 @@ class FaultSweep(Cases):
             # Blocks are written and nothing names them yet.
             sources = write_sources(root / "source", DOOMED)
             fault = Fault(root, "sync", 1, "kill")
-            fault.run("put", "--data", store.path, *sources)
+            fault.run("store", "put", "--data", store.path, *sources)
         store.verify(EVERYTHING, TEMPLATES[name], scrub=False)
         shutil.rmtree(root / "source")
 

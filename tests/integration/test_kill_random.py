@@ -93,7 +93,7 @@ class Lane:
         """Runs a command and kills it: at a call, after a time, or not at all."""
         way = self.random.choice(["call", "call", "time", "time", "none"])
         reader = self.start_reader() if self.random.random() < 0.25 else None
-        command = [verb, "--data", self.store.path, *arguments]
+        command = ["store", verb, "--data", self.store.path, *arguments]
         if way == "call":
             call_class = self.random.choice(["any", "any", "write", "sync"])
             action = self.random.choice(["kill", "kill-after", "kill-torn"])
@@ -121,7 +121,7 @@ class Lane:
         if not self.held:
             return None
         ids = self.random.sample(sorted(self.held), min(3, len(self.held)))
-        return ids, start("get", "--data", self.store.path, *ids)
+        return ids, start("store", "get", "--data", self.store.path, *ids)
 
     def finish_reader(self, reader):
         ids, process = reader
@@ -200,7 +200,7 @@ class StartUp(Cases):
                     if ending == "killed":
                         (root / "one").write_bytes(content((name, ending), 300 * KIB))
                         Fault(root, "sync", 1, "kill").run(
-                            "put", "--data", store.path, root / "one"
+                            "store", "put", "--data", store.path, root / "one"
                         )
                     fault = Fault(store.path)
                     result = store.run("status", "--json", fault=fault)
