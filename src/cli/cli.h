@@ -4,7 +4,7 @@
 
 /*
  * cli: the verbs of the one program. Each has its file: verb_NAME.c for those that talk to a node,
- * store_NAME.c for those on a data directory; main.c has the table of them, invoke.c reads the
+ * store_NAME.c for those on a data directory; verbs.c has the table of them, invoke.c reads the
  * flags and runs one.
  *
  * Exit status, as with grep: 0 all went well, 1 something did not (a line on standard error tells
@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/config.h"
 #include "hash/id.h"
@@ -35,12 +36,24 @@ struct short_flag {
     const char *name;
 };
 
+/* What an argument can be, for completion; several are or-ed. */
+enum cli_argument {
+    CLI_ARGUMENT_FILE = 1 << 0,  /* a file or directory of this machine */
+    CLI_ARGUMENT_PATH = 1 << 1,  /* a path of the tree */
+    CLI_ARGUMENT_VERB = 1 << 2,  /* a verb, with its group */
+    CLI_ARGUMENT_SHELL = 1 << 3, /* bash, zsh, fish */
+};
+
 struct verb {
     const char *group; /* `artel GROUP NAME`; NULL: `artel NAME` */
     const char *name;
     const char *summary;  /* a line for `artel --help` */
     const char *synopsis; /* behind `artel NAME` */
     const char *about;    /* paragraphs for `artel NAME --help` */
+    unsigned first_argument;
+    unsigned other_arguments;
+    /* The help of a flag begins with the name of its value: "FILE: where to write". Without
+     * "config" among them it reads no settings. */
     const struct config_key *keys;
     size_t keys_count;
     const struct short_flag *shorts;
@@ -48,8 +61,10 @@ struct verb {
     enum cli_status (*run)(const struct invocation *invocation);
 };
 
+extern const struct verb verb_completion;
 extern const struct verb verb_find;
 extern const struct verb verb_get;
+extern const struct verb verb_help;
 extern const struct verb verb_log;
 extern const struct verb verb_ls;
 extern const struct verb verb_mkdir;
@@ -119,12 +134,12 @@ bool cli_open_store(const struct invocation *invocation, enum cli_access access,
 /* Parses an id of the command line, or says what is wrong with it. */
 bool cli_parse_id(const struct invocation *invocation, const char *text, struct id *ret_id);
 
-/* Prints the help of `verb` on standard output. */
+/* Prints the help of `verb` on standard output, or the list of verbs. */
 void cli_print_help(const struct verb *verb);
+void cli_print_verbs(FILE *out);
 
 /* Runs `verb` with the words behind its name (count of them). Keys of the config file that belong
- * to others of `verbs` are no mistake: one file serves all. */
-enum cli_status cli_run(const struct verb *verb, const struct verb *const *verbs,
-                        size_t verbs_count, char **words, int count);
+ * to other verbs are no mistake: one file serves all. */
+enum cli_status cli_run(const struct verb *verb, char **words, int count);
 
 #endif

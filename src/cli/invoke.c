@@ -7,47 +7,12 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "cli/cli.h"
+#include "cli/verbs.h"
 
 /* What `watch --exec` tells a command in its environment. Inside it these are no settings of the
  * flags --path, --id and so on. */
 static const char *const told_variables[] = {"ARTEL_PATH", "ARTEL_ID", "ARTEL_EVENT", "ARTEL_FROM",
                                              "ARTEL_CURSOR"};
-
-/* "store put", "put". */
-static char *verb_title(const struct verb *verb)
-{
-    return verb->group ? mem_format("%s %s", verb->group, verb->name) : mem_copy_string(verb->name);
-}
-
-static char short_of(const struct verb *verb, const char *name)
-{
-    for (size_t i = 0; i < verb->shorts_count; i++) {
-        if (strcmp(verb->shorts[i].name, name) == 0) {
-            return verb->shorts[i].letter;
-        }
-    }
-    return 0;
-}
-
-void cli_print_help(const struct verb *verb)
-{
-    CLEANUP_FREE char *title = verb_title(verb);
-    printf("usage: artel %s %s\n\n%s\n", title, verb->synopsis, verb->about);
-    for (size_t i = 0; i < verb->keys_count; i++) {
-        const struct config_key *key = &verb->keys[i];
-        const char letter = short_of(verb, key->name);
-        if (letter) {
-            printf("  -%c, --%-8s %s", letter, key->name, key->help);
-        } else {
-            printf("  --%-12s %s", key->name, key->help);
-        }
-        if (key->default_value) {
-            printf(" (%s unless given)", key->default_value);
-        }
-        putchar('\n');
-    }
-}
 
 __attribute__((format(printf, 2, 0))) static void print_error(const struct invocation *invocation,
                                                               const char *format, va_list arguments)
@@ -272,20 +237,21 @@ static enum cli_status read_settings(const struct invocation *invocation)
 }
 
 /* The keys of `verb`, and those of the others that it has not; the caller frees the array. */
-static struct config_key *all_keys(const struct verb *verb, const struct verb *const *verbs,
-                                   size_t verbs_count, size_t *ret_count)
+static struct config_key *all_keys(const struct verb *verb, size_t *ret_count)
 {
     size_t room = verb->keys_count;
-    for (size_t i = 0; i < verbs_count; i++) {
-        room += verbs[i]->keys_count;
+    for (const struct verb *const *at = verbs_all; *at; at++) {
+        room += (*at)->keys_count;
     }
     struct config_key *keys = mem_alloc_array(room, sizeof *keys);
-    memcpy(keys, verb->keys, verb->keys_count * sizeof *keys);
-    struct verb known = {.keys = keys, .keys_count = verb->keys_count};
-    for (size_t i = 0; i < verbs_count; i++) {
-        for (size_t j = 0; j < verbs[i]->keys_count; j++) {
-            if (!find_key(&known, verbs[i]->keys[j].name)) {
-                keys[known.keys_count++] = verbs[i]->keys[j];
+    struct verb known = {.keys = keys};
+    for (size_t i = 0; i < verb->keys_count; i++) {
+        keys[known.keys_count++] = verb->keys[i];
+    }
+    for (const struct verb *const *at = verbs_all; *at; at++) {
+        for (size_t i = 0; verb_has_settings(*at) && i < (*at)->keys_count; i++) {
+            if (!find_key(&known, (*at)->keys[i].name)) {
+                keys[known.keys_count++] = (*at)->keys[i];
             }
         }
     }
@@ -293,12 +259,11 @@ static struct config_key *all_keys(const struct verb *verb, const struct verb *c
     return keys;
 }
 
-enum cli_status cli_run(const struct verb *verb, const struct verb *const *verbs,
-                        size_t verbs_count, char **words, int count)
+enum cli_status cli_run(const struct verb *verb, char **words, int count)
 {
     CLEANUP_FREE char *title = verb_title(verb);
     size_t keys_count = 0;
-    CLEANUP_FREE struct config_key *keys = all_keys(verb, verbs, verbs_count, &keys_count);
+    CLEANUP_FREE struct config_key *keys = all_keys(verb, &keys_count);
     struct invocation invocation = {
         .verb = verb,
         .title = title,
@@ -310,7 +275,7 @@ enum cli_status cli_run(const struct verb *verb, const struct verb *const *verbs
     if (!status && help) {
         cli_print_help(verb);
     } else if (!status) {
-        status = read_settings(&invocation);
+        status = verb_has_settings(verb) ? read_settings(&invocation) : CLI_OK;
         if (!status) {
             status = verb->run(&invocation);
         }

@@ -343,6 +343,8 @@ const struct verb store_verb_put = {
         "Stores each file, and each regular file below a directory; `-` is standard input. Prints\n"
         "`ID  NAME` for a file when it is safe on the disk. What is no regular file is named,\n"
         "skipped, and makes the exit status 1.\n",
+    .first_argument = CLI_ARGUMENT_FILE,
+    .other_arguments = CLI_ARGUMENT_FILE,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .run = run_put,

@@ -115,6 +115,7 @@ const struct verb verb_find = {
     .about =
         "Prints the paths below PATH, or of the whole tree, that match. In GLOB `*` and `?` stand\n"
         "for characters of a name, `[a-z]` for one of a set, `**` for any number of names.\n",
+    .first_argument = CLI_ARGUMENT_PATH,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .shorts = shorts,

@@ -217,6 +217,8 @@ const struct verb verb_get = {
         "and the file appears when all of it is good. A directory comes with all that is in it,\n"
         "and appears in one step unless it was there already. Permissions and times come along,\n"
         "setuid bits do not.\n",
+    .first_argument = CLI_ARGUMENT_PATH,
+    .other_arguments = CLI_ARGUMENT_FILE,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .run = run_get,

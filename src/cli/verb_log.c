@@ -85,6 +85,7 @@ const struct verb verb_log = {
     .about =
         "Prints `TIME  LENGTH  ID  VERSION` of the versions that are known, the newest first.\n"
         "`artel get --id ID` gets an older one back.\n",
+    .first_argument = CLI_ARGUMENT_PATH,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .shorts = shorts,

@@ -89,6 +89,8 @@ const struct verb verb_ls = {
     .about =
         "Lists a directory, or the root of the tree: a name a line, a '/' behind directories.\n"
         "With --json one object a line, as the node gives it.\n",
+    .first_argument = CLI_ARGUMENT_PATH,
+    .other_arguments = CLI_ARGUMENT_PATH,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .shorts = shorts,

@@ -66,6 +66,8 @@ const struct verb verb_mkdir = {
     .synopsis = "[--node URL] [-m MODE] PATH...",
     .about = "Makes directories, and those above them that are missing. `put` needs none to be\n"
              "there; this is for directories that are empty.\n",
+    .first_argument = CLI_ARGUMENT_PATH,
+    .other_arguments = CLI_ARGUMENT_PATH,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .shorts = shorts,

@@ -76,6 +76,8 @@ const struct verb verb_mv = {
     .synopsis = "[--node URL] FROM... TO",
     .about = "Gives what is at FROM the path TO, with all that is below it, in one step. With a\n"
              "'/' behind TO, or several FROM, they go below it under their own names.\n",
+    .first_argument = CLI_ARGUMENT_PATH,
+    .other_arguments = CLI_ARGUMENT_PATH,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .run = run_mv,

@@ -361,6 +361,8 @@ const struct verb verb_put = {
         "node's disk. Permissions, times and symbolic links come along.\n\n"
         "What is neither file, directory nor link is named, skipped, and makes the exit status 1.\n"
         "So does what can't be read; with --atomic nothing is published then.\n",
+    .first_argument = CLI_ARGUMENT_FILE,
+    .other_arguments = CLI_ARGUMENT_FILE | CLI_ARGUMENT_PATH,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .shorts = shorts,

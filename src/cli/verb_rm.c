@@ -69,6 +69,8 @@ const struct verb verb_rm = {
     .synopsis = "[--node URL] [-r] [-f] PATH...",
     .about = "Deletes files, links and empty directories; with -r whatever is there. `artel log`\n"
              "tells the ids of what was deleted.\n",
+    .first_argument = CLI_ARGUMENT_PATH,
+    .other_arguments = CLI_ARGUMENT_PATH,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .shorts = shorts,
