@@ -2,11 +2,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cli/text.h"
 #include "cli/verbs.h"
 
 /* What `watch --exec` tells a command in its environment. Inside it these are no settings of the
@@ -21,7 +23,10 @@ __attribute__((format(printf, 2, 0))) static void print_error(const struct invoc
     if (vasprintf(&text, format, arguments) < 0) {
         mem_out_of_memory();
     }
-    fprintf(stderr, "artel %s: %s\n", invocation->title, text);
+    /* It may hold a name that somebody else chose. */
+    CLEANUP_BUF struct buf shown = BUF_INIT;
+    text_add_name(&shown, text, isatty(STDERR_FILENO));
+    fprintf(stderr, "artel %s: %s\n", invocation->title, buf_string(&shown));
 }
 
 void cli_error(const struct invocation *invocation, const char *format, ...)

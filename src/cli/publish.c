@@ -68,13 +68,13 @@ static void print_answer(struct publish *publish, const struct client_response *
 
 static void describe_file(const json_t *answer, const char *path, struct buf *line)
 {
-    text_add_id_line(line, entry_text(answer, "id"), path);
+    text_add_id_line(line, entry_text(answer, "id"), path, isatty(STDOUT_FILENO));
 }
 
 static void describe_link(const json_t *answer, const char *path, struct buf *line)
 {
     (void)answer;
-    text_add_id_line(line, "symlink", path);
+    text_add_id_line(line, "symlink", path, isatty(STDOUT_FILENO));
 }
 
 static void describe_directory(const json_t *answer, const char *path, struct buf *line)
@@ -84,7 +84,7 @@ static void describe_directory(const json_t *answer, const char *path, struct bu
     buf_add_format(&what, "%" JSON_INTEGER_FORMAT " file%s, ", files, files == 1 ? "" : "s");
     text_add_size(&what, entry_length(answer));
     CLEANUP_FREE char *name = mem_format("%s/", path);
-    text_add_id_line(line, buf_string(&what), name);
+    text_add_id_line(line, buf_string(&what), name, isatty(STDOUT_FILENO));
 }
 
 /* ---- files ------------------------------------------------------------------------------------

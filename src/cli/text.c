@@ -39,26 +39,45 @@ void text_add_duration(struct buf *out, uint64_t seconds)
     }
 }
 
+/* How many bytes of `at` are one control character: C0, DEL, or C1 in UTF-8. */
+static size_t control_bytes(const char *at)
+{
+    const uint8_t first = (uint8_t)at[0];
+    if (first < 0x20 || first == 0x7f) {
+        return 1;
+    }
+    const uint8_t second = first == 0xc2 ? (uint8_t)at[1] : 0;
+    return second >= 0x80 && second <= 0x9f ? 2 : 0;
+}
+
+/* One character, or the first byte of one; gives how many bytes it took. */
+static size_t add_char(struct buf *out, const char *at, bool to_terminal)
+{
+    const size_t control = to_terminal ? control_bytes(at) : 0;
+    buf_add_byte(out, control ? '?' : (uint8_t)*at);
+    return control ? control : 1;
+}
+
 void text_add_name(struct buf *out, const char *name, bool to_terminal)
 {
-    for (const char *at = name; *at; at++) {
-        const uint8_t byte = (uint8_t)*at;
-        buf_add_byte(out, to_terminal && (byte < 0x20 || byte == 0x7f) ? '?' : byte);
+    while (*name) {
+        name += add_char(out, name, to_terminal);
     }
 }
 
-void text_add_id_line(struct buf *out, const char *id, const char *name)
+void text_add_id_line(struct buf *out, const char *id, const char *name, bool to_terminal)
 {
     if (strpbrk(name, "\\\n")) {
         buf_add_byte(out, '\\');
     }
     buf_add_format(out, "%s  ", id);
-    for (const char *at = name; *at; at++) {
+    for (const char *at = name; *at;) {
         if (*at == '\\' || *at == '\n') {
             buf_add_byte(out, '\\');
             buf_add_byte(out, *at == '\n' ? 'n' : '\\');
+            at++;
         } else {
-            buf_add_byte(out, (uint8_t)*at);
+            at += add_char(out, at, to_terminal);
         }
     }
     buf_add_byte(out, '\n');

@@ -18,12 +18,13 @@ void text_add_size(struct buf *out, uint64_t size_bytes);
 /* "0:07", "59:59", "1:00:00"; "99:59:59" for all that is more. */
 void text_add_duration(struct buf *out, uint64_t seconds);
 
-/* A name for a terminal: control characters as '?', so that no file name moves the cursor. */
+/* A name for a terminal: control characters (also U+0080 to U+009F) as '?', so that no file name
+ * moves the cursor or gives the terminal orders. */
 void text_add_name(struct buf *out, const char *name, bool to_terminal);
 
 /* `ID  NAME`, as sha256sum prints it: a name that would break the line has `\` before each `\` and
- * for LF `\n`, and the line begins with `\`. */
-void text_add_id_line(struct buf *out, const char *id, const char *name);
+ * for LF `\n`, and the line begins with `\`. Control characters as above. */
+void text_add_id_line(struct buf *out, const char *id, const char *name, bool to_terminal);
 
 /* `object` as one line of JSON; keeps the reference. */
 void text_add_json(struct buf *out, const json_t *object);

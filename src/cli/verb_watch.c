@@ -15,6 +15,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/err.h"
@@ -59,7 +60,7 @@ static void print_plain(const json_t *change)
     CLEANUP_FREE char *what = mem_format("%-7s %-64s", entry_text(change, "event"), *id ? id : "-");
     CLEANUP_FREE char *names = *from ? mem_format("%s -> %s", from, entry_text(change, "path"))
                                      : mem_copy_string(entry_text(change, "path"));
-    text_add_id_line(&line, what, names);
+    text_add_id_line(&line, what, names, isatty(STDOUT_FILENO));
     fputs(buf_string(&line), stdout);
 }
 

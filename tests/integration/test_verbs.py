@@ -2,6 +2,7 @@
 """The verbs that talk to a node, as a person or a script runs them."""
 
 import http.server
+import pty
 import socket
 import stat
 
@@ -510,6 +511,42 @@ class TestLies(VerbsTest):
         self.server.break_until = 1 << 40
         self.assertIn("block 0 of 6", self.run_verb("get", "a", "out", status=1).err)
         self.assertFalse((self.dir / "out").exists())
+
+
+class TestTerminal(VerbsTest):
+    """Names that somebody else chose give a terminal no orders."""
+
+    def on_terminal(self, *arguments):
+        """What the program writes to a terminal, which is all of its output."""
+        ours, theirs = pty.openpty()
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, ours)
+            process = subprocess.Popen(
+                [ARTEL, *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
+                env=environment(self.env), cwd=self.dir,
+            )  # fmt: skip
+            os.close(theirs)
+            shown = b""
+            with contextlib.suppress(OSError):  # the last one has closed it
+                while piece := os.read(ours, 65536):
+                    shown += piece
+            process.wait(60)
+        return shown.decode().replace("\r\n", "\n")
+
+    def test_names(self):
+        name = "a\x1b[2J\x9b\x07b"
+        self.write(name, b"x")
+        self.assertEqual(
+            self.on_terminal("put", "--quiet", name, "t/"), f"{file_id(b'x')}  t/a?[2J??b\n"
+        )
+        self.assertEqual(self.on_terminal("ls", "t"), "a?[2J??b\n")
+        self.assertIn("  a?[2J??b\n", self.on_terminal("ls", "-l", "t"))
+        self.assertEqual(self.on_terminal("find", "t"), "t/a?[2J??b\n")
+        self.assertIn("t/a?[2J??b\n", self.on_terminal("stat", f"t/{name}"))
+        error = self.on_terminal("stat", f"u/{name}")
+        self.assertIn("artel stat: u/a?[2J??b: ", error)
+        # Programs get what it is.
+        self.assertEqual(self.out("ls", "t"), name + "\n")
 
 
 class TestWatch(VerbsTest):

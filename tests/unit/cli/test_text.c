@@ -65,16 +65,30 @@ static void names_move_no_cursor(void **state)
     buf_clear(&out);
     text_add_name(&out, "a\x1b\n", false);
     assert_string_equal(buf_string(&out), "a\x1b\n");
+    /* U+009B is ESC [ in one; U+00A0 and U+0440 are none, whatever their bytes are. */
+    buf_clear(&out);
+    text_add_name(&out,
+                  "\xc2\x9b"
+                  "2J\xc2\x80\xc2\x9f\xc2\xa0\xd1\x80\xc2",
+                  true);
+    assert_string_equal(buf_string(&out), "?2J??\xc2\xa0\xd1\x80\xc2");
 }
 
 static void lines_stay_lines(void **state)
 {
     (void)state;
     CLEANUP_BUF struct buf out = BUF_INIT;
-    text_add_id_line(&out, "ID", "plain");
-    text_add_id_line(&out, "ID", "a\nb");
-    text_add_id_line(&out, "ID", "a\\b");
-    assert_string_equal(buf_string(&out), "ID  plain\n\\ID  a\\nb\n\\ID  a\\\\b\n");
+    for (int to_terminal = 0; to_terminal < 2; to_terminal++) {
+        buf_clear(&out);
+        text_add_id_line(&out, "ID", "plain", to_terminal);
+        text_add_id_line(&out, "ID", "a\nb", to_terminal);
+        text_add_id_line(&out, "ID", "a\\b", to_terminal);
+        assert_string_equal(buf_string(&out), "ID  plain\n\\ID  a\\nb\n\\ID  a\\\\b\n");
+    }
+    buf_clear(&out);
+    text_add_id_line(&out, "ID", "a\x1b\n", false);
+    text_add_id_line(&out, "ID", "a\x1b\n", true);
+    assert_string_equal(buf_string(&out), "\\ID  a\x1b\\n\n\\ID  a?\\n\n");
 }
 
 static void modes(void **state)
