@@ -2,43 +2,31 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/text.h"
 
-static void print_status(const struct store_status *status, bool json)
+static void print_status(const struct store_status *status, bool is_json)
 {
-    const struct {
-        const char *name;
-        uint64_t value;
-    } lines[] = {
-        {"format", STORE_FORMAT},
-        {"files", status->files_count},
-        {"blocks", status->blocks_count},
-        {"lost_blocks", status->lost_count},
-        {"segments", status->segments_count},
-        {"live_bytes", status->live_bytes},
-        {"allocated_bytes", status->allocated_bytes},
-        {"cache_bytes", status->cache_bytes},
-        {"external_files", status->externals_count},
-        {"unreferenced", status->unreferenced_count},
-        {"dead_ranges", status->dead_ranges_count},
-    };
-    json_t *object = json_object();
-    for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
-        if (json) {
-            json_object_set_new(object, lines[i].name, json_integer((json_int_t)lines[i].value));
-        } else {
-            printf("%-16s %" PRIu64 "\n", lines[i].name, lines[i].value);
+    struct store_figure figures[STORE_FIGURES];
+    store_figures(status, figures);
+    if (!is_json) {
+        printf("%-16s %u\n", "format", STORE_FORMAT);
+        for (size_t i = 0; i < STORE_FIGURES_KEPT; i++) {
+            printf("%-16s %" PRIu64 "\n", figures[i].name, figures[i].value);
         }
+        return;
     }
-    if (json) {
-        char *text = json_dumps(object, JSON_COMPACT);
-        puts(text);
-        free(text);
+    json_t *object = json_object();
+    json_object_set_new(object, "format", json_integer(STORE_FORMAT));
+    for (size_t i = 0; i < STORE_FIGURES_KEPT; i++) {
+        json_object_set_new(object, figures[i].name, json_integer((json_int_t)figures[i].value));
     }
+    CLEANUP_BUF struct buf line = BUF_INIT;
+    text_add_json(&line, object);
+    fputs(buf_string(&line), stdout);
     json_decref(object);
 }
 

@@ -24,26 +24,11 @@ static int gather(struct request *request, struct tree_summary *ret_tree,
 
 static json_t *json_of_store(const struct store_status *status)
 {
-    const struct {
-        const char *name;
-        uint64_t value;
-    } numbers[] = {
-        {"files", status->files_count},
-        {"blocks", status->blocks_count},
-        {"lost_blocks", status->lost_count},
-        {"segments", status->segments_count},
-        {"live_bytes", status->live_bytes},
-        {"allocated_bytes", status->allocated_bytes},
-        {"cache_bytes", status->cache_bytes},
-        {"external_files", status->externals_count},
-        {"unreferenced", status->unreferenced_count},
-        {"dead_ranges", status->dead_ranges_count},
-        {"corrupt", status->corrupt_count},
-        {"withdrawn", status->withdrawn_count},
-    };
+    struct store_figure figures[STORE_FIGURES];
+    store_figures(status, figures);
     json_t *object = json_object();
-    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-        json_object_set_new(object, numbers[i].name, json_integer((json_int_t)numbers[i].value));
+    for (size_t i = 0; i < STORE_FIGURES; i++) {
+        json_object_set_new(object, figures[i].name, json_integer((json_int_t)figures[i].value));
     }
     json_object_set_new(object, "failed", json_boolean(status->failed));
     return object;

@@ -124,4 +124,14 @@ struct store_status {
 /* Takes time with the number of segments, not of blocks. */
 [[nodiscard]] int store_status(struct store *store, struct store_status *ret_status);
 
+/* The figures of a status by the names that programs know them by. The first STORE_FIGURES_KEPT
+ * tell what is on the disk, the others what happened since the start. */
+struct store_figure {
+    const char *name;
+    uint64_t value;
+};
+#define STORE_FIGURES 12
+#define STORE_FIGURES_KEPT 10
+void store_figures(const struct store_status *status, struct store_figure figures[STORE_FIGURES]);
+
 #endif
