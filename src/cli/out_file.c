@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "cli/text.h"
 
 struct out_file {
     int dir_fd;
@@ -110,6 +111,17 @@ void out_file_abort(struct out_file *file)
         unlinkat(file->dir_fd, file->temporary, 0);
     }
     free_file(file);
+}
+
+int out_file_open_parent(const char *path, int *ret_dir_fd)
+{
+    CLEANUP_FREE char *parent = mem_copy_string(path);
+    char *name = parent + (text_last_name(path) - path);
+    if (!*name) {
+        return -EISDIR;
+    }
+    *name = 0;
+    return file_open_at(AT_FDCWD, *parent ? parent : ".", O_RDONLY | O_DIRECTORY, 0, ret_dir_fd);
 }
 
 int out_file_open_special(const char *path, int *ret_fd)

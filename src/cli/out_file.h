@@ -30,6 +30,10 @@ struct out_file_options {
 /* Gives it its name, in place of whatever file is there, and frees it, on failure too. -EISDIR. */
 [[nodiscard]] int out_file_commit(struct out_file *file, const struct out_file_options *options);
 
+/* Opens the directory that `path` is to stand in; its name there is text_last_name(). The caller
+ * closes *ret_dir_fd. -EISDIR: a '/' at its end. */
+[[nodiscard]] int out_file_open_parent(const char *path, int *ret_dir_fd);
+
 /* Drops it. NULL is allowed. */
 void out_file_abort(struct out_file *file);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <fcntl.h>
-#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -9,11 +9,18 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/out_file.h"
+#include "cli/text.h"
 #include "hash/sha256.h"
 #include "store/read.h"
 
+/* Where the bytes go. */
+struct output {
+    struct out_file *file; /* or NULL: to `fd` */
+    int fd;
+};
+
 /* One block, compared with its id once more: the last check before a person relies on it. */
-static int write_block(struct store *store, const struct id *id, int fd)
+static int write_block(struct store *store, const struct id *id, const struct output *output)
 {
     struct store_view view;
     int err = store_view_open(store, id, &view);
@@ -22,13 +29,18 @@ static int write_block(struct store *store, const struct id *id, int fd)
     }
     struct id actual;
     sha256_id(view.bytes, &actual);
-    err = id_equal(&actual, id) ? file_write_all(fd, view.bytes) : -EBADMSG;
+    if (!id_equal(&actual, id)) {
+        err = -EBADMSG;
+    } else {
+        err = output->file ? out_file_write(output->file, view.bytes)
+                           : file_write_all(output->fd, view.bytes);
+    }
     store_view_close(&view);
     return err;
 }
 
 static bool write_file(const struct invocation *invocation, struct store *store,
-                       const struct id *id, int fd)
+                       const struct id *id, const struct output *output)
 {
     char hex[ID_HEX_CHARS + 1];
     id_format(id, hex);
@@ -40,7 +52,7 @@ static bool write_file(const struct invocation *invocation, struct store *store,
         return false;
     }
     for (size_t i = 0; i < metadata.blocks_count; i++) {
-        err = write_block(store, &metadata.blocks[i].id, fd);
+        err = write_block(store, &metadata.blocks[i].id, output);
         if (err) {
             char block[ID_HEX_CHARS + 1];
             id_format(&metadata.blocks[i].id, block);
@@ -52,45 +64,55 @@ static bool write_file(const struct invocation *invocation, struct store *store,
     return true;
 }
 
-static bool write_files(const struct invocation *invocation, struct store *store, int fd)
+static bool write_files(const struct invocation *invocation, struct store *store,
+                        const struct output *output)
 {
     for (size_t i = 0; i < invocation->arguments_count; i++) {
         struct id id;
         if (!cli_parse_id(invocation, invocation->arguments[i], &id) ||
-            !write_file(invocation, store, &id, fd)) {
+            !write_file(invocation, store, &id, output)) {
             return false;
         }
     }
     return true;
 }
 
-/* Under a temporary name first: whoever looks sees the whole file or none. */
+/* In one step, with the permissions of a file that a shell makes. */
+static int commit(struct out_file *file)
+{
+    const mode_t mask = umask(0);
+    umask(mask);
+    const struct out_file_options options = {
+        .mode = 0666 & ~mask, .mtime = {.tv_nsec = UTIME_NOW}, .is_synced = true};
+    return out_file_commit(file, &options);
+}
+
 static bool write_output(const struct invocation *invocation, struct store *store, const char *path)
 {
     CLEANUP_FD int special_fd = -1;
-    if (out_file_open_special(path, &special_fd) == 0) {
-        return write_files(invocation, store, special_fd);
+    int err = out_file_open_special(path, &special_fd);
+    if (!err) {
+        return write_files(invocation, store, &(struct output){.fd = special_fd});
     }
-    CLEANUP_FREE char *temporary = mem_format("%s.artel-%ld", path, (long)getpid());
-    CLEANUP_FD int fd = -1;
-    int err = file_open_at(AT_FDCWD, temporary, O_WRONLY | O_CREAT | O_EXCL, 0666, &fd);
-    if (err) {
-        cli_error(invocation, "%s: %s", temporary, err_text(err));
+    CLEANUP_FD int dir_fd = -1;
+    struct out_file *file = NULL;
+    if (err == -ENOENT) {
+        err = out_file_open_parent(path, &dir_fd);
+    }
+    if (!err) {
+        err = out_file_open(dir_fd, text_last_name(path), &file);
+    }
+    if (!err && !write_files(invocation, store, &(struct output){.file = file})) {
+        out_file_abort(file);
         return false;
     }
-    bool good = write_files(invocation, store, fd);
-    err = good ? file_sync(fd) : 0;
-    if (good && !err && rename(temporary, path) < 0) {
-        err = err_from_errno(errno);
+    if (!err) {
+        err = commit(file);
     }
     if (err) {
         cli_error(invocation, "%s: %s", path, err_text(err));
-        good = false;
     }
-    if (!good) {
-        unlink(temporary);
-    }
-    return good;
+    return !err;
 }
 
 static enum cli_status run_get(const struct invocation *invocation)
@@ -103,9 +125,10 @@ static enum cli_status run_get(const struct invocation *invocation)
         return CLI_FAILED;
     }
     const char *output = config_string(invocation->config, "output");
+    const struct output standard = {.fd = STDOUT_FILENO};
     const bool good = output && strcmp(output, "-") != 0
                           ? write_output(invocation, store, output)
-                          : write_files(invocation, store, STDOUT_FILENO);
+                          : write_files(invocation, store, &standard);
     store_close(store);
     return good ? CLI_OK : CLI_FAILED;
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -22,11 +23,15 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/text.h"
 #include "store/put.h"
 
 /* Paths found and not taken yet: enough that no reader waits for the walk. */
 #define QUEUE_MAX 1024
 #define THREADS_MAX 64
+/* Nothing in the data directory may be opened here: the index of LMDB is locked by fcntl(2), and
+ * these locks go when any descriptor of the file is closed in this process. */
+#define OWN_DATA "it is in the data directory of this store"
 
 struct path {
     char *text;
@@ -36,6 +41,7 @@ struct path {
 struct put_run {
     const struct invocation *invocation;
     struct store *store;
+    struct stat data; /* the data directory */
     bool in_place;
     bool json;
 
@@ -74,31 +80,13 @@ static void report_skipped(struct put_run *run, const char *path, const char *wh
     set_failed(run);
 }
 
-/* As sha256sum does: a name that would break the line is escaped, and the line begins with '\'. */
-static void add_name(struct buf *line, const char *name)
-{
-    for (const char *at = name; *at; at++) {
-        if (*at == '\\' || *at == '\n') {
-            buf_add_byte(line, '\\');
-            buf_add_byte(line, *at == '\n' ? 'n' : '\\');
-        } else {
-            buf_add_byte(line, (uint8_t)*at);
-        }
-    }
-}
-
 static void format_line(const struct put_run *run, const char *path,
                         const struct store_put_result *result, struct buf *line)
 {
     char hex[ID_HEX_CHARS + 1];
     id_format(&result->id, hex);
     if (!run->json) {
-        if (strpbrk(path, "\\\n")) {
-            buf_add_byte(line, '\\');
-        }
-        buf_add_format(line, "%s  ", hex);
-        add_name(line, path);
-        buf_add_byte(line, '\n');
+        text_add_id_line(line, hex, path, isatty(STDOUT_FILENO));
         return;
     }
     json_t *object =
@@ -152,9 +140,17 @@ static int fill(const struct put_run *run, struct store_put *put, const char *pa
     if (run->in_place) {
         return fill_in_place(put, path);
     }
+    /* What was a file when the walk passed may be a pipe by now, and that is not waited for. */
     CLEANUP_FD int fd = -1;
-    const int err = file_open_at(AT_FDCWD, path, O_RDONLY, 0, &fd);
-    return err ? err : store_put_fd(put, fd);
+    const int err = file_open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, &fd);
+    if (err) {
+        return err;
+    }
+    struct stat info;
+    if (fstat(fd, &info) < 0) {
+        return err_from_errno(errno);
+    }
+    return S_ISREG(info.st_mode) ? store_put_fd(put, fd) : -ESTALE;
 }
 
 static void put_path(struct put_run *run, const char *path)
@@ -223,9 +219,33 @@ static void add_path(struct put_run *run, const char *text)
     pthread_mutex_unlock(&run->lock);
 }
 
-static void walk_entry(struct put_run *run, const FTSENT *entry)
+static bool is_data(const struct put_run *run, const struct stat *info)
+{
+    return info->st_dev == run->data.st_dev && info->st_ino == run->data.st_ino;
+}
+
+/* Is `path` in the data directory, or the directory itself? */
+static bool is_in_data(const struct put_run *run, const char *path)
+{
+    CLEANUP_FREE char *above = realpath(path, NULL);
+    bool is_in = false;
+    while (above && !is_in && *above) {
+        struct stat info;
+        is_in = stat(above, &info) == 0 && is_data(run, &info);
+        *strrchr(above, '/') = 0;
+    }
+    return is_in;
+}
+
+static void walk_entry(struct put_run *run, FTS *fts, FTSENT *entry)
 {
     switch (entry->fts_info) {
+    case FTS_D:
+        if (is_data(run, entry->fts_statp)) {
+            report_skipped(run, entry->fts_path, OWN_DATA);
+            fts_set(fts, entry, FTS_SKIP);
+        }
+        break;
     case FTS_F:
         add_path(run, entry->fts_path);
         break;
@@ -253,6 +273,10 @@ static void walk(struct put_run *run, char *argument)
         add_path(run, argument);
         return;
     }
+    if (is_in_data(run, argument)) {
+        report_skipped(run, argument, OWN_DATA);
+        return;
+    }
     char *const roots[] = {argument, NULL};
     /* A link on the command line is followed, one in a directory is not. */
     FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, NULL);
@@ -261,8 +285,8 @@ static void walk(struct put_run *run, char *argument)
         return;
     }
     /* At the end fts_read() sets errno to 0, and at a failure that ends the walk to its cause. */
-    for (const FTSENT *entry = fts_read(fts); entry; entry = fts_read(fts)) {
-        walk_entry(run, entry);
+    for (FTSENT *entry = fts_read(fts); entry; entry = fts_read(fts)) {
+        walk_entry(run, fts, entry);
     }
     if (errno) {
         report_failure(run, argument, err_from_errno(errno));
@@ -320,6 +344,12 @@ static enum cli_status run_put(const struct invocation *invocation)
     if (!cli_open_store(invocation, CLI_MAKE, &run.store)) {
         return CLI_FAILED;
     }
+    if (stat(config_string(invocation->config, "data"), &run.data) < 0) {
+        cli_error(invocation, "%s: %s", config_string(invocation->config, "data"),
+                  err_text(err_from_errno(errno)));
+        store_close(run.store);
+        return CLI_FAILED;
+    }
     put_all(&run);
     store_close(run.store);
     pthread_cond_destroy(&run.changed);
@@ -341,8 +371,8 @@ const struct verb store_verb_put = {
     .synopsis = "--data DIR [--in-place] [--json] FILE|DIRECTORY|-...",
     .about =
         "Stores each file, and each regular file below a directory; `-` is standard input. Prints\n"
-        "`ID  NAME` for a file when it is safe on the disk. What is no regular file is named,\n"
-        "skipped, and makes the exit status 1.\n",
+        "`ID  NAME` for a file when it is safe on the disk. What is no regular file, and the data\n"
+        "directory itself, is named, skipped, and makes the exit status 1.\n",
     .first_argument = CLI_ARGUMENT_FILE,
     .other_arguments = CLI_ARGUMENT_FILE,
     .keys = keys,

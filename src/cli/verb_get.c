@@ -61,11 +61,8 @@ static bool fail(const struct get_run *run, const char *path, int err)
 /* Opens the directory that `place` is to stand in. */
 static bool open_parent(const struct get_run *run, const char *place, int *ret_dir_fd)
 {
-    CLEANUP_FREE char *parent = mem_copy_string(place);
-    parent[text_last_name(parent) - parent] = 0;
-    const char *path = *parent ? parent : ".";
-    const int err = file_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, ret_dir_fd);
-    return err ? fail(run, path, err) : true;
+    const int err = out_file_open_parent(place, ret_dir_fd);
+    return err ? fail(run, place, err) : true;
 }
 
 /* The version `id`, whose `entry` is told by the tree, or NULL; to standard output or a place. */

@@ -363,11 +363,37 @@ class TestPut(CliTest):
         self.assertEnds(result, 1, "the reader has gone")
 
     def test_a_directory_that_holds_the_store(self):
-        """The store's own files are put like others, and that comes to an end."""
-        self.put(content("self", 3 * BLOCK_BYTES))
+        """Its own files are left out: its locks would go with a descriptor of the index."""
+        held = self.put(content("self", 3 * BLOCK_BYTES))
+        other = self.write("sub/other", b"other")
         result = self.store.put(self.dir)
-        self.assertIn(result.status, (0, 1), str(result))
+        why = "skipped, it is in the data directory of this store"
+        self.assertEnds(result, 1, f"{self.data}: {why}")
+        self.assertEqual(result.err.count("skipped"), 1)
+        names = {line.split("  ")[1] for line in result.out.decode().splitlines()}
+        self.assertEqual(names, {str(other), str(self.dir / "file")})
+        link = self.dir / "link"
+        link.symlink_to(self.data / "index")
+        for inside in (self.data, self.data / "index" / "lock.mdb", self.data / "index", link):
+            for in_place in (False, True):
+                result = self.assertEnds(self.store.put(inside, in_place=in_place), 1, why)
+                self.assertEqual(result.out, b"")
+        self.assertEqual(set(self.store.listed()), {held, file_id(b"other")})
         self.assertEnds(self.store.scrub(), 0)
+
+    def test_a_file_that_becomes_a_pipe(self):
+        """Between the walk and the reading of the file: nobody waits for its other end."""
+        path = self.write("file", b"x")
+        readers = ["-"] * (os.cpu_count() or 1)  # one for each thread, which waits for its end
+        process = start(
+            "store", "put", "--data", self.data, *readers, path, self.dir / "missing",
+            stdin=subprocess.PIPE,
+        )  # fmt: skip
+        line = process.stderr.readline().decode()
+        self.assertIn("missing: not found", line)  # the walk is past the file
+        path.unlink()
+        os.mkfifo(path)
+        self.assertEnds(finish(process, data=b""), 1, f"{path}: changed in the meantime")
 
 
 def run_unprivileged(test, *arguments):
