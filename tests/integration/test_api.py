@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import itertools
 import json
+import signal
 import socket
 import threading
 import time
@@ -977,6 +978,23 @@ class Ending(unittest.TestCase):
                 cursor = node.status()["cursor"]
                 node.put("e/x", b"again")
             node.stop()
+
+    def test_signals(self):
+        """Either one ends it, and so do several at once, with a client that is being served."""
+        with temp_dir() as root:
+            node = Node(root / "data")
+            for signals in ("INT", "TERM", "INT INT", "TERM INT TERM", "INT TERM INT INT TERM"):
+                node.start()
+                node.put(signals, b"x")
+                with node.watch() as watch:
+                    for each in signals.split():
+                        node.process.send_signal(getattr(signal, f"SIG{each}"))
+                    self.assertIsNone(watch.next(60))
+                    # Also while it is on its way out, and when it may be gone already.
+                    with contextlib.suppress(ProcessLookupError):
+                        node.process.send_signal(signal.SIGINT)
+                node.stop(60)
+                self.assertFalse((root / "data" / "socket").exists())
 
     def test_stop_while_busy(self):
         """Watchers, idle connections, uploads and downloads under way, changes that wait."""
