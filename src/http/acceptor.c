@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * One thread accepts on the TCP and the Unix socket and hands each connection to libmicrohttpd.
+ * One thread accepts on the TCP and the Unix socket. A TCP connection whose first byte is that of
+ * another node goes to who takes those (server_options.accept_link), every other to libmicrohttpd.
  * Once a second it looks at all connections: a client that is in its headers for too long, or
  * whose body comes too slowly, has its socket shut down, which libmicrohttpd sees as an end.
  *
@@ -27,6 +28,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "http/first_byte.h"
 #include "http/linger.h"
 #include "http/server_priv.h"
 
@@ -35,7 +37,7 @@
 /* Accepted in one go before the clock is looked at again. */
 #define ACCEPT_BATCH 256
 /* That the thread waits for, besides the lingering ones. */
-#define FIXED_FDS 3
+#define FIXED_FDS 4
 
 struct acceptor {
     struct server *server;
@@ -45,7 +47,8 @@ struct acceptor {
     int spare_fd; /* given up for a moment to refuse somebody when there are no more files */
     pthread_t thread;
     bool is_running;
-    struct linger_list linger; /* the thread's */
+    struct linger_list linger;     /* the thread's */
+    struct first_byte_list silent; /* the thread's */
 
     pthread_mutex_t lock; /* over all below */
     struct connection *connections;
@@ -362,6 +365,14 @@ static void refuse_without_files(struct acceptor *acceptor, int listen_fd)
     acceptor->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+/* It was counted, and does not become one of libmicrohttpd's. */
+static void count_out(struct acceptor *acceptor)
+{
+    pthread_mutex_lock(&acceptor->lock);
+    acceptor->connections_count--;
+    pthread_mutex_unlock(&acceptor->lock);
+}
+
 static void hand_over(struct acceptor *acceptor, int fd, const struct sockaddr_storage *address,
                       socklen_t size)
 {
@@ -373,10 +384,84 @@ static void hand_over(struct acceptor *acceptor, int fd, const struct sockaddr_s
     server->counters.connections++;
     /* Whatever it answers, the socket is libmicrohttpd's now. */
     if (MHD_add_connection(server->daemon, fd, (const struct sockaddr *)address, size) != MHD_YES) {
-        pthread_mutex_lock(&acceptor->lock);
-        acceptor->connections_count--;
-        pthread_mutex_unlock(&acceptor->lock);
+        count_out(acceptor);
         server->counters.connections--;
+    }
+}
+
+/* Its first byte is here: gives it to whom it is meant for. */
+static void direct(struct acceptor *acceptor, int fd, uint8_t first_byte,
+                   const struct sockaddr_storage *address, socklen_t size)
+{
+    const struct server_options *options = &acceptor->server->options;
+    if (first_byte != SERVER_LINK_FIRST_BYTE) {
+        hand_over(acceptor, fd, address, size);
+        return;
+    }
+    count_out(acceptor);
+    if (options->accept_link) {
+        options->accept_link(options->link_context, fd);
+    } else {
+        close(fd);
+    }
+}
+
+/* One that was accepted, or that was silent and may have spoken. False: it still says nothing. */
+static bool meet(struct acceptor *acceptor, int fd, const struct sockaddr_storage *address,
+                 socklen_t size)
+{
+    uint8_t first_byte = 0;
+    switch (first_byte_look(fd, &first_byte)) {
+    case FIRST_BYTE_HERE:
+        direct(acceptor, fd, first_byte, address, size);
+        return true;
+    case FIRST_BYTE_SILENT:
+        return false;
+    default:
+        count_out(acceptor);
+        close(fd);
+        return true;
+    }
+}
+
+static void await_first_byte(struct acceptor *acceptor, int fd,
+                             const struct sockaddr_storage *address, socklen_t size)
+{
+    if (!first_byte_add(&acceptor->silent, fd, address, size, now_ms(acceptor->server))) {
+        count_out(acceptor);
+        close(fd);
+    }
+}
+
+/* Those of whom something has been heard. */
+static void meet_silent(struct acceptor *acceptor)
+{
+    struct silent *taken[FIRST_BYTE_BATCH];
+    const size_t count = first_byte_take(&acceptor->silent, taken);
+    for (size_t i = 0; i < count; i++) {
+        struct silent *silent = taken[i];
+        if (!meet(acceptor, silent->fd, &silent->address, silent->address_size)) {
+            await_first_byte(acceptor, silent->fd, &silent->address, silent->address_size);
+        }
+        free(silent);
+    }
+}
+
+/* Nobody needs longer for a first byte than for headers. */
+static void shed_silent(struct acceptor *acceptor)
+{
+    struct server *server = acceptor->server;
+    const struct server_options *options = &server->options;
+    const uint64_t limit_ms =
+        options->header_ms < options->idle_ms ? options->header_ms : options->idle_ms;
+    const uint64_t now = now_ms(server);
+    struct silent *silent;
+    while (now > limit_ms &&
+           (silent = first_byte_take_older(&acceptor->silent, now - limit_ms)) != NULL) {
+        server->counters.connections_shed++;
+        count_out(acceptor);
+        close(silent->fd);
+        free(silent);
     }
 }
 
@@ -400,8 +485,10 @@ static bool accept_one(struct acceptor *acceptor, int listen_fd)
     pthread_mutex_unlock(&acceptor->lock);
     if (is_full) {
         refuse(acceptor, fd);
-    } else {
+    } else if (address.ss_family == AF_UNIX) {
         hand_over(acceptor, fd, &address, size);
+    } else if (!meet(acceptor, fd, &address, size)) {
+        await_first_byte(acceptor, fd, &address, size);
     }
     return true;
 }
@@ -417,6 +504,7 @@ static void *run(void *argument)
             {.fd = acceptor->wake_fd, .events = POLLIN},
             {.fd = listen_fds[0], .events = POLLIN},
             {.fd = listen_fds[1], .events = POLLIN},
+            {.fd = acceptor->silent.epoll_fd, .events = POLLIN},
         };
         linger_poll(&acceptor->linger, fds + FIXED_FDS);
         poll(fds, FIXED_FDS + acceptor->linger.count, LOOK_MS);
@@ -432,8 +520,12 @@ static void *run(void *argument)
                 }
             }
         }
+        if (fds[3].revents) {
+            meet_silent(acceptor);
+        }
         if (now_ms(acceptor->server) - looked_ms >= LOOK_MS) {
             looked_ms = now_ms(acceptor->server);
+            shed_silent(acceptor);
             look_at_all(acceptor);
         }
     }
@@ -447,6 +539,7 @@ int acceptor_start(struct server *server, struct acceptor **ret_acceptor)
     acceptor->tcp_fd = -1;
     acceptor->unix_fd = -1;
     acceptor->wake_fd = -1;
+    acceptor->silent.epoll_fd = -1;
     acceptor->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     pthread_mutex_init(&acceptor->lock, NULL);
     int err = listen_tcp(server->options.listen, &acceptor->tcp_fd);
@@ -456,7 +549,7 @@ int acceptor_start(struct server *server, struct acceptor **ret_acceptor)
     }
     if (!err) {
         acceptor->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        err = acceptor->wake_fd < 0 ? err_from_errno(errno) : 0;
+        err = acceptor->wake_fd < 0 ? err_from_errno(errno) : first_byte_open(&acceptor->silent);
     }
     if (!err) {
         /* libmicrohttpd may tell of a connection before this function is over. */
@@ -491,6 +584,7 @@ void acceptor_stop(struct acceptor *acceptor)
     }
     close_one(&acceptor->tcp_fd);
     close_one(&acceptor->unix_fd);
+    first_byte_close(&acceptor->silent);
 }
 
 void acceptor_free(struct acceptor *acceptor)

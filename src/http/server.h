@@ -19,13 +19,17 @@ struct server;
 #define SERVER_CONNECTIONS_MAX_DEFAULT 24000u
 /* What a connection costs while nothing happens on it. */
 #define SERVER_CONNECTION_BYTES ((size_t)16 * 1024)
-/* From the first byte of a request to the end of its headers. */
+/* From the first byte of a request to the end of its headers; and until a new connection says its
+ * first byte, unless the time below is less. */
 #define SERVER_HEADER_MS_DEFAULT 15000u
 /* A body must bring so many bytes in each such time. */
 #define SERVER_BODY_MS_DEFAULT 30000u
 #define SERVER_BODY_BYTES_MIN ((uint64_t)8 * 1024)
 /* An idle connection is closed after so long. */
 #define SERVER_IDLE_MS_DEFAULT 300000u
+
+/* By this first byte a connection is known to come from another node. */
+#define SERVER_LINK_FIRST_BYTE 0xA7
 
 struct server_options {
     const char *listen;       /* ADDRESS:PORT or [ADDRESS]:PORT; port 0: any free one */
@@ -34,6 +38,10 @@ struct server_options {
     unsigned body_ms;
     unsigned idle_ms;
     const char *version;
+    /* Takes over `fd`, a connection from another node, of which nothing has been read. From the
+     * acceptor's thread; must not block. NULL: such connections are closed. */
+    void (*accept_link)(void *context, int fd);
+    void *link_context;
 };
 
 /* Listens and serves. `node` outlives the server. -EINVAL: no such address; -EBUSY: the port is

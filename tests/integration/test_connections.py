@@ -31,6 +31,25 @@ def connect(node, count):
     return sockets
 
 
+def connect_idle(node, count):
+    """Many connections that have had an answer each, and are between requests."""
+    sockets = connect(node, count)
+    for each in sockets:
+        each.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    for each in sockets:
+        read_answer(each)
+    return sockets
+
+
+def read_answer(sock):
+    text = b""
+    while not text.endswith(b"\r\n\r\nok\n"):
+        got = sock.recv(4096)
+        if not got:
+            raise AssertionError(f"ended after {text}")
+        text += got
+
+
 def close(sockets):
     for each in sockets:
         each.close()
@@ -55,13 +74,14 @@ class Slow(unittest.TestCase):
         with temp_dir() as root:
             options = ("--header-timeout", "3", "--body-timeout", "3")
             with Node(root / "data", *options) as node:
-                idle = connect(node, 10)
+                idle = connect_idle(node, 10)
                 slow = connect(node, count)
                 for i, each in enumerate(slow):
                     if i % 3 == 0:
                         each.sendall(head)
                     elif i % 3 == 1:
                         each.sendall(late)
+                silent = connect(node, 10)
                 left, waits, begin = set(slow), [], time.monotonic()
                 while left and time.monotonic() - begin < 20:
                     for each in left:
@@ -78,9 +98,10 @@ class Slow(unittest.TestCase):
                 self.assertGreater(time.monotonic() - begin, 2.5, "too early")
                 self.assertLess(max(waits), 10 if harness.SANITIZED else 1)
                 self.assertEqual(ended(idle), set(), "an idle one has done nothing wrong")
+                harness.wait_for(lambda: len(ended(silent)) == 10, 10, "the silent ones are shed")
                 self.assertEqual(node.get("/fs/slow").status, 404)
                 self.assertGreaterEqual(node.metrics()["artel_http_connections_shed_total"], count)
-                close(slow + idle)
+                close(slow + idle + silent)
 
     def test_a_byte_a_second_over_the_unix_socket(self):
         """In the first request, in the headers of a second one, in a body."""
@@ -142,9 +163,9 @@ class Slow(unittest.TestCase):
 
     def test_idle_ones_are_closed(self):
         with temp_dir() as root, Node(root / "data", "--idle-timeout", "1") as node:
-            idle = connect(node, 20)
+            idle = connect_idle(node, 20) + connect(node, 20)
             time.sleep(3)
-            self.assertEqual(len(ended(idle)), 20)
+            self.assertEqual(len(ended(idle)), 40)
             close(idle)
 
 
@@ -165,9 +186,9 @@ class Many(unittest.TestCase):
         with temp_dir() as root, Node(root / "data") as node:
             count = self.count(20000, node)
             files = node.files()
-            close(connect(node, 100))  # what is allocated once
+            close(connect_idle(node, 100))  # what is allocated once
             before = node.private_bytes()
-            idle = connect(node, count)
+            idle = connect_idle(node, count)
             each_bytes = (node.private_bytes() - before) / count
             print(f"{count} idle connections: {each_bytes / KIB:.1f} KiB each", flush=True)
             self.assertEqual(ended(idle), set())
