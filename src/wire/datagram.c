@@ -55,7 +55,7 @@ static_assert(HEADER_BYTES + (DATAGRAM_UPDATES_MAX + 1) * MEMBER_UPDATE_BYTES_MI
               "more updates than DATAGRAM_UPDATES_MAX don't fit");
 static_assert(HEADER_BYTES + MEMBER_UPDATE_BYTES_MAX <= DATAGRAM_BYTES_MAX,
               "every record fits into a join");
-static_assert(HEADER_BYTES + 2 * NODE_ID_BYTES + 8 + 4 + 1 + 2 + DATAGRAM_PAYLOAD_BYTES_MAX <=
+static_assert(HEADER_BYTES + NODE_ID_BYTES + 8 + 4 + 1 + 2 + DATAGRAM_PAYLOAD_BYTES_MAX <=
                   DATAGRAM_BYTES_MAX,
               "every payload fits into a broadcast");
 
@@ -140,6 +140,7 @@ static size_t part_bytes(const struct datagram *datagram, enum part part)
     case PART_DIGESTS:
         return 24;
     case PART_SUBJECT:
+    case PART_RANGE:
         return NODE_ID_BYTES;
     case PART_SUBJECT_VERSION:
         return MEMBER_VERSION_BYTES;
@@ -147,8 +148,6 @@ static size_t part_bytes(const struct datagram *datagram, enum part part)
         return address_bytes(&datagram->address);
     case PART_VERDICT:
         return 1;
-    case PART_RANGE:
-        return 2 * (size_t)NODE_ID_BYTES;
     case PART_ORIGIN:
         return 8 + 4;
     case PART_PAYLOAD:
@@ -192,7 +191,6 @@ static void put_part(struct buf *message, const struct datagram *datagram, enum 
         field_put_u64(message, datagram->uptime_ms);
         break;
     case PART_RANGE:
-        field_put_node_id(message, &datagram->range_begin);
         field_put_node_id(message, &datagram->range_end);
         break;
     case PART_ORIGIN:
@@ -287,7 +285,6 @@ static void get_part(struct field_reader *reader, struct datagram *datagram, enu
         datagram->uptime_ms = field_get_u64(reader);
         break;
     case PART_RANGE:
-        datagram->range_begin = field_get_node_id(reader);
         datagram->range_end = field_get_node_id(reader);
         break;
     case PART_ORIGIN:

@@ -34,8 +34,8 @@
 #define DATAGRAM_MINOR 0
 /* What a broadcast carries; the rest is for its header and a seal. */
 #define DATAGRAM_PAYLOAD_BYTES_MAX 1200u
-/* More updates than these don't fit: the smallest has 40 bytes. */
-#define DATAGRAM_UPDATES_MAX 35u
+/* More updates than these don't fit: the smallest has 44 bytes. */
+#define DATAGRAM_UPDATES_MAX 31u
 
 enum datagram_type {
     DATAGRAM_PING = 1,     /* incarnation, digests */
@@ -45,7 +45,7 @@ enum datagram_type {
     DATAGRAM_ALERT = 5,   /* subject, subject_version: it does not answer me; does it answer you? */
     DATAGRAM_VERDICT = 6, /* subject, subject_version, verdict; number as in the alert */
     DATAGRAM_ACCUSE = 7,  /* subject_version: this is what we believe of you */
-    DATAGRAM_BROADCAST = 8,  /* range, origin, origin_number, payload_kind u8, payload string */
+    DATAGRAM_BROADCAST = 8,  /* range_end, origin, origin_number, payload_kind u8, payload string */
     DATAGRAM_RECEIPT = 9,    /* nothing; number as in the broadcast */
     DATAGRAM_JOIN = 10,      /* updates: the sender's own record */
     DATAGRAM_WELCOME = 11,   /* updates: the sender, what is known of the joiner, some members;
@@ -90,11 +90,10 @@ struct datagram {
     enum datagram_verdict verdict; /* u8 */
     uint64_t uptime_ms;            /* since the sender's, or the other's, start; u64 */
 
-    struct node_id range_begin; /* the receiver passes it on to who stands behind it, */
-    struct node_id range_end;   /* up to here and without it */
-    uint64_t origin;            /* boot nonce of who began it */
-    uint32_t origin_number;     /* with `origin`, the name of the broadcast */
-    uint8_t payload_kind;       /* enum datagram_payload; others are passed on unread */
+    struct node_id range_end; /* the receiver tells who stands behind it, up to and without this */
+    uint64_t origin;          /* boot nonce of who began it */
+    uint32_t origin_number;   /* with `origin`, the name of the broadcast */
+    uint8_t payload_kind;     /* enum datagram_payload; others are passed on unread */
     struct bytes payload;
 
     struct member_update updates[DATAGRAM_UPDATES_MAX]; /* up to the end of the message */

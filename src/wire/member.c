@@ -12,7 +12,8 @@
 
 #define SIZE_BYTES 2
 #define STRING_BYTES_MIN 2
-#define STATUS_UPDATE_BYTES (SIZE_BYTES + 1 + NODE_ID_BYTES + MEMBER_VERSION_BYTES)
+#define AGE_BYTES 4
+#define STATUS_UPDATE_BYTES (SIZE_BYTES + 1 + NODE_ID_BYTES + MEMBER_VERSION_BYTES + AGE_BYTES)
 /* What a record has besides, without its address and the characters of name and zone. */
 #define RECORD_EXTRA_BYTES (8 + 1 + 2 * STRING_BYTES_MIN)
 #define ADDRESS_BYTES_MAX (1 + 16 + 2)
@@ -123,6 +124,7 @@ void field_put_member_update(struct buf *message, const struct member_update *up
     field_put_u8(message, update->is_record ? KIND_RECORD : KIND_STATUS);
     field_put_node_id(message, &record->id);
     field_put_member_version(message, &record->version);
+    field_put_u32(message, update->age_s);
     if (update->is_record) {
         field_put_address(message, &record->address);
         field_put_u64(message, record->capacity_bytes);
@@ -139,6 +141,7 @@ static void get_update(struct field_reader *reader, uint8_t kind, struct member_
     struct member_record *record = &update.record;
     record->id = field_get_node_id(reader);
     record->version = field_get_member_version(reader);
+    update.age_s = field_get_u32(reader);
     if (update.is_record) {
         record->address = field_get_address(reader);
         record->capacity_bytes = field_get_u64(reader);

@@ -15,7 +15,7 @@
  *
  *   size u16 of what follows
  *   kind u8: 1 a status, 2 a record
- *   id 20 bytes, incarnation u64, boot nonce u64, status u8
+ *   id 20 bytes, incarnation u64, boot nonce u64, status u8, age u32
  *   a record also: address, capacity u64, minor u8, name string, zone string
  *
  * Bytes behind the last known field of an update are left unread: a later minor version may have
@@ -40,7 +40,7 @@
 /* Of an update with its size: what this and later versions write at most. */
 #define MEMBER_UPDATE_BYTES_MAX 256u
 /* A status, with its size. */
-#define MEMBER_UPDATE_BYTES_MIN 40u
+#define MEMBER_UPDATE_BYTES_MIN 44u
 #define MEMBER_VERSION_BYTES 17u
 
 enum member_status {
@@ -78,6 +78,7 @@ struct member_record {
 
 struct member_update {
     bool is_record; /* else only id and version are set */
+    uint32_t age_s; /* since it has its status, so that all forget it at about the same time */
     struct member_record record;
 };
 

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net.h"
+
+static void a_seed_that_comes_later_is_found(void **state)
+{
+    (void)state;
+    struct net *net = net_new();
+    for (unsigned i = 1; i < 4; i++) {
+        net_start(net, i, NULL);
+    }
+    net_run(net, 60 * NET_SECOND);
+    assert_true(cluster_is_alone(net->nodes[1].cluster));
+    net_start(net, 0, NULL);
+    assert_true(net_run_until_agreed(net, 10 * NET_SECOND));
+    net_free(net);
+}
+
+static void one_live_seed_of_several_is_enough(void **state)
+{
+    (void)state;
+    struct net *net = net_of(3);
+    net_start(net, 3, NULL);
+    const struct address seeds[] = {net_address(90), net_address(91), net_address(92),
+                                    net_address(93), net_address(2)};
+    cluster_set_seeds(net->nodes[3].cluster, seeds, ARRAY_SIZE(seeds));
+    assert_true(net_run_until_agreed(net, 10 * NET_SECOND));
+    net_free(net);
+}
+
+/* Two networks of which each node has a seed in its own only, but for one. */
+static void two_networks_become_one(void **state)
+{
+    (void)state;
+    struct net *net = net_of(4);
+    for (unsigned i = 4; i < 8; i++) {
+        net_start(net, i, NULL);
+        const struct address seed = net_address(4);
+        cluster_set_seeds(net->nodes[i].cluster, &seed, i == 4 ? 0 : 1);
+    }
+    net_run(net, 10 * NET_SECOND);
+    assert_int_equal(cluster_count(net->nodes[5].cluster, MEMBER_ALIVE), 4);
+    const struct address seeds[] = {net_address(4), net_address(1)};
+    cluster_set_seeds(net->nodes[5].cluster, seeds, 2);
+    assert_true(net_run_until_agreed(net, 20 * NET_SECOND));
+    net_free(net);
+}
+
+static void clocks_may_be_anything(void **state)
+{
+    (void)state;
+    struct net *net = net_new();
+    for (unsigned i = 0; i < 10; i++) {
+        net_start(net, i, NULL);
+        net->nodes[i].offset_us = i * (uint64_t)43200 * NET_SECOND;
+        net_start(net, i, NULL);
+    }
+    assert_true(net_run_until_agreed(net, 10 * NET_SECOND));
+    net_run(net, 60 * NET_SECOND);
+    for (unsigned i = 0; i < 10; i++) {
+        assert_int_equal(cluster_counters(net->nodes[i].cluster)->alerts, 0);
+    }
+    net_stop(net, 3);
+    assert_true(net_run_until_agreed(net, 4 * NET_SECOND));
+    net_free(net);
+}
+
+static void a_good_bye_is_heard_by_all(void **state)
+{
+    (void)state;
+    struct net *net = net_of(30);
+    cluster_leave(net->nodes[7].cluster, net->now_us);
+    net_run(net, CLUSTER_LEAVE_MS * NET_MS);
+    assert_int_equal(net_count_events(net, 7, CLUSTER_LEAVE_DONE, 7), 1);
+    for (unsigned i = 0; i < 30; i++) {
+        if (i != 7) {
+            assert_int_equal(net_sees(net, i, 7), MEMBER_LEFT);
+        }
+    }
+    net_free(net);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_seed_that_comes_later_is_found),
+        cmocka_unit_test(one_live_seed_of_several_is_enough),
+        cmocka_unit_test(two_networks_become_one),
+        cmocka_unit_test(clocks_may_be_anything),
+        cmocka_unit_test(a_good_bye_is_heard_by_all),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
