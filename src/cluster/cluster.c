@@ -302,7 +302,10 @@ uint64_t cluster_next_us(const struct cluster *cluster)
     next_us = earliest(next_us, conflict_next_us(cluster));
     next_us = earliest(next_us, cluster->settle_us);
     next_us = earliest(next_us, cluster->refute_due_us);
-    return cluster->is_leaving ? earliest(next_us, cluster->leave_us) : next_us;
+    if (!cluster->is_leaving) {
+        return next_us;
+    }
+    return cluster->carries_count == 0 ? cluster->now_us : earliest(next_us, cluster->leave_us);
 }
 
 static void leave_due(struct cluster *cluster)
@@ -337,21 +340,22 @@ void cluster_tick(struct cluster *cluster, uint64_t now_us)
     leave_due(cluster);
 }
 
-void cluster_leave(struct cluster *cluster, uint64_t now_us)
+void cluster_leave(struct cluster *cluster, uint64_t now_us, enum member_status status)
 {
+    CHECK(status == MEMBER_LEFT || status == MEMBER_UNREACHABLE);
     cluster->now_us = now_us;
     if (cluster->is_leaving) {
         return;
     }
     struct entry *self = cluster_self(cluster);
-    view_replace(&cluster->view, self, record_share(self->record), MEMBER_LEFT);
+    view_replace(&cluster->view, self, record_share(self->record), status);
     self->since_us = now_us;
     cluster->change_count++;
     cluster->is_leaving = true;
     cluster->leave_us = now_us + CLUSTER_LEAVE_MS * MS;
     /* Not with others' news, and whatever storm there is: this is the last occasion. */
     const struct member_update update = {.is_record = false,
-                                         .record = record_value(self->record, MEMBER_LEFT)};
+                                         .record = record_value(self->record, status)};
     CLEANUP_BUF struct buf payload = BUF_INIT;
     field_put_member_update(&payload, &update);
     broadcast_begin(cluster, DATAGRAM_PAYLOAD_MEMBERS, buf_bytes(&payload));

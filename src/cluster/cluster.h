@@ -173,9 +173,11 @@ void cluster_receive_message(struct cluster *cluster, uint64_t now_us, const str
 void cluster_tick(struct cluster *cluster, uint64_t now_us);
 uint64_t cluster_next_us(const struct cluster *cluster);
 
-/* Says good-bye; CLUSTER_LEAVE_DONE comes within CLUSTER_LEAVE_MS by a tick. After that it answers
- * nobody. */
-void cluster_leave(struct cluster *cluster, uint64_t now_us);
+/* Says good-bye: for good (MEMBER_LEFT), or because the process stops and may be back soon
+ * (MEMBER_UNREACHABLE: others know at once, and the ring waits for it as for a lost one).
+ * CLUSTER_LEAVE_DONE comes by a tick, within CLUSTER_LEAVE_MS and at once if there is nobody to
+ * tell. After that it answers nobody. A second call does nothing. */
+void cluster_leave(struct cluster *cluster, uint64_t now_us, enum member_status status);
 
 /* What is told in probes of the version vector and the tree. */
 void cluster_set_digests(struct cluster *cluster, uint64_t vector, uint64_t tree);

@@ -68,7 +68,7 @@ static void a_good_bye_is_heard_by_all(void **state)
 {
     (void)state;
     struct net *net = net_of(30);
-    cluster_leave(net->nodes[7].cluster, net->now_us);
+    cluster_leave(net->nodes[7].cluster, net->now_us, MEMBER_LEFT);
     net_run(net, CLUSTER_LEAVE_MS * NET_MS);
     assert_int_equal(net_count_events(net, 7, CLUSTER_LEAVE_DONE, 7), 1);
     for (unsigned i = 0; i < 30; i++) {
@@ -76,6 +76,43 @@ static void a_good_bye_is_heard_by_all(void **state)
             assert_int_equal(net_sees(net, i, 7), MEMBER_LEFT);
         }
     }
+    net_free(net);
+}
+
+static void a_stop_is_heard_by_all_and_the_ring_waits(void **state)
+{
+    (void)state;
+    struct net *net = net_of(30);
+    cluster_leave(net->nodes[7].cluster, net->now_us, MEMBER_UNREACHABLE);
+    net_run(net, CLUSTER_LEAVE_MS * NET_MS);
+    assert_int_equal(net_count_events(net, 7, CLUSTER_LEAVE_DONE, 7), 1);
+    for (unsigned i = 0; i < 30; i++) {
+        if (i != 7) {
+            struct cluster_member stopped;
+            assert_int_equal(net_sees(net, i, 7), MEMBER_UNREACHABLE);
+            assert_int_equal(net_count_events(net, i, CLUSTER_UNREACHABLE, 7), 1);
+            const struct node_id id = net_id(7);
+            assert_true(cluster_find(net->nodes[i].cluster, &id, &stopped));
+            assert_true(stopped.in_ring);
+            assert_int_equal(cluster_counters(net->nodes[i].cluster)->alerts, 0);
+        }
+    }
+    struct cluster_options options = net_options(&net->nodes[7]);
+    options.incarnation = 2;
+    net_start(net, 7, &options);
+    assert_true(net_run_until_agreed(net, 5 * NET_SECOND));
+    net_run(net, 60 * NET_SECOND);
+    assert_int_equal(net_count_events(net, 0, CLUSTER_RING_LEFT, 7), 0);
+    net_free(net);
+}
+
+static void who_is_alone_leaves_at_once(void **state)
+{
+    (void)state;
+    struct net *net = net_of(1);
+    cluster_leave(net->nodes[0].cluster, net->now_us, MEMBER_UNREACHABLE);
+    net_run(net, NET_MS);
+    assert_int_equal(net_count_events(net, 0, CLUSTER_LEAVE_DONE, 0), 1);
     net_free(net);
 }
 
@@ -87,6 +124,8 @@ int main(void)
         cmocka_unit_test(two_networks_become_one),
         cmocka_unit_test(clocks_may_be_anything),
         cmocka_unit_test(a_good_bye_is_heard_by_all),
+        cmocka_unit_test(a_stop_is_heard_by_all_and_the_ring_waits),
+        cmocka_unit_test(who_is_alone_leaves_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

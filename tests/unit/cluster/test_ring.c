@@ -127,7 +127,7 @@ static void a_good_bye_ends_it_at_once_and_a_return_begins_it_at_once(void **sta
 {
     (void)state;
     struct net *net = net_of(6);
-    cluster_leave(net->nodes[3].cluster, net_clock(&net->nodes[3]));
+    cluster_leave(net->nodes[3].cluster, net_clock(&net->nodes[3]), MEMBER_LEFT);
     net_run(net, 500 * NET_MS);
     for (unsigned i = 0; i < 6; i++) {
         if (i != 3) {
