@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef NODE_NETWORK_PRIV_H
+#define NODE_NETWORK_PRIV_H
+
+/*
+ * The state of the network and what its parts call of each other:
+ *
+ *   network.c       opening, starting, closing
+ *   network_core.c  the core thread: a turn of its loop, what the cluster asks of its host
+ *   network_save.c  the file `members`
+ *   network_read.c  what other threads ask
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "node/inbox_priv.h"
+#include "node/members_file.h"
+#include "node/network.h"
+#include "node/seeds.h"
+
+/* The service that messages of the members' lists have on the link. */
+#define SERVICE_MEMBERS 1
+/* Members that told their digest last. In NETWORK_AGREE_MS some twenty do. */
+#define TOLD_MAX 64u
+
+struct told {
+    struct node_id id;
+    uint64_t digest;
+    uint64_t at_us; /* 0: free */
+};
+
+/* Somebody who waits for the end of a leave. */
+struct leaver {
+    void (*done)(void *context);
+    void *context;
+    struct leaver *next;
+};
+
+struct save {
+    uv_work_t work;
+    bool is_under_way;
+    bool is_urgent;        /* a new incarnation is to be kept at once */
+    uint64_t change_count; /* of the cluster, when it was last written */
+    uint64_t due_us;       /* not before */
+    uint64_t incarnation;  /* what the worker writes */
+    struct buf roster;     /* likewise */
+    int err;               /* how it went */
+    bool is_failing;       /* and that was logged */
+};
+
+struct network {
+    struct node *node;
+    struct address address;
+    int dir_fd;
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_timer_t timer;
+    uv_check_t check;
+    uv_idle_t again;
+    bool has_loop;
+    bool has_handles; /* the four above */
+    pthread_t thread;
+    bool is_running;
+    struct udp *udp;
+    struct link *link;
+    struct inbox *inbox;
+    struct member_events *events;
+    void (*ended)(void *context, enum network_end why, const struct address *other);
+    void *ended_context;
+    _Atomic bool stopping;
+    _Atomic uint64_t saves;
+    _Atomic uint64_t saves_failed;
+
+    /* The core thread's alone. */
+    struct seeds *seeds; /* NULL: nobody to join */
+    uint64_t look_up_us;
+    unsigned datagrams_in_turn;
+    unsigned turns_behind;
+    uint64_t told_events; /* the newest that was logged and told to the listener */
+    uint64_t log_window_us;
+    unsigned log_lines;
+    struct save save;
+    bool is_restoring; /* what the roster brings is no news */
+    bool has_conflict;
+    struct address conflict_address;
+    bool has_ended; /* `ended` was called */
+
+    /* Changed by the core thread under the lock, so it reads without. Held for one datagram,
+     * message or tick, and by readers while they copy. */
+    pthread_mutex_t lock;
+    struct cluster *cluster;
+    int64_t wall_offset_us; /* what the wall clock is ahead of uv_hrtime() */
+    struct told told[TOLD_MAX];
+    bool has_left;
+
+    pthread_mutex_t ask_lock; /* over the three below */
+    struct leaver *leavers;
+    enum member_status leave_as; /* 0: nobody has asked */
+    bool leave_is_begun;
+
+    pthread_mutex_t listen_lock; /* over the two below, held during a call */
+    void (*changed)(void *context);
+    void *changed_context;
+};
+
+static inline uint64_t network_now_us(void)
+{
+    return uv_hrtime() / 1000;
+}
+
+/* network_core.c */
+
+struct cluster_host network_host(struct network *network);
+void network_received(void *context, const struct address *from, struct bytes bytes);
+void network_message(void *context, const struct link_peer *peer, struct bytes bytes);
+void network_seeds_found(void *context, const struct address *addresses, size_t count);
+/* One round of the loop: takes what came, does what is due, sets the timer. */
+void network_turn(struct network *network);
+
+/* network_save.c */
+
+/* Reads the file; *ret_incarnation is one that was never used before, and is kept already. The
+ * roster is borrowed from `buf`, for network_restore(). Block. */
+void network_load(struct network *network, struct buf *buf, uint64_t *ret_incarnation,
+                  struct bytes *ret_roster);
+void network_restore(struct network *network, uint64_t now_us, struct bytes roster);
+/* Writes the roster if that is due. */
+void network_save_due(struct network *network, uint64_t now_us);
+uint64_t network_save_next_us(const struct network *network);
+/* The last time, on the caller's thread; the loop has ended. */
+void network_save_last(struct network *network);
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What other threads ask. They take the lock to copy and make nothing of it there.
+ */
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "node/network_priv.h"
+
+/* More than were there a moment ago: some may have joined since. */
+#define MEMBERS_SPARE 64u
+
+struct copy {
+    struct member_info *members;
+    size_t room;
+    size_t count;
+    int64_t wall_offset_us;
+};
+
+static bool copy_member(void *context, const struct cluster_member *member)
+{
+    struct copy *copy = context;
+    if (copy->count < copy->room) {
+        member_info_init(&copy->members[copy->count], member, copy->wall_offset_us);
+    }
+    copy->count++;
+    return true;
+}
+
+size_t network_members(struct network *network, struct member_info **ret_members)
+{
+    struct copy copy = {.room = MEMBERS_SPARE};
+    for (;;) {
+        copy.members = mem_alloc_array(copy.room, sizeof *copy.members);
+        copy.count = 0;
+        pthread_mutex_lock(&network->lock);
+        copy.wall_offset_us = network->wall_offset_us;
+        cluster_walk(network->cluster, copy_member, &copy);
+        pthread_mutex_unlock(&network->lock);
+        if (copy.count <= copy.room) {
+            break;
+        }
+        free(copy.members);
+        copy.room = copy.count + MEMBERS_SPARE;
+    }
+    *ret_members = copy.members;
+    return copy.count;
+}
+
+static bool agrees(const struct network *network, uint64_t now_us)
+{
+    const uint64_t digest = cluster_digest(network->cluster);
+    for (size_t i = 0; i < TOLD_MAX; i++) {
+        const struct told *told = &network->told[i];
+        struct cluster_member member;
+        if (told->at_us == 0 || now_us - told->at_us > NETWORK_AGREE_MS * (uint64_t)1000 ||
+            told->digest == digest) {
+            continue;
+        }
+        /* One that has gone since does not count. */
+        if (cluster_find(network->cluster, &told->id, &member) &&
+            member.record.version.status == MEMBER_ALIVE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void network_summarise(struct network *network, struct network_summary *ret_summary)
+{
+    pthread_mutex_lock(&network->lock);
+    const bool is_isolated = cluster_is_isolated(network->cluster);
+    *ret_summary = (struct network_summary){
+        .alive_count = cluster_count(network->cluster, MEMBER_ALIVE),
+        .unreachable_count = cluster_count(network->cluster, MEMBER_UNREACHABLE),
+        .left_count = cluster_count(network->cluster, MEMBER_LEFT),
+        .is_isolated = is_isolated,
+        .agrees = !is_isolated && agrees(network, network_now_us()),
+    };
+    pthread_mutex_unlock(&network->lock);
+}
+
+const struct member_events *network_events(const struct network *network)
+{
+    return network->events;
+}
+
+void network_listen(struct network *network, void (*changed)(void *context), void *context)
+{
+    pthread_mutex_lock(&network->listen_lock);
+    network->changed = changed;
+    network->changed_context = context;
+    pthread_mutex_unlock(&network->listen_lock);
+}
+
+void network_read_counters(struct network *network, struct network_counters *ret_counters)
+{
+    *ret_counters = (struct network_counters){
+        .messages_dropped = inbox_dropped(network->inbox),
+        .saves = network->saves,
+        .saves_failed = network->saves_failed,
+    };
+    pthread_mutex_lock(&network->lock);
+    ret_counters->cluster = *cluster_counters(network->cluster);
+    pthread_mutex_unlock(&network->lock);
+    udp_read_counters(network->udp, &ret_counters->udp);
+    link_read_counters(network->link, &ret_counters->link);
+}
