@@ -13,7 +13,10 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "http/server.h"
+#include "node/network.h"
 #include "node/node.h"
+#include "node/resolve.h"
+#include "node/seeds.h"
 #include "wire/member.h"
 
 #define LISTEN_DEFAULT "127.0.0.1:7420"
@@ -22,6 +25,27 @@
 /* Files besides connections: segments, the index, sockets. */
 #define FILES_EXTRA 2048u
 #define TIMEOUT_S_MAX 86400
+/* A free port for UDP may be taken for TCP; then another one is tried. */
+#define PORT_TRIES 32
+
+/* Why the node ends, told by the thread that finds out. */
+struct ending {
+    _Atomic int why;      /* enum network_end; 0: somebody sent a signal */
+    struct address other; /* NETWORK_CONFLICT; written before `why` */
+};
+
+/* All that a node is made of, and what it is made from. */
+struct setup {
+    const struct invocation *invocation;
+    struct node_options node_options;
+    struct network_options network_options;
+    struct server_options server_options;
+    char listen[ADDRESS_TEXT_CHARS + 1]; /* in numbers, with the port for UDP */
+    struct ending ending;
+    struct node *node;
+    struct network *network;
+    struct server *server;
+};
 
 /* Each open connection is a file; more is asked for as far as the system lets us. Gives how many
  * connections there is room for, at most those wanted. */
@@ -46,13 +70,6 @@ static unsigned raise_file_limit(unsigned connections_max)
     return (unsigned)room;
 }
 
-/* Only this machine can be trusted as long as a node does not ask who speaks. */
-static bool is_loopback(const char *address)
-{
-    return strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]:", 6) == 0 ||
-           strncmp(address, "localhost:", 10) == 0;
-}
-
 static bool read_seconds(const struct config *config, const char *name, unsigned *ret_ms)
 {
     uint64_t seconds = 0;
@@ -60,6 +77,18 @@ static bool read_seconds(const struct config *config, const char *name, unsigned
         return false;
     }
     *ret_ms = (unsigned)seconds * 1000;
+    return true;
+}
+
+static bool read_times(const struct invocation *invocation, struct server_options *server)
+{
+    const struct config *config = invocation->config;
+    if (!read_seconds(config, "header-timeout", &server->header_ms) ||
+        !read_seconds(config, "body-timeout", &server->body_ms) ||
+        !read_seconds(config, "idle-timeout", &server->idle_ms)) {
+        cli_usage(invocation, "a time-out is a number of seconds, 1 to %d", TIMEOUT_S_MAX);
+        return false;
+    }
     return true;
 }
 
@@ -77,48 +106,83 @@ static bool is_member_name(const struct invocation *invocation, const char *what
     return err == 0;
 }
 
-static bool read_options(const struct invocation *invocation, struct node_options *node,
-                         struct server_options *server)
+static bool read_node_options(const struct invocation *invocation, struct node_options *node)
 {
     const struct config *config = invocation->config;
-    uint64_t connections = 0;
     *node = (struct node_options){
         .data = config_string(config, "data"),
         .name = config_string(config, "name"),
         .zone = config_string(config, "zone"),
-    };
-    *server = (struct server_options){
-        .listen = config_string(config, "listen"),
-        .version = ARTEL_VERSION,
     };
     if (!node->data) {
         cli_usage(invocation, "no data directory: give --data DIR or set ARTEL_DATA");
         return false;
     }
     node->segment_bytes = cli_segment_bytes(invocation);
-    if (config_bytes(config, "scrub-rate", &node->scrub_bytes_per_second) ||
-        config_number(config, "max-connections", 1000000, &connections) || connections == 0) {
-        cli_usage(invocation, "--scrub-rate or --max-connections makes no sense");
-        return false;
-    }
-    if (!read_seconds(config, "header-timeout", &server->header_ms) ||
-        !read_seconds(config, "body-timeout", &server->body_ms) ||
-        !read_seconds(config, "idle-timeout", &server->idle_ms)) {
-        cli_usage(invocation, "a time-out is a number of seconds, 1 to %d", TIMEOUT_S_MAX);
-        return false;
-    }
     if (!is_member_name(invocation, "name", node->name) ||
         !is_member_name(invocation, "zone", node->zone)) {
         return false;
     }
-    if (!is_loopback(server->listen) && !config_switch(config, "insecure")) {
+    if (config_bytes(config, "scrub-rate", &node->scrub_bytes_per_second)) {
+        cli_usage(invocation, "--scrub-rate makes no sense");
+        return false;
+    }
+    return true;
+}
+
+/* Only this machine can be trusted as long as a node does not ask who speaks. */
+static bool check_listen(const struct invocation *invocation, const struct address *listen)
+{
+    if (!address_is_loopback(listen) && !config_switch(invocation->config, "insecure")) {
         cli_usage(invocation,
                   "%s is not on this machine's loopback; a node asks nobody who they are, so this "
                   "needs --insecure",
-                  server->listen);
+                  config_string(invocation->config, "listen"));
         return false;
     }
-    server->connections_max = (unsigned)connections;
+    return true;
+}
+
+static bool read_network_options(const struct invocation *invocation,
+                                 struct network_options *network)
+{
+    const struct config *config = invocation->config;
+    const char *listen = config_string(config, "listen");
+    const char *advertise = config_string(config, "advertise");
+    *network = (struct network_options){.join = config_string(config, "join")};
+    if (resolve_now(listen, &network->listen)) {
+        cli_usage(invocation, "%s: no ADDRESS:PORT to listen at", listen);
+        return false;
+    }
+    if (advertise && (resolve_now(advertise, &network->advertise) || network->advertise.port == 0 ||
+                      address_is_any(&network->advertise))) {
+        cli_usage(invocation, "%s: no ADDRESS:PORT that others could reach", advertise);
+        return false;
+    }
+    if (network->join && !seeds_check(network->join)) {
+        cli_usage(invocation, "--join takes HOST:PORT[,HOST:PORT...], at most %u of them",
+                  CLUSTER_SEEDS_MAX);
+        return false;
+    }
+    return check_listen(invocation, &network->listen);
+}
+
+static bool read_options(struct setup *setup)
+{
+    const struct invocation *invocation = setup->invocation;
+    uint64_t connections = 0;
+    setup->server_options.version = ARTEL_VERSION;
+    if (!read_node_options(invocation, &setup->node_options) ||
+        !read_times(invocation, &setup->server_options) ||
+        !read_network_options(invocation, &setup->network_options)) {
+        return false;
+    }
+    if (config_number(invocation->config, "max-connections", 1000000, &connections) ||
+        connections == 0) {
+        cli_usage(invocation, "--max-connections makes no sense");
+        return false;
+    }
+    setup->server_options.connections_max = (unsigned)connections;
     return true;
 }
 
@@ -134,59 +198,135 @@ static void explain(const struct invocation *invocation, const char *what, const
         cli_error(invocation, "%s holds something that is not an artel store", detail);
     } else if (err == -EBUSY) {
         cli_error(invocation, "%s: somebody else listens there", detail);
+    } else if (err == -ENOENT && strcmp(what, "listen") == 0) {
+        cli_error(invocation,
+                  "%s: no address of this machine that others could reach; give --advertise "
+                  "ADDRESS:PORT",
+                  detail);
+    } else if (err == -EINVAL && strcmp(what, "listen") == 0) {
+        cli_error(invocation, "%s: no address of this machine", detail);
     } else {
         cli_error(invocation, "%s: %s", detail, err_text(err));
     }
 }
 
-static enum cli_status serve(const struct invocation *invocation, struct node *node,
-                             const struct server_options *options, const sigset_t *signals)
+/* On the core thread. */
+static void on_ended(void *context, enum network_end why, const struct address *other)
 {
-    struct server *server = NULL;
-    const int err = server_start(node, options, &server);
-    if (err) {
-        explain(invocation, "listen", options->listen, err);
-        return CLI_FAILED;
+    struct ending *ending = context;
+    if (other) {
+        ending->other = *other;
     }
-    printf("ready http://%s\n", server_address(server));
-    fflush(stdout);
-    log_info("node_ready", KV("address", server_address(server)), KV("data", node_data(node)),
-             KV("name", node_name(node)), KV("connections_max", options->connections_max));
+    ending->why = (int)why;
+    kill(getpid(), SIGTERM); /* all threads leave it to the main thread's sigwait() */
+}
+
+/* Network and server, on the same port. */
+static int listen_once(struct setup *setup)
+{
+    int err = network_open(setup->node, &setup->network_options, &setup->network);
+    if (err) {
+        return err;
+    }
+    const struct address address = network_address(setup->network);
+    address_format(&address, setup->listen);
+    setup->server_options.listen = setup->listen;
+    setup->server_options.network = setup->network;
+    err = server_start(setup->node, &setup->server_options, &setup->server);
+    if (!err) {
+        err = network_start(setup->network);
+    }
+    if (err) {
+        server_stop(setup->server);
+        setup->server = NULL;
+        network_close(setup->network);
+        setup->network = NULL;
+    }
+    return err;
+}
+
+static int listen_all(struct setup *setup)
+{
+    setup->network_options.ended = on_ended;
+    setup->network_options.context = &setup->ending;
+    const bool is_any_port = setup->network_options.listen.port == 0;
+    int err = listen_once(setup);
+    for (int i = 1; err == -EBUSY && is_any_port && i < PORT_TRIES; i++) {
+        err = listen_once(setup);
+    }
+    return err;
+}
+
+/* Until a signal comes, or the network says that this is the end. */
+static enum cli_status wait_for_end(struct setup *setup, const sigset_t *signals)
+{
     int signal_number = 0;
     sigwait(signals, &signal_number);
-    log_info("node_stopping", KV("signal", signal_number));
-    server_stop(server);
+    const int why = setup->ending.why;
+    if (why == NETWORK_CONFLICT) {
+        char other[ADDRESS_TEXT_CHARS + 1];
+        address_format(&setup->ending.other, other);
+        cli_error(setup->invocation,
+                  "%s has the identity of another node, which runs at %s; a data directory "
+                  "belongs to one node: give this one a directory of its own",
+                  setup->node_options.data, other);
+        return CLI_FAILED;
+    }
+    log_info("node_stopping", KV("signal", why                       ? "left"
+                                           : signal_number == SIGINT ? "INT"
+                                                                     : "TERM"));
     return CLI_OK;
+}
+
+static enum cli_status serve(struct setup *setup, const sigset_t *signals)
+{
+    const struct invocation *invocation = setup->invocation;
+    const int err = listen_all(setup);
+    if (err) {
+        explain(invocation, "listen", config_string(invocation->config, "listen"), err);
+        return CLI_FAILED;
+    }
+    printf("ready http://%s\n", server_address(setup->server));
+    fflush(stdout);
+    log_info("node_ready", KV("address", server_address(setup->server)),
+             KV("data", node_data(setup->node)), KV("name", node_name(setup->node)),
+             KV("connections_max", setup->server_options.connections_max));
+    const enum cli_status status = wait_for_end(setup, signals);
+    network_leave_wait(setup->network, MEMBER_UNREACHABLE);
+    server_stop(setup->server);
+    network_close(setup->network);
+    return status;
 }
 
 static enum cli_status run_node(const struct invocation *invocation)
 {
-    struct node_options node_options;
-    struct server_options server_options;
-    if (!read_options(invocation, &node_options, &server_options)) {
+    struct setup setup = {.invocation = invocation};
+    if (!read_options(&setup)) {
         return CLI_USAGE;
     }
-    server_options.connections_max = raise_file_limit(server_options.connections_max);
+    setup.server_options.connections_max = raise_file_limit(setup.server_options.connections_max);
     /* Before any thread: all of them leave these signals to sigwait(). */
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    struct node *node = NULL;
-    const int err = node_open(&node_options, &node);
+    const int err = node_open(&setup.node_options, &setup.node);
     if (err) {
-        explain(invocation, "data", node_options.data, err);
+        explain(invocation, "data", setup.node_options.data, err);
         return CLI_FAILED;
     }
-    const enum cli_status status = serve(invocation, node, &server_options, &signals);
-    node_close(node);
+    const enum cli_status status = serve(&setup, &signals);
+    node_close(setup.node);
     return status;
 }
 
 static const struct config_key keys[] = {
     {"data", NULL, "DIR: the data directory", false},
     {"listen", LISTEN_DEFAULT, "ADDRESS:PORT: where to serve", false},
+    {"join", NULL, "HOST:PORT[,HOST:PORT...]: members of the network to join", false},
+    {"advertise", NULL, "ADDRESS:PORT: where others reach this node, if not where it listens",
+     false},
     {"name", NULL, "NAME: for people, the host's name unless given", false},
     {"zone", NULL, "ZONE: where this machine stands", false},
     {"insecure", NULL, "listen beyond this machine although nobody is asked who they are", true},
@@ -204,10 +344,13 @@ static const struct config_key keys[] = {
 const struct verb verb_node = {
     .name = "node",
     .summary = "run a node",
-    .synopsis = "--data DIR [--listen ADDRESS:PORT] [--name NAME] [--zone ZONE]",
+    .synopsis = "--data DIR [--listen ADDRESS:PORT] [--join HOST:PORT[,...]] [--zone ZONE]",
     .about = "Runs in the foreground and logs to standard error. When it serves, it prints one\n"
              "line `ready http://ADDRESS:PORT`; SIGTERM or SIGINT ends it cleanly. The same is\n"
-             "served on the Unix socket DIR/socket.\n",
+             "served on the Unix socket DIR/socket.\n\n"
+             "With --join it becomes a member of the network of those named; any of them will do,\n"
+             "and names are looked up until one answers. It remembers the members that it has\n"
+             "met, so a restart needs no --join. The port is used for TCP and UDP.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .run = run_node,

@@ -31,6 +31,7 @@
 #include "http/first_byte.h"
 #include "http/linger.h"
 #include "http/server_priv.h"
+#include "node/resolve.h"
 
 #define BACKLOG 4096
 #define LOOK_MS 1000
@@ -62,26 +63,6 @@ static uint64_t now_ms(const struct server *server)
     return clock_monotonic_ms(node_clock(server->node));
 }
 
-/* Splits "ADDRESS:PORT" or "[ADDRESS]:PORT". */
-static int split_address(const char *text, char **ret_host, char **ret_port)
-{
-    const char *colon = strrchr(text, ':');
-    if (!colon || colon == text || colon[1] == 0) {
-        return -EINVAL;
-    }
-    const char *begin = text;
-    const char *end = colon;
-    if (begin[0] == '[' && end[-1] == ']') {
-        begin++;
-        end--;
-    } else if (memchr(begin, ':', (size_t)(end - begin))) {
-        return -EINVAL;
-    }
-    *ret_host = mem_format("%.*s", (int)(end - begin), begin);
-    *ret_port = mem_copy_string(colon + 1);
-    return 0;
-}
-
 static int listen_at(const struct addrinfo *info, int *ret_fd)
 {
     CLEANUP_FD int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -98,7 +79,7 @@ static int listen_tcp(const char *address, int *ret_fd)
 {
     CLEANUP_FREE char *host = NULL;
     CLEANUP_FREE char *port = NULL;
-    int err = split_address(address, &host, &port);
+    int err = resolve_split(address, &host, &port);
     if (err) {
         return err;
     }

@@ -14,12 +14,18 @@ extern const struct endpoint endpoint_fs_post;       /* fs_change.c */
 extern const struct endpoint endpoint_fs_put;        /* fs_put.c */
 extern const struct endpoint endpoint_health;        /* status.c */
 extern const struct endpoint endpoint_log;           /* log.c */
-extern const struct endpoint endpoint_metrics;       /* status.c */
+extern const struct endpoint endpoint_members_get;   /* members.c */
+extern const struct endpoint endpoint_members_post;  /* members.c */
+extern const struct endpoint endpoint_metrics;       /* metrics.c */
 extern const struct endpoint endpoint_put_tar;       /* tar_in.c; fs_put.c goes on to it */
 extern const struct endpoint endpoint_ready;         /* status.c */
 extern const struct endpoint endpoint_scrub;         /* scrub.c */
 extern const struct endpoint endpoint_status;        /* status.c */
 extern const struct endpoint endpoint_watch;         /* watch.c */
+
+/* What /status and /metrics tell of tree and store (status.c). */
+[[nodiscard]] int status_gather(struct request *request, struct tree_summary *ret_tree,
+                                struct store_status *ret_store);
 
 /* Listing of the directory at request->path (listing.c), and the same as a tar stream. */
 void listing_begin(struct request *request);

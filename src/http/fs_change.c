@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
 #include "http/field.h"
+#include "http/json_body.h"
 #include "http/server_priv.h"
 #include "store/hold.h"
 #include "tree/change.h"
@@ -19,10 +20,9 @@ enum change_kind { CHANGE_DELETE, CHANGE_MKDIR, CHANGE_RENAME, CHANGE_LINK };
 struct change {
     struct request *request;
     enum change_kind kind;
-    struct buf body;
+    struct json_body body; /* holds `to` */
     struct tree_delete deletion;
     struct tree_put put;
-    json_t *json; /* holds `to` */
     struct bytes to;
     int err;
     struct dot dot;
@@ -85,8 +85,7 @@ static void resumed(struct request *request)
 static void done(struct request *request)
 {
     struct change *change = request->state;
-    buf_done(&change->body);
-    json_decref(change->json);
+    json_body_done(&change->body);
     free(change);
 }
 
@@ -122,46 +121,27 @@ const struct endpoint endpoint_fs_delete = {
     .done = done,
 };
 
-static void answer_too_large(struct request *request)
-{
-    answer_error(request, MHD_HTTP_CONTENT_TOO_LARGE, "too_large",
-                 "a body has at most %zu bytes here", REQUEST_JSON_BYTES_MAX);
-}
-
 static void begin_post(struct request *request)
 {
     struct change *change = mem_alloc(sizeof *change);
     change->request = request;
     request->state = change;
-    const uint64_t length = request_length(request);
-    if (length != UINT64_MAX && length > REQUEST_JSON_BYTES_MAX) {
-        answer_too_large(request);
-    }
+    json_body_begin(request);
 }
 
 static size_t body_post(struct request *request, struct bytes piece)
 {
     struct change *change = request->state;
-    if (change->body.size + piece.size > REQUEST_JSON_BYTES_MAX) {
-        answer_too_large(request); /* chunked: it shows only now */
-    } else {
-        buf_add(&change->body, piece);
-    }
-    return piece.size;
-}
-
-static const char *string_of(json_t *json, const char *key)
-{
-    return json_string_value(json_object_get(json, key));
+    return json_body_add(&change->body, request, piece);
 }
 
 /* The optional "mode" and "mtime". What is there and no string makes no sense. */
 static int read_attributes(struct change *change)
 {
-    const char *mode = string_of(change->json, "mode");
-    const char *mtime = string_of(change->json, "mtime");
-    if ((!mode && json_object_get(change->json, "mode")) ||
-        (!mtime && json_object_get(change->json, "mtime")) ||
+    const char *mode = json_body_string(&change->body, "mode");
+    const char *mtime = json_body_string(&change->body, "mtime");
+    if ((!mode && json_object_get(change->body.json, "mode")) ||
+        (!mtime && json_object_get(change->body.json, "mtime")) ||
         (mode && field_mode_parse(mode, &change->put.mode)) ||
         (mtime && field_time_parse(mtime, &change->put.mtime_ns))) {
         return -EPROTO;
@@ -171,7 +151,7 @@ static int read_attributes(struct change *change)
 
 static int read_link(struct change *change)
 {
-    const char *id = string_of(change->json, "id");
+    const char *id = json_body_string(&change->body, "id");
     if (!id || id_parse(bytes_of_string(id), &change->put.file_id)) {
         return -EPROTO;
     }
@@ -184,15 +164,8 @@ static int read_link(struct change *change)
 }
 
 /* -EPROTO: the body makes no sense. */
-static int read_post(struct change *change)
+static int read_post(struct change *change, const char *op)
 {
-    json_error_t error;
-    change->json = json_loadb((const char *)change->body.data, change->body.size,
-                              JSON_REJECT_DUPLICATES, &error);
-    const char *op = string_of(change->json, "op");
-    if (!op) {
-        return -EPROTO;
-    }
     change->put = (struct tree_put){
         .path = change->request->path,
         .kind = TREE_DIRECTORY,
@@ -205,7 +178,7 @@ static int read_post(struct change *change)
         return read_attributes(change);
     }
     if (strcmp(op, "rename") == 0) {
-        const char *to = string_of(change->json, "to");
+        const char *to = json_body_string(&change->body, "to");
         change->kind = CHANGE_RENAME;
         change->to = to ? bytes_of_string(to) : BYTES(NULL, 0);
         return to ? 0 : -EPROTO;
@@ -221,10 +194,13 @@ static int read_post(struct change *change)
 static void end_post(struct request *request)
 {
     struct change *change = request->state;
-    const int err = read_post(change);
+    const char *op = json_body_end(&change->body, request);
+    if (!op) {
+        return;
+    }
+    const int err = read_post(change, op);
     if (err == -EPROTO) {
-        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_body",
-                     "a JSON object with \"op\" and what that needs, see docs/API.md");
+        json_body_refuse(request);
     } else if (err) {
         answer_failure(request, err);
     } else {

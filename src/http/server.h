@@ -13,6 +13,7 @@
 
 #include "node/node.h"
 
+struct network;
 struct server;
 
 /* Open connections at most; a further one is told 503 and closed. */
@@ -42,6 +43,7 @@ struct server_options {
      * acceptor's thread; must not block. NULL: such connections are closed. */
     void (*accept_link)(void *context, int fd);
     void *link_context;
+    struct network *network; /* outlives the server */
 };
 
 /* Listens and serves. `node` outlives the server. -EINVAL: no such address; -EBUSY: the port is

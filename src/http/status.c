@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the node tells of itself: /status, /metrics, /healthz, /readyz. */
+/* What the node tells of itself: /status, /healthz, /readyz. */
 
 #include <inttypes.h>
 
@@ -9,8 +9,9 @@
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
 #include "http/server_priv.h"
+#include "node/network.h"
 
-static int gather(struct request *request, struct tree_summary *ret_tree,
+int status_gather(struct request *request, struct tree_summary *ret_tree,
                   struct store_status *ret_store)
 {
     struct kv_txn *txn = NULL;
@@ -38,12 +39,14 @@ static void begin_status(struct request *request)
 {
     struct tree_summary tree;
     struct store_status store;
-    const int err = gather(request, &tree, &store);
+    const int err = status_gather(request, &tree, &store);
     if (err) {
         answer_failure(request, err);
         return;
     }
     const struct server *server = request->server;
+    struct network_summary members;
+    network_summarise(server->options.network, &members);
     char node[NODE_ID_HEX_CHARS + 1];
     node_id_format(node_identity(request->node), node);
     char fingerprint[2 * TREE_FINGERPRINT_BYTES + 1];
@@ -62,8 +65,9 @@ static void begin_status(struct request *request)
     json_object_set_new(body, "up_ms", json_integer((json_int_t)up_ms));
     json_object_set_new(body, "fingerprint", json_string(fingerprint));
     json_object_set_new(body, "entries", json_integer((json_int_t)tree.entries_count));
-    json_object_set_new(body, "members", json_integer(1));
-    json_object_set_new(body, "agree", json_true());
+    json_object_set_new(body, "members", json_integer((json_int_t)members.alive_count));
+    json_object_set_new(body, "agree", json_boolean(members.agrees));
+    json_object_set_new(body, "isolated", json_boolean(members.is_isolated));
     json_object_set_new(body, "cursor", json_string(cursor));
     json_object_set_new(body, "store", json_of_store(&store));
     answer_json(request, MHD_HTTP_OK, body);
@@ -73,84 +77,6 @@ const struct endpoint endpoint_status = {
     .method = "GET",
     .prefix = "/status",
     .begin = begin_status,
-};
-
-struct metric {
-    const char *name;
-    const char *type;
-    const char *help;
-    uint64_t value;
-};
-
-static void add_metrics(struct buf *text, const struct metric *metrics, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        const struct metric *metric = &metrics[i];
-        buf_add_format(text, "# HELP artel_%s %s\n# TYPE artel_%s %s\nartel_%s %" PRIu64 "\n",
-                       metric->name, metric->help, metric->name, metric->type, metric->name,
-                       metric->value);
-    }
-}
-
-static void add_server_metrics(struct request *request, struct buf *text)
-{
-    const struct server_counters *http = &request->server->counters;
-    const struct node_counters *node = node_counters(request->node);
-    const struct metric metrics[] = {
-        {"http_connections", "gauge", "open connections", http->connections},
-        {"http_connections_refused_total", "counter", "connections above the limit",
-         http->connections_refused},
-        {"http_connections_shed_total", "counter", "connections that were too slow",
-         http->connections_shed},
-        {"http_requests_total", "counter", "requests", http->requests},
-        {"http_client_errors_total", "counter", "answers with 4xx", http->errors_4xx},
-        {"http_server_errors_total", "counter", "answers with 5xx", http->errors_5xx},
-        {"http_body_bytes_total", "counter", "bytes of bodies received", http->body_bytes},
-        {"watchers", "gauge", "open streams of /watch", watchers_count(request->server->watchers)},
-        {"changes_total", "counter", "changes of the tree", node->changes},
-        {"changes_failed_total", "counter", "changes that failed", node->changes_failed},
-        {"collected_total", "counter", "blocks and files collected", node->collected},
-        {"scrubbed_bytes_total", "counter", "bytes compared with their ids", node->scrubbed_bytes},
-        {"scrub_bad_total", "counter", "blocks that scrub found wrong", node->scrub_bad},
-    };
-    add_metrics(text, metrics, ARRAY_SIZE(metrics));
-}
-
-static void begin_metrics(struct request *request)
-{
-    struct tree_summary tree;
-    struct store_status store;
-    const int err = gather(request, &tree, &store);
-    if (err) {
-        answer_failure(request, err);
-        return;
-    }
-    const struct metric metrics[] = {
-        {"tree_entries", "gauge", "paths of the tree", tree.entries_count},
-        {"feed_position", "counter", "changes applied here", tree.feed_last},
-        {"store_files", "gauge", "file versions known", store.files_count},
-        {"store_blocks", "gauge", "blocks known", store.blocks_count},
-        {"store_lost_blocks", "gauge", "blocks without a good copy here", store.lost_count},
-        {"store_segments", "gauge", "segment files", store.segments_count},
-        {"store_live_bytes", "gauge", "bytes of blocks in segments", store.live_bytes},
-        {"store_allocated_bytes", "gauge", "bytes that segments take", store.allocated_bytes},
-        {"store_cache_bytes", "gauge", "bytes that may be evicted", store.cache_bytes},
-        {"store_unreferenced", "gauge", "rows waiting for collection", store.unreferenced_count},
-        {"store_dead_ranges", "gauge", "ranges waiting for their hole", store.dead_ranges_count},
-        {"store_corrupt_total", "counter", "blocks found wrong and dropped", store.corrupt_count},
-        {"store_withdrawn_total", "counter", "external files found changed", store.withdrawn_count},
-        {"store_failed", "gauge", "1 after a failed sync", store.failed},
-    };
-    struct buf text = BUF_INIT;
-    add_metrics(&text, metrics, ARRAY_SIZE(metrics));
-    add_server_metrics(request, &text);
-    answer_buf(request, MHD_HTTP_OK, "text/plain; version=0.0.4", &text);
-}
-
-const struct endpoint endpoint_metrics = {
-    .method = "GET",
-    .prefix = "/metrics",
-    .begin = begin_metrics,
 };
 
 static void begin_health(struct request *request)

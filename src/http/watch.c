@@ -12,6 +12,8 @@
  * over, or find it forgotten. Hence an id alone, which by the standard is no event but is the last
  * id from then on (HTML, 9.2.6, "dispatch the event", steps 1 and 2), tells the position: at the
  * beginning, with each heartbeat, and whenever a whole look matched nothing.
+ *
+ * Events of membership have a position of their own, in what the network keeps of them.
  */
 
 #include <inttypes.h>
@@ -24,6 +26,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
+#include "http/members.h"
 #include "http/server_priv.h"
 #include "tree/feed.h"
 #include "tree/glob.h"
@@ -39,6 +42,9 @@
 #define IDLE_BYTES ((size_t)4 * 1024)
 #define PIECE_BYTES ((size_t)4 * 1024)
 
+/* The position of a watcher that wants no changes: the feed never comes to it. */
+#define NO_FEED UINT64_MAX
+
 struct watcher {
     struct server *server;
     struct MHD_Connection *connection;
@@ -46,7 +52,9 @@ struct watcher {
     uint64_t epoch;
     uint64_t position; /* everything up to it was told, or does not match */
     size_t told;       /* of the op behind it: events looked at already */
-    struct buf text;   /* not taken yet */
+    bool has_members;  /* wants events of membership */
+    uint64_t members_position;
+    struct buf text; /* not taken yet */
     size_t text_sent;
     uint64_t told_ms;
     bool is_suspended;
@@ -147,6 +155,10 @@ static void add_event(struct watcher *watcher, const struct tree_op *op, size_t 
 /* All up to the position was told, or does not match: an id without an event. */
 static void add_position(struct watcher *watcher, const char *comment)
 {
+    if (watcher->position == NO_FEED) {
+        buf_add_format(&watcher->text, ": %s\n\n", comment);
+        return;
+    }
     buf_add_format(&watcher->text, ": %s\nid: %" PRIu64 ":%" PRIu64 "\n\n", comment, watcher->epoch,
                    watcher->position);
 }
@@ -186,6 +198,9 @@ static int position_of_oldest(const struct tree *tree, struct kv_txn *txn, uint6
 /* Fills the text from the feed. With the lock held. */
 static int read_feed(struct watcher *watcher)
 {
+    if (watcher->position == NO_FEED) {
+        return 0;
+    }
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
     const struct tree *tree = node_tree(watcher->server->node);
     int err = node_snapshot(watcher->server->node, &txn);
@@ -225,6 +240,10 @@ static ssize_t read_events(void *context, uint64_t stream_position, char *buffer
         const uint64_t position = watcher->position;
         const int err = watchers->stopping ? -ECANCELED : read_feed(watcher);
         const bool has_passed = watcher->position - position >= LOOK_OPS;
+        if (!err && watcher->has_members) {
+            members_add_events(watcher->server->options.network, &watcher->members_position,
+                               EVENTS_BYTES, &watcher->text);
+        }
         if (!err && watcher->text.size == 0 && (watcher->is_due || has_passed)) {
             add_position(watcher, "alive");
         }
@@ -303,6 +322,20 @@ static int pass_news(struct watchers *watchers, bool *ret_more)
     return err == -ENOENT ? 0 : err;
 }
 
+/* Wakes those that have not read all events of membership. With the lock held. */
+static void pass_member_news(struct watchers *watchers)
+{
+    const uint64_t newest = member_events_newest(network_events(watchers->server->options.network));
+    struct watcher *watcher;
+    DL_FOREACH(watchers->all, watcher)
+    {
+        if (watcher->is_suspended && watcher->has_members && watcher->members_position < newest) {
+            watcher->is_suspended = false;
+            MHD_resume_connection(watcher->connection);
+        }
+    }
+}
+
 static void wake_due(struct watchers *watchers)
 {
     const uint64_t now = now_ms(watchers->server);
@@ -341,6 +374,7 @@ static void *run(void *argument)
         pthread_mutex_lock(&watchers->lock);
         /* Also without news: after a failure it is tried again. */
         const int err = pass_news(watchers, &more);
+        pass_member_news(watchers);
         if (err) {
             log_warn("watch_failed", KV("error", err_name(err)));
         }
@@ -353,7 +387,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* On the writer thread. */
+/* On the writer thread, or the core thread. */
 static void on_change(void *context)
 {
     struct watchers *watchers = context;
@@ -390,6 +424,7 @@ int watchers_start(struct server *server, struct watchers **ret_watchers)
         return -EAGAIN;
     }
     node_listen(server->node, on_change, watchers);
+    network_listen(server->options.network, on_change, watchers);
     *ret_watchers = watchers;
     return 0;
 }
@@ -397,6 +432,7 @@ int watchers_start(struct server *server, struct watchers **ret_watchers)
 void watchers_stop(struct watchers *watchers)
 {
     node_listen(watchers->server->node, NULL, NULL);
+    network_listen(watchers->server->options.network, NULL, NULL);
     on_change(watchers); /* the thread sees then that the server ends */
     pthread_mutex_lock(&watchers->lock);
     watchers->stopping = true;
@@ -495,8 +531,31 @@ static int begin_stream(struct request *request, struct watcher *watcher)
     return 0;
 }
 
+/* members=1: changes and events of membership; members=only: these alone. False: it makes no sense,
+ * which was answered. */
+static bool read_members(struct request *request, bool *ret_with_feed, bool *ret_with_members)
+{
+    const char *members = request_parameter(request, "members");
+    const bool is_only = members && strcmp(members, "only") == 0;
+    *ret_with_feed = !is_only;
+    *ret_with_members = is_only || (members && strcmp(members, "1") == 0);
+    const bool is_known = !members || *ret_with_members || strcmp(members, "0") == 0;
+    if (!is_known ||
+        (is_only && (request_parameter(request, "path") || request_parameter(request, "since")))) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
+                     "members is 0, 1 or only; with only there is neither path nor since");
+        return false;
+    }
+    return true;
+}
+
 static void begin(struct request *request)
 {
+    bool with_feed = true;
+    bool with_members = false;
+    if (!read_members(request, &with_feed, &with_members)) {
+        return;
+    }
     struct watcher *watcher = mem_alloc(sizeof *watcher);
     watcher->server = request->server;
     watcher->connection = request->connection;
@@ -506,7 +565,11 @@ static void begin(struct request *request)
         buf_add_string(&watcher->pattern, pattern);
     }
     const bool bad_pattern = glob_check(buf_bytes(&watcher->pattern)) != 0;
-    const int err = bad_pattern ? 0 : begin_stream(request, watcher);
+    watcher->has_members = with_members;
+    watcher->members_position =
+        member_events_newest(network_events(request->server->options.network));
+    watcher->position = NO_FEED;
+    const int err = bad_pattern || !with_feed ? 0 : begin_stream(request, watcher);
     if (bad_pattern || err) {
         buf_done(&watcher->pattern);
         free(watcher);
@@ -532,7 +595,7 @@ static void begin(struct request *request)
     answer(request, MHD_HTTP_OK, response);
 }
 
-static const char *const parameters[] = {"path", "since", NULL};
+static const char *const parameters[] = {"path", "since", "members", NULL};
 
 const struct endpoint endpoint_watch = {
     .method = "GET",

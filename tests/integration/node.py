@@ -292,13 +292,13 @@ class Watch:
                 name, _, value = line.partition(": ")
                 fields[name] = value
             elif fields:
-                self.last_id = fields["id"]
+                self.last_id = fields.get("id", self.last_id)
                 if set(fields) == {"id"}:  # a position alone, no event
                     fields = {}
                     continue
                 event = json.loads(fields["data"])
                 check(event["event"] == fields["event"], "two names of an event", fields)
-                check(event["cursor"] == fields["id"], "two cursors of an event", fields)
+                check(event.get("cursor") == fields.get("id"), "two cursors of an event", fields)
                 return event
 
     def take(self, count, timeout_s=10):

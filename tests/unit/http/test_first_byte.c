@@ -21,12 +21,14 @@
 
 #include "base/mem.h"
 #include "http/server.h"
+#include "node/network.h"
 
 #define LIMIT_S 30
 
 struct fixture {
     char dir[64];
     struct node *node;
+    struct network *network;
     struct server *server;
     _Atomic int link_fd; /* handed over; -1: none yet */
     _Atomic unsigned links_count;
@@ -47,10 +49,14 @@ static struct fixture *setup(bool takes_links, unsigned header_ms)
     fixture->link_fd = -1;
     const struct node_options node = {.data = fixture->dir};
     assert_int_equal(node_open(&node, &fixture->node), 0);
+    struct network_options network = {0};
+    assert_int_equal(address_parse("127.0.0.1:0", &network.listen), 0);
+    assert_int_equal(network_open(fixture->node, &network, &fixture->network), 0);
     const struct server_options options = {
         .listen = "127.0.0.1:0",
         .header_ms = header_ms,
         .version = "test",
+        .network = fixture->network,
         .accept_link = takes_links ? take_link : NULL,
         .link_context = fixture,
     };
@@ -69,6 +75,7 @@ static int remove_one(const char *path, const struct stat *stat, int type, struc
 static void free_fixture(struct fixture *fixture)
 {
     server_stop(fixture->server);
+    network_close(fixture->network);
     node_close(fixture->node);
     if (fixture->link_fd >= 0) {
         close(fixture->link_fd);

@@ -27,6 +27,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/server.h"
+#include "node/network.h"
 #include "tree/change.h"
 
 #define HEARTBEAT_MS 15000u
@@ -40,6 +41,7 @@ struct fixture {
     char root[64];
     struct clock_manual clock;
     struct node *node;
+    struct network *network;
     struct server *server;
 };
 
@@ -55,11 +57,15 @@ static int set_up(void **state)
     clock_manual_init(&fixture->clock, 1000000);
     CLEANUP_FREE char *data = mem_format("%s/data", fixture->root);
     const struct node_options node_options = {.data = data, .clock = &fixture->clock.clock};
-    const struct server_options server_options = {.listen = "127.0.0.1:0", .version = "test"};
+    struct network_options network_options = {0};
     *state = fixture;
-    if (node_open(&node_options, &fixture->node) != 0) {
+    if (node_open(&node_options, &fixture->node) != 0 ||
+        address_parse("127.0.0.1:0", &network_options.listen) != 0 ||
+        network_open(fixture->node, &network_options, &fixture->network) != 0) {
         return -1;
     }
+    const struct server_options server_options = {
+        .listen = "127.0.0.1:0", .version = "test", .network = fixture->network};
     return server_start(fixture->node, &server_options, &fixture->server);
 }
 
@@ -75,6 +81,7 @@ static int tear_down(void **state)
 {
     struct fixture *fixture = *state;
     server_stop(fixture->server);
+    network_close(fixture->network);
     node_close(fixture->node);
     const int failed = nftw(fixture->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     free(fixture);
