@@ -221,6 +221,11 @@ static void on_ended(void *context, enum network_end why, const struct address *
     kill(getpid(), SIGTERM); /* all threads leave it to the main thread's sigwait() */
 }
 
+static void accept_link(void *context, int fd)
+{
+    network_accept(context, fd);
+}
+
 /* Network and server, on the same port. */
 static int listen_once(struct setup *setup)
 {
@@ -232,6 +237,8 @@ static int listen_once(struct setup *setup)
     address_format(&address, setup->listen);
     setup->server_options.listen = setup->listen;
     setup->server_options.network = setup->network;
+    setup->server_options.accept_link = accept_link;
+    setup->server_options.link_context = setup->network;
     err = server_start(setup->node, &setup->server_options, &setup->server);
     if (!err) {
         err = network_start(setup->network);
