@@ -65,6 +65,15 @@ void text_add_name(struct buf *out, const char *name, bool to_terminal)
     }
 }
 
+size_t text_width(const char *text)
+{
+    size_t width = 0;
+    for (; *text; text++) {
+        width += ((uint8_t)*text & 0xc0) != 0x80; /* the bytes behind the first of a character */
+    }
+    return width;
+}
+
 void text_add_id_line(struct buf *out, const char *id, const char *name, bool to_terminal)
 {
     if (strpbrk(name, "\\\n")) {

@@ -22,6 +22,9 @@ void text_add_duration(struct buf *out, uint64_t seconds);
  * moves the cursor or gives the terminal orders. */
 void text_add_name(struct buf *out, const char *name, bool to_terminal);
 
+/* How many columns it takes: characters of UTF-8, each taken for one wide. */
+size_t text_width(const char *text);
+
 /* `ID  NAME`, as sha256sum prints it: a name that would break the line has `\` before each `\` and
  * for LF `\n`, and the line begins with `\`. Control characters as above. */
 void text_add_id_line(struct buf *out, const char *id, const char *name, bool to_terminal);
