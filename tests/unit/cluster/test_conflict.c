@@ -96,7 +96,7 @@ static void an_old_disk_catches_up_with_its_own_farewell(void **state)
         assert_true(net_run_until_agreed(net, 5 * NET_SECOND));
         struct buf saved = BUF_INIT;
         cluster_save(net->nodes[2].cluster, &saved);
-        cluster_leave(net->nodes[2].cluster, net->now_us);
+        cluster_leave(net->nodes[2].cluster, net->now_us, MEMBER_LEFT);
         net_run(net, 3 * NET_SECOND);
         options = net_options(&net->nodes[2]);
         options.incarnation = incarnation;
