@@ -75,6 +75,7 @@ extern const struct verb verb_node;
 extern const struct verb verb_put;
 extern const struct verb verb_rm;
 extern const struct verb verb_scrub;
+extern const struct verb verb_sim;
 extern const struct verb verb_stat;
 extern const struct verb verb_status;
 extern const struct verb verb_watch;

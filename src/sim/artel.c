@@ -217,7 +217,7 @@ static uint64_t next_us(const void *context)
 static void leave(void *context, uint64_t now_us)
 {
     struct node *node = context;
-    cluster_leave(node->cluster, now_us);
+    cluster_leave(node->cluster, now_us, MEMBER_LEFT);
 }
 
 static void save(const void *context, struct buf *ret_bytes)

@@ -41,7 +41,7 @@ class CheckIncludes(unittest.TestCase):
             "base/buf.c": '#include "base/buf.h"\n#include "base/buf_priv.h"\n',
             "store/store.c": '#include <lmdb.h>\n#include "kv/kv.h"\n#include "base/buf.h"\n'
                              '#include "store/segment_priv.h"\n',
-            "cli/main.c": '#include "node/node.h"\n',
+            "cli/main.c": '#include "node/node.h"\n#include "sim/scenario.h"\n',
             "sim/sim.c": '#include "node/node.h"\n#include "transfer/transfer.h"\n',
         })
 
@@ -78,6 +78,8 @@ class CheckIncludes(unittest.TestCase):
     def test_simulator(self):
         self.assert_fault("sim/sim.c", '"daemon/daemon.h"', "points sideways")
         self.assert_fault("node/node.c", '"sim/sim.h"', "may not include sim")
+        self.assert_fault("daemon/main.c", '"sim/sim.h"', "may not include sim")
+        self.assert_fault("cli/verb_sim.c", '"sim/world_priv.h"', "private to sim")
 
     def test_unknown_modules(self):
         self.assert_fault("store/store.c", '"stroe/store.h"', "no module stroe")
