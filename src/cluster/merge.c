@@ -100,7 +100,8 @@ static void replace(struct cluster *cluster, struct entry *entry,
         is_same_record ? record_share(entry->record) : pool_take(cluster->view.pool, member);
     view_replace(&cluster->view, entry, record, member->version.status);
     entry->is_restored = false;
-    if (before != member->version.status || is_new_life) {
+    /* Lost again counts anew: it was alive in between, though we did not hear of it. */
+    if (before != member->version.status || is_new_life || !entry_is_alive(entry)) {
         entry->since_us = since(cluster, update);
     }
     broadcast_count_change(cluster);

@@ -160,6 +160,30 @@ static void what_is_said_of_oneself_is_refuted(void **state)
     net_free(listener.net);
 }
 
+/* That it was alive in between was not heard here; its time in the ring begins anew all the same. */
+static void lost_again_counts_anew(void **state)
+{
+    (void)state;
+    struct listener listener = listener_new();
+    const struct node_id id = net_id(10);
+    struct cluster_member member;
+    const struct member_update first = update_of(10, 1, MEMBER_ALIVE);
+    const struct member_update lost = update_of(10, 1, MEMBER_UNREACHABLE);
+    struct member_update lost_again = update_of(10, 2, MEMBER_UNREACHABLE);
+    lost_again.record.version.boot_nonce = first.record.version.boot_nonce;
+    tell(&listener, &first, 1);
+    tell(&listener, &lost, 1);
+    net_run(listener.net, 20 * NET_SECOND);
+    tell(&listener, &lost_again, 1);
+    net_run(listener.net, 25 * NET_SECOND);
+    assert_true(cluster_find(listener.cluster, &id, &member));
+    assert_true(member.in_ring);
+    net_run(listener.net, 10 * NET_SECOND);
+    assert_true(cluster_find(listener.cluster, &id, &member));
+    assert_false(member.in_ring);
+    net_free(listener.net);
+}
+
 static void a_list_beyond_the_limit_is_cut(void **state)
 {
     (void)state;
@@ -185,6 +209,7 @@ int main(void)
         cmocka_unit_test(a_status_of_an_unknown_version_waits_for_its_record),
         cmocka_unit_test(a_jump_far_ahead_is_not_believed),
         cmocka_unit_test(what_is_said_of_oneself_is_refuted),
+        cmocka_unit_test(lost_again_counts_anew),
         cmocka_unit_test(a_list_beyond_the_limit_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
