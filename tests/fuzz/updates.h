@@ -15,11 +15,14 @@ static inline bool is_within(struct bytes part, struct bytes whole)
                               part.data - whole.data <= (ptrdiff_t)(whole.size - part.size));
 }
 
+/* Of a status, behind its size: kind, id, version, age. */
+#define STATUS_FIELDS_BYTES (1u + NODE_ID_BYTES + MEMBER_VERSION_BYTES + 4u)
+
 /* The size of the fields that are known of an update of kind 2 whose fields `fields` begins with.
  */
 static inline size_t record_fields_bytes(struct bytes fields)
 {
-    size_t bytes = 1 + NODE_ID_BYTES + MEMBER_VERSION_BYTES;
+    size_t bytes = STATUS_FIELDS_BYTES;
     bytes += fields.data[bytes] == 4 ? 1 + 4 + 2 : 1 + 16 + 2;
     bytes += 8 + 1;
     bytes += 2u + codec_get_le16(fields.data + bytes);
@@ -41,8 +44,8 @@ static inline void add_known(struct buf *known, struct bytes updates)
         if (fields.data[0] > 2) {
             continue;
         }
-        const size_t known_bytes = fields.data[0] == 1 ? 1 + NODE_ID_BYTES + MEMBER_VERSION_BYTES
-                                                       : record_fields_bytes(fields);
+        const size_t known_bytes =
+            fields.data[0] == 1 ? STATUS_FIELDS_BYTES : record_fields_bytes(fields);
         codec_put_le16(buf_extend(known, 2), (uint16_t)known_bytes);
         buf_add(known, BYTES(fields.data, known_bytes));
     }

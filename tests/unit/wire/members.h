@@ -25,6 +25,7 @@ static inline struct address member_address(const char *text)
 static inline struct member_update status_update(uint8_t number)
 {
     return (struct member_update){
+        .age_s = 0x0a0b0c00u + number,
         .record =
             {
                 .id = member_id(number),
@@ -38,6 +39,7 @@ static inline struct member_update record_update(uint8_t number)
 {
     return (struct member_update){
         .is_record = true,
+        .age_s = 0xc1c2c300u + number,
         .record =
             {
                 .id = member_id(number),
@@ -57,6 +59,7 @@ static inline struct member_update largest_update(uint8_t number)
     static const char *const text =
         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     struct member_update update = record_update(number);
+    update.age_s = UINT32_MAX;
     update.record.version = (struct member_version){UINT64_MAX, UINT64_MAX, MEMBER_LEFT};
     update.record.address = member_address("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535");
     update.record.capacity_bytes = UINT64_MAX;
@@ -80,6 +83,7 @@ static inline void assert_updates_equal(const struct member_update *a,
     assert_int_equal(a->is_record, b->is_record);
     assert_true(node_id_equal(&a->record.id, &b->record.id));
     assert_versions_equal(&a->record.version, &b->record.version);
+    assert_true(a->age_s == b->age_s);
     assert_true(address_equal(&a->record.address, &b->record.address));
     assert_true(a->record.capacity_bytes == b->record.capacity_bytes);
     assert_int_equal(a->record.minor, b->record.minor);

@@ -37,7 +37,6 @@ static struct datagram sample(enum datagram_type type)
         .address = member_address("[2001:db8::17]:7420"),
         .verdict = DATAGRAM_VERDICT_ANSWERS,
         .uptime_ms = 0x7172737475767778,
-        .range_begin = member_id(0x80),
         .range_end = member_id(0xa0),
         .origin = 0x8182838485868788,
         .origin_number = 0x91929394,
@@ -112,7 +111,6 @@ static void assert_same_fields(const struct datagram *a, const struct datagram *
         assert_versions_equal(&a->subject_version, &b->subject_version);
         return;
     case DATAGRAM_BROADCAST:
-        assert_true(node_id_equal(&a->range_begin, &b->range_begin));
         assert_true(node_id_equal(&a->range_end, &b->range_end));
         assert_true(a->origin == b->origin);
         assert_int_equal(a->origin_number, b->origin_number);
@@ -224,7 +222,6 @@ static struct buf expected_fields(enum datagram_type type, const struct datagram
         field_put_u64(&buf, 0x7172737475767778);
     }
     if (type == DATAGRAM_BROADCAST) {
-        put_id(&buf, 0x80);
         put_id(&buf, 0xa0);
         field_put_u64(&buf, 0x8182838485868788);
         field_put_u32(&buf, 0x91929394);
@@ -382,11 +379,11 @@ static void fields_out_of_range_are_malformed(void **state)
         {DATAGRAM_VERDICT, NODE_ID_BYTES + 17, 1, 0xff},
         {DATAGRAM_ACCUSE, 0, 8, 0},       /* incarnation */
         {DATAGRAM_ACCUSE, 16, 1, 9},      /* status */
-        {DATAGRAM_BROADCAST, 40, 8, 0},   /* origin */
-        {DATAGRAM_BROADCAST, 52, 1, 0},   /* payload kind */
-        {DATAGRAM_BROADCAST, 53, 1, 6},   /* size of the payload: shorter than what follows */
-        {DATAGRAM_BROADCAST, 53, 1, 8},   /* longer */
-        {DATAGRAM_BROADCAST, 53, 2, 255}, /* far longer */
+        {DATAGRAM_BROADCAST, 20, 8, 0},   /* origin */
+        {DATAGRAM_BROADCAST, 32, 1, 0},   /* payload kind */
+        {DATAGRAM_BROADCAST, 33, 1, 6},   /* size of the payload: shorter than what follows */
+        {DATAGRAM_BROADCAST, 33, 1, 8},   /* longer */
+        {DATAGRAM_BROADCAST, 33, 2, 255}, /* far longer */
         {DATAGRAM_CONFLICT, 0, 1, 0},     /* family of the address */
         {DATAGRAM_JOIN, 2, 1, 0},         /* kind of the update */
         {DATAGRAM_JOIN, 0, 2, 0xff},      /* its size */
@@ -547,7 +544,7 @@ static void the_largest_payload(void **state)
     datagram.payload.size++;
     assert_refused(&datagram, -EFBIG);
     /* One byte more from outside. */
-    bytes.data[HEADER_BYTES + 53]++;
+    bytes.data[HEADER_BYTES + 33]++;
     buf_add_byte(&bytes, 0xab);
     assert_int_equal(parse_answer(buf_bytes(&bytes)), -EPROTO);
 

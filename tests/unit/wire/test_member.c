@@ -92,23 +92,25 @@ static void which_versions_are_valid(void **state)
 }
 
 static const uint8_t status_bytes[] = {
-    38,   0,                                                    /* size */
+    42,   0,                                                    /* size */
     1,                                                          /* a status */
     0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, /* id */
     0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43,
     0x38, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01, /* incarnation */
     0xf8, 0xf7, 0xf6, 0xf5, 0xf4, 0xf3, 0xf2, 0xf1, /* boot nonce */
     2,                                              /* unreachable */
+    0x30, 0x0c, 0x0b, 0x0a,                         /* age */
 };
 
 static const uint8_t record_bytes[] = {
-    70,   0,                                                    /* size */
+    74,   0,                                                    /* size */
     2,                                                          /* a record */
     0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, /* id */
     0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f, 0x20, 0x21, 0x22, 0x23,
     0x11, 0,    0,    0,    0,    0,    0,    0,         /* incarnation */
     0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,      /* boot nonce */
     1,                                                   /* alive */
+    0x10, 0xc3, 0xc2, 0xc1,                              /* age */
     4,    10,   1,    2,    3,    0xfc, 0x1c,            /* address */
     0,    0,    0,    0,    0,    1,    0,    0,         /* capacity */
     7,                                                   /* minor */
@@ -120,9 +122,9 @@ static const uint8_t record_bytes[] = {
 #define INCARNATION_AT 23
 #define NONCE_AT 31
 #define STATUS_AT 39
-#define FAMILY_AT 40
-#define NAME_AT 56
-#define ZONE_AT 63
+#define FAMILY_AT 44
+#define NAME_AT 60
+#define ZONE_AT 67
 
 static void updates_are_laid_out_as_documented(void **state)
 {

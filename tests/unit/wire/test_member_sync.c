@@ -177,9 +177,10 @@ static void every_update_is_looked_at(void **state)
     static const enum member_sync_type both[] = {MEMBER_SYNC_ANSWER, MEMBER_SYNC_CLOSE};
     for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
         CLEANUP_BUF struct buf bytes = formatted(both[i]);
-        bytes.data[bytes.size - 1] = 0; /* the status of the last */
+        const size_t status_at = bytes.size - 5; /* of the last; its age is behind it */
+        bytes.data[status_at] = 0;
         assert_int_equal(parse_answer(buf_bytes(&bytes)), -EPROTO);
-        bytes.data[bytes.size - 1] = MEMBER_LEFT;
+        bytes.data[status_at] = MEMBER_LEFT;
         assert_int_equal(parse_answer(buf_bytes(&bytes)), 0);
         bytes.data[bytes.size - MEMBER_UPDATE_BYTES_MIN]++; /* its size */
         assert_int_equal(parse_answer(buf_bytes(&bytes)), -EPROTO);
