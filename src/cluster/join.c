@@ -12,6 +12,8 @@
  * each other again.
  */
 
+#include <assert.h>
+
 #include "cluster/cluster_priv.h"
 
 #define JOIN_PAUSE_US_MIN (500 * MS)
@@ -20,6 +22,9 @@
 #define JOIN_SEEDS 3u
 #define JOIN_ROSTER 3u
 #define GREETINGS_PER_SECOND 10u
+
+static_assert(2 * MEMBER_UPDATE_BYTES_MAX <= DATAGRAM_PAYLOAD_BYTES_MAX,
+              "who welcomes and who is welcomed fit");
 
 void join_start(struct cluster *cluster)
 {
@@ -179,11 +184,15 @@ static struct entry *merge_sender(struct cluster *cluster, const struct datagram
     return sender;
 }
 
+/* Behind the two records that it begins with, some others, as many as fit. */
 static void add_sample(struct cluster *cluster, struct datagram *welcome,
                        const struct node_id *joiner)
 {
-    /* Records are seldom longer than a third of the limit. */
+    /* The header and a seal have the rest of a datagram. */
     size_t room = DATAGRAM_PAYLOAD_BYTES_MAX;
+    for (size_t i = 0; i < welcome->updates_count; i++) {
+        room -= member_update_bytes(&welcome->updates[i]);
+    }
     const size_t others = cluster_others(cluster);
     const size_t wanted = others < 16 ? others : 16;
     for (size_t i = 0; i < wanted; i++) {
@@ -192,12 +201,11 @@ static void add_sample(struct cluster *cluster, struct datagram *welcome,
             continue;
         }
         const struct member_update update = cluster_update_of(cluster, entry);
-        CLEANUP_BUF struct buf bytes = BUF_INIT;
-        field_put_member_update(&bytes, &update);
-        if (bytes.size > room || welcome->updates_count == DATAGRAM_UPDATES_MAX) {
+        const size_t update_bytes = member_update_bytes(&update);
+        if (update_bytes > room || welcome->updates_count == DATAGRAM_UPDATES_MAX) {
             return;
         }
-        room -= bytes.size;
+        room -= update_bytes;
         welcome->updates[welcome->updates_count++] = update;
     }
 }

@@ -116,6 +116,30 @@ static void who_is_alone_leaves_at_once(void **state)
     net_free(net);
 }
 
+/* Who welcomes tells of itself, of what it knew of the joiner, and of as many others as fit: all of
+ * them with the longest names. */
+static void welcomes_fit_whatever_names_are(void **state)
+{
+    (void)state;
+    static const char *const longest =
+        "a-name-of-64-bytes-as-long-as-names-of-members-and-zones-may-be.";
+    assert_int_equal(strlen(longest), MEMBER_NAME_BYTES_MAX);
+    struct net *net = net_new();
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 20; i++) {
+            net_start(net, i, NULL);
+            struct cluster_options options = net_options(&net->nodes[i]);
+            options.name = longest;
+            options.zone = longest;
+            options.incarnation = round + 1;
+            net_start(net, i, &options);
+            net_run(net, NET_SECOND);
+        }
+        assert_true(net_run_until_agreed(net, 20 * NET_SECOND));
+    }
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +150,7 @@ int main(void)
         cmocka_unit_test(a_good_bye_is_heard_by_all),
         cmocka_unit_test(a_stop_is_heard_by_all_and_the_ring_waits),
         cmocka_unit_test(who_is_alone_leaves_at_once),
+        cmocka_unit_test(welcomes_fit_whatever_names_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
