@@ -207,7 +207,7 @@ static bool replace_delegate(struct cluster *cluster, struct carry *carry)
     const struct view *view = &cluster->view;
     const struct entry *old = view_find(view, &carry->delegate);
     const size_t count = view->alive_count;
-    if (carry->attempt + 1 >= ATTEMPTS_MAX || count < 2) {
+    if (carry->attempt + 1 >= ATTEMPTS_MAX || count == 0) {
         return false;
     }
     size_t rank = view_rank(view, &carry->delegate);

@@ -7,7 +7,7 @@
 #include "cluster/cluster_priv.h"
 
 /* A tick that comes so much later than it was due says that this process was held up. */
-#define HELD_UP_US (500 * MS)
+#define HELD_UP_US SECOND
 
 struct cluster *cluster_new(const struct cluster_options *options, uint64_t now_us)
 {

@@ -189,8 +189,8 @@ void cluster_broadcast(struct cluster *cluster, uint64_t now_us, uint8_t kind,
                        struct bytes payload);
 
 /* The roster as bytes, to be kept on disk, and back. Restoring comes before anything else and takes
- * those members as unproven. -EPROTO: not a roster; nothing was taken. Times are not kept: what is
- * not alive is forgotten CLUSTER_ROSTER_MS after the restore. */
+ * those members as unproven. -EPROTO: not a roster; nothing was taken. The age of a status is kept;
+ * the time between saving and restoring does not count. */
 void cluster_save(const struct cluster *cluster, struct buf *ret_bytes);
 [[nodiscard]] int cluster_restore(struct cluster *cluster, uint64_t now_us, struct bytes saved);
 

@@ -322,9 +322,9 @@ void join_received_welcome(struct cluster *cluster, const struct address *from,
 
 /* conflict.c */
 
-/* `update` speaks of a life of a known member other than the one we know, at another address. True:
- * both are asked now, and the update is taken if the old one is silent. */
-bool conflict_check(struct cluster *cluster, const struct entry *known,
+/* `newcomer` is another life of a known member that may still be alive elsewhere: both are asked
+ * now, and the newcomer is taken if it answers and the old one is silent. */
+void conflict_check(struct cluster *cluster, const struct entry *known,
                     const struct member_record *newcomer);
 /* Somebody with our own id may be at `address`. */
 void conflict_check_self(struct cluster *cluster, const struct address *address);
@@ -339,6 +339,8 @@ void conflict_done(struct cluster *cluster);
 
 /* ring.c */
 
+/* A member was heard of for the first time, and is not alive for so long already. */
+void ring_added_lost(struct entry *entry, uint32_t age_s);
 /* The status of `entry` changed. */
 void ring_changed(struct cluster *cluster, struct entry *entry);
 void ring_due(struct cluster *cluster);

@@ -50,7 +50,7 @@ static struct challenge *begin(struct cluster *cluster, const struct node_id *id
     return challenge;
 }
 
-bool conflict_check(struct cluster *cluster, const struct entry *known,
+void conflict_check(struct cluster *cluster, const struct entry *known,
                     const struct member_record *newcomer)
 {
     struct challenge *challenge = begin(cluster, &newcomer->id);
@@ -63,7 +63,6 @@ bool conflict_check(struct cluster *cluster, const struct entry *known,
         send_challenge(cluster, challenge, &challenge->addresses[KNOWN]);
         send_challenge(cluster, challenge, &challenge->addresses[NEWCOMER]);
     }
-    return true;
 }
 
 void conflict_check_self(struct cluster *cluster, const struct address *address)

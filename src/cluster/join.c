@@ -153,8 +153,10 @@ void join_due(struct cluster *cluster)
         if (cluster->now_us >= cluster->join_us) {
             ask_while_alone(cluster);
         }
+        cluster->heal_us = cluster->now_us + CLUSTER_HEAL_MS * MS;
     } else {
         cluster->join_pause_us = JOIN_PAUSE_US_MIN;
+        cluster->join_us = cluster->now_us;
         if (cluster->now_us >= cluster->heal_us) {
             ask_the_lost(cluster);
         }
@@ -172,6 +174,9 @@ uint64_t join_next_us(const struct cluster *cluster)
 /* The record that somebody sent of itself: we know it now, and know that it is there. */
 static struct entry *merge_sender(struct cluster *cluster, const struct datagram *datagram)
 {
+    if (datagram->updates[0].record.version.status != MEMBER_ALIVE) {
+        return NULL; /* whoever speaks is */
+    }
     const bool is_news = merge_update(cluster, &datagram->updates[0], FROM_ITSELF);
     struct entry *sender = view_find(&cluster->view, &datagram->sender);
     if (!sender || sender->record->boot_nonce != datagram->sender_nonce) {

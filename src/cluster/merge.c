@@ -21,7 +21,7 @@
 /* A member raises its incarnation when it starts and when it refutes, at most once a second; nobody
  * misses a million of these. */
 #define INCARNATION_JUMP_MAX ((uint64_t)1 << 20)
-/* Even from what is said of ourselves: beyond this no number is left to refute with. */
+/* Nor one from which on no number is left to refute with. */
 #define INCARNATION_MAX ((uint64_t)1 << 62)
 /* A second refutation waits a second, the next two, and so on: a member that others can hardly hear
  * shall not make the whole network talk of it. */
@@ -79,7 +79,7 @@ static bool add(struct cluster *cluster, const struct member_update *update)
     if (entry_is_alive(entry)) {
         cluster_tell(cluster, CLUSTER_JOINED, entry);
     } else {
-        entry->ring = member->version.status == MEMBER_LEFT ? RING_GONE : RING_IN;
+        ring_added_lost(entry, update->age_s);
         ring_changed(cluster, entry);
     }
     broadcast_count_change(cluster);
@@ -153,6 +153,10 @@ static bool merge_self(struct cluster *cluster, const struct member_update *upda
 bool merge_update(struct cluster *cluster, const struct member_update *update, enum source source)
 {
     const struct member_record *member = &update->record;
+    if (member->version.incarnation >= INCARNATION_MAX) {
+        cluster->counters.updates_refused++;
+        return false;
+    }
     if (node_id_equal(&member->id, &cluster->id)) {
         return merge_self(cluster, update);
     }
@@ -174,13 +178,17 @@ bool merge_update(struct cluster *cluster, const struct member_update *update, e
         join_greet(cluster, &entry->record->address);
         return false;
     }
-    if (source == FROM_ITSELF && !is_same_life && entry_is_alive(entry) &&
-        !address_equal(&member->address, &entry->record->address) &&
-        conflict_check(cluster, entry, member)) {
+    /* Another life may be a copy; and who jumps far ahead may not be the one it says it is. */
+    const bool is_doubtful = !address_equal(&member->address, &entry->record->address) ||
+                             member->version.incarnation - known.incarnation > INCARNATION_JUMP_MAX;
+    if (source == FROM_ITSELF && !is_same_life && entry_is_alive(entry) && is_doubtful) {
+        conflict_check(cluster, entry, member);
         return false;
     }
-    if (source == FROM_LIST && member->version.status == MEMBER_UNREACHABLE &&
-        update->age_s > CLAIM_FRESH_S && entry_is_alive(entry) && !entry->is_restored) {
+    /* Of the very version that we have; who knows a later one than we knows better. */
+    if (source == FROM_LIST && member->version.status == MEMBER_UNREACHABLE && is_same_life &&
+        member->version.incarnation == known.incarnation && update->age_s > CLAIM_FRESH_S &&
+        entry_is_alive(entry) && !entry->is_restored) {
         probe_claim(cluster, entry);
         return false;
     }

@@ -7,8 +7,7 @@
  * what its sender knows: the gossip that makes everything converge.
  *
  * A ping that is not answered is sent again while two others are asked to ask; when that is in vain
- * too, a vote begins (vote.c). All datagrams of a probe carry one number; the time of an answer is
- * taken only of a probe that was sent once (Karn's rule).
+ * too, a vote begins (vote.c). All datagrams of a probe carry one number.
  *
  * A node whose own probes mostly fail first asks eight members at random whether it hears anybody
  * at all. If it hears few, it is its own links that fail, or its processor: then it begins no votes
@@ -391,10 +390,12 @@ void probe_received_ack(struct cluster *cluster, struct entry *sender, const str
     }
     const struct probe probe = *found;
     end(cluster, found);
+    /* From the first ping on: of a probe that was sent twice that is too much rather than too
+     * little, so that answers which always come late are waited for in the end. */
+    const uint64_t rtt_us = cluster->now_us - probe.sent_us;
+    count_rtt(cluster, rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX);
     if (probe.attempt == 0) {
-        const uint64_t rtt_us = cluster->now_us - probe.sent_us;
         sender->rtt_us = rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX;
-        count_rtt(cluster, sender->rtt_us);
     }
     succeed(cluster, &probe, sender);
     sync_saw_digest(cluster, sender, ack->digests.members);

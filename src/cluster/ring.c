@@ -71,9 +71,20 @@ static uint64_t due_us(const struct cluster *cluster, const struct entry *entry)
 
 static void wake_for(struct cluster *cluster, const struct entry *entry)
 {
-    const uint64_t wake_us = due_us(cluster, entry);
+    uint64_t wake_us = due_us(cluster, entry);
+    /* What was due long ago makes no tick late. */
+    wake_us = wake_us > cluster->now_us ? wake_us : cluster->now_us;
     if (wake_us < cluster->settle_us) {
         cluster->settle_us = wake_us;
+    }
+}
+
+void ring_added_lost(struct entry *entry, uint32_t age_s)
+{
+    if (entry->status == MEMBER_LEFT) {
+        entry->ring = RING_GONE;
+    } else {
+        entry->ring = age_s * MS >= CLUSTER_RING_LEAVE_MS ? RING_OUT : RING_IN;
     }
 }
 

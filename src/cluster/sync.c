@@ -281,7 +281,8 @@ static void received_answer(struct cluster *cluster, const struct entry *sender,
         send(cluster, sender);
     }
     const bool has_learnt = merge_all(cluster, answer->updates);
-    cluster->calm_count = has_learnt || knows_better ? 0 : cluster->calm_count + 1;
+    /* That the other lacked something does not count: it may refuse it. */
+    cluster->calm_count = has_learnt ? 0 : cluster->calm_count + 1;
     if (has_learnt) {
         sync_eagerly(cluster); /* what was news to us is so to others, too */
     } else if (cluster->calm_count >= CALM_ROUNDS) {

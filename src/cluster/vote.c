@@ -175,7 +175,13 @@ void vote_received_alert(struct cluster *cluster, struct entry *sender,
         return;
     }
     const struct requester requester = {sender->record->id, alert->number};
-    if (!entry_is_alive(subject)) {
+    const struct member_version *asked = &alert->subject_version;
+    const bool is_other_version = asked->incarnation != subject->record->incarnation ||
+                                  asked->boot_nonce != subject->record->boot_nonce;
+    if (is_other_version) {
+        /* One of us has not heard of its last life or refutation. */
+        vote_answer(cluster, &requester, subject, DATAGRAM_VERDICT_ABSTAINS);
+    } else if (!entry_is_alive(subject)) {
         vote_answer(cluster, &requester, subject, DATAGRAM_VERDICT_SILENT);
     } else if (probe_is_in_doubt(cluster)) {
         vote_answer(cluster, &requester, subject, DATAGRAM_VERDICT_ABSTAINS);
@@ -192,9 +198,13 @@ void vote_received_verdict(struct cluster *cluster, struct entry *sender,
         if (vote->number != verdict->number || !node_id_equal(&vote->subject, &verdict->subject)) {
             continue;
         }
+        const bool is_of_another =
+            verdict->subject_version.incarnation != vote->version.incarnation ||
+            verdict->subject_version.boot_nonce != vote->version.boot_nonce;
         for (unsigned j = 0; j < vote->asked_count; j++) {
             if (node_id_equal(&vote->asked[j], &sender->record->id)) {
-                vote->verdicts[j] = (uint8_t)verdict->verdict;
+                vote->verdicts[j] =
+                    (uint8_t)(is_of_another ? DATAGRAM_VERDICT_ABSTAINS : verdict->verdict);
             }
         }
         if (verdict->verdict == DATAGRAM_VERDICT_ANSWERS) {

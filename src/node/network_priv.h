@@ -105,9 +105,13 @@ struct network {
     void *changed_context;
 };
 
+/* Before the machine's start lies more than CLUSTER_ROSTER_MS, so that whatever became of a member
+ * lately has a time, also on a machine that has just started. */
+#define NETWORK_BEFORE_START_US ((CLUSTER_ROSTER_MS + (uint64_t)24 * 3600 * 1000) * 1000)
+
 static inline uint64_t network_now_us(void)
 {
-    return uv_hrtime() / 1000;
+    return uv_hrtime() / 1000 + NETWORK_BEFORE_START_US;
 }
 
 /* network_core.c */

@@ -140,6 +140,60 @@ static void welcomes_fit_whatever_names_are(void **state)
     net_free(net);
 }
 
+/* A tick that was never due is not late: nobody doubts itself because a first member came, or
+ * because somebody has been lost for long. */
+static void a_newcomer_makes_no_tick_late(void **state)
+{
+    (void)state;
+    struct net *net = net_of(5);
+    net_stop(net, 4);
+    net_run(net, 120 * NET_SECOND);
+    net_start(net, 5, NULL);
+    assert_true(net_run_until_agreed(net, 5 * NET_SECOND));
+    const struct node_id id = net_id(4);
+    struct cluster_member member;
+    assert_true(cluster_find(net->nodes[5].cluster, &id, &member));
+    assert_false(member.in_ring); /* at once: its age was told */
+    assert_int_equal(net_count_events(net, 5, CLUSTER_RING_LEFT, 4), 0);
+    net_free(net);
+}
+
+/* Whoever sends it: one that claims to be a member and is far ahead is asked, and so is the member.
+ */
+static void a_stranger_locks_nobody_out(void **state)
+{
+    (void)state;
+    struct net *net = net_of(6);
+    const struct member_update lie = {
+        .is_record = true,
+        .record = {.id = net_id(2),
+                   .version = {(uint64_t)1 << 61, 77, MEMBER_ALIVE},
+                   .address = net->nodes[2].address,
+                   .name = bytes_of_string("node"),
+                   .zone = bytes_of_string("default")},
+    };
+    const struct datagram join = {
+        .type = DATAGRAM_JOIN,
+        .sender = net_id(2),
+        .sender_nonce = 77,
+        .number = 1,
+        .updates = {lie},
+        .updates_count = 1,
+    };
+    struct buf bytes = BUF_INIT;
+    assert_int_equal(datagram_format(&join, &bytes), 0);
+    const struct address from = net_address(100);
+    cluster_receive_datagram(net->nodes[0].cluster, net->now_us, &from, buf_bytes(&bytes));
+    buf_done(&bytes);
+    net_run(net, 10 * NET_SECOND);
+    assert_true(net_agrees(net));
+    const struct node_id id = net_id(2);
+    struct cluster_member member;
+    assert_true(cluster_find(net->nodes[0].cluster, &id, &member));
+    assert_true(member.record.version.incarnation < 1000);
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +201,8 @@ int main(void)
         cmocka_unit_test(one_live_seed_of_several_is_enough),
         cmocka_unit_test(two_networks_become_one),
         cmocka_unit_test(clocks_may_be_anything),
+        cmocka_unit_test(a_newcomer_makes_no_tick_late),
+        cmocka_unit_test(a_stranger_locks_nobody_out),
         cmocka_unit_test(a_good_bye_is_heard_by_all),
         cmocka_unit_test(a_stop_is_heard_by_all_and_the_ring_waits),
         cmocka_unit_test(who_is_alone_leaves_at_once),

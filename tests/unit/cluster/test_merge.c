@@ -160,7 +160,7 @@ static void what_is_said_of_oneself_is_refuted(void **state)
     net_free(listener.net);
 }
 
-/* That it was alive in between was not heard here; its time in the ring begins anew all the same. */
+/* That it was alive in between was not heard here; its time in the ring begins anew. */
 static void lost_again_counts_anew(void **state)
 {
     (void)state;
