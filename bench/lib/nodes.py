@@ -34,12 +34,13 @@ def free_port():
 
 
 class Server:
-    """A process, with its children, that serves HTTP on 127.0.0.1."""
+    """A process, with its children, that serves HTTP on this machine."""
 
-    def __init__(self, process, port):
+    def __init__(self, process, port, host="127.0.0.1"):
         self.process = process
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.host = host
+        self.url = f"http://{host}:{port}"
 
     def pids(self):
         children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
@@ -59,7 +60,7 @@ class Server:
 
     def request(self, method, path, body=None, headers=None):
         """Gives the body of the answer; anything but success ends the benchmark."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
         content = answer.read()
