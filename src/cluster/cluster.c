@@ -227,9 +227,8 @@ static void receive(struct cluster *cluster, const struct address *from,
     if (is_own || !sender || sender->record->boot_nonce != datagram->sender_nonce) {
         /* A stranger, or a life of a member that we have not heard of: let it say who it is. */
         cluster->counters.datagrams_refused++;
-        if (!is_own && datagram->receiver_nonce == (uint32_t)cluster->boot_nonce) {
-            join_greet(cluster, from);
-        } else if (!is_own && datagram->type == DATAGRAM_PING) {
+        if (!is_own && (datagram->receiver_nonce == (uint32_t)cluster->boot_nonce ||
+                        datagram->type == DATAGRAM_PING)) {
             join_greet(cluster, from);
         }
         return;
