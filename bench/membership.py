@@ -17,7 +17,7 @@ import selectors
 
 from lib.nodes import *
 
-SIM_SEEDS = {50: 5, 100: 5, 1000: 1, 10000: 1}
+SIM_SEEDS = {50: 5, 100: 5, 1000: 3, 10000: 1}
 PROTOCOLS = ("artel", "swim")
 # scenario, its figure, what it is called, unit, how the seeds are put together, wanted by nodes
 FIGURES = (

@@ -177,13 +177,15 @@ static struct entry *merge_sender(struct cluster *cluster, const struct datagram
     if (datagram->updates[0].record.version.status != MEMBER_ALIVE) {
         return NULL; /* whoever speaks is */
     }
+    const struct entry *known = view_find(&cluster->view, &datagram->sender);
+    const bool is_stranger = !known || known->record->boot_nonce != datagram->sender_nonce;
     const bool is_news = merge_update(cluster, &datagram->updates[0], FROM_ITSELF);
     struct entry *sender = view_find(&cluster->view, &datagram->sender);
     if (!sender || sender->record->boot_nonce != datagram->sender_nonce) {
         return NULL;
     }
-    if (is_news) {
-        broadcast_member(cluster, sender); /* strangers would not listen to itself */
+    if (is_news && is_stranger) {
+        broadcast_member(cluster, sender); /* others would not listen to itself */
     }
     cluster->heard_us = cluster->now_us;
     return sender;

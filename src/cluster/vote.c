@@ -178,13 +178,11 @@ void vote_received_alert(struct cluster *cluster, struct entry *sender,
     const struct member_version *asked = &alert->subject_version;
     const bool is_other_version = asked->incarnation != subject->record->incarnation ||
                                   asked->boot_nonce != subject->record->boot_nonce;
-    if (is_other_version) {
-        /* One of us has not heard of its last life or refutation. */
+    if (is_other_version || (entry_is_alive(subject) && probe_is_in_doubt(cluster))) {
+        /* One of us has not heard of its last life or refutation; or we hear too little. */
         vote_answer(cluster, &requester, subject, DATAGRAM_VERDICT_ABSTAINS);
     } else if (!entry_is_alive(subject)) {
         vote_answer(cluster, &requester, subject, DATAGRAM_VERDICT_SILENT);
-    } else if (probe_is_in_doubt(cluster)) {
-        vote_answer(cluster, &requester, subject, DATAGRAM_VERDICT_ABSTAINS);
     } else {
         probe_for_vote(cluster, subject, &requester);
     }

@@ -14,6 +14,9 @@
 #include "node/network_priv.h"
 #include "node/resolve.h"
 
+/* Lists of members are exchanged with random others, and with most of them once. */
+#define LINK_IDLE_MS 15000u
+
 static void on_wake(uv_async_t *wake)
 {
     (void)wake; /* the turn comes after it */
@@ -93,6 +96,7 @@ static int open_link(struct network *network, const struct network_options *opti
         .services = services,
         .services_count = ARRAY_SIZE(services),
         .threads = options->link_threads,
+        .idle_ms = LINK_IDLE_MS,
     };
     if (!address_is_any(&network->address)) {
         link_options.source = network->address;
