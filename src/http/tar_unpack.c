@@ -36,6 +36,9 @@
 /* Seconds that fit into 64 bits as nanoseconds. */
 #define SECONDS_MAX (INT64_MAX / 1000000000 - 1)
 
+/* No headers begin there. */
+#define HEADERS_NONE (-1)
+
 #define CONVERSION_WARNING "can't be converted"
 
 struct unpack {
@@ -167,7 +170,8 @@ static bool has_cut_name(struct unpack *unpack)
     const uint64_t begin = (uint64_t)archive_read_header_position(unpack->archive);
     const bool is_kept = begin >= from && begin - from <= bytes.size;
     const size_t skip = is_kept ? (size_t)(begin - from) : 0;
-    const bool found = is_kept && tar_has_cut_name(BYTES(bytes.data + skip, bytes.size - skip));
+    /* What was not kept can't be judged. */
+    const bool found = !is_kept || tar_has_cut_name(BYTES(bytes.data + skip, bytes.size - skip));
     buf_clear(&unpack->headers);
     return found;
 }
@@ -355,7 +359,10 @@ static int read_all(struct unpack *unpack)
     }
     for (;;) {
         struct archive_entry *entry = NULL;
-        unpack->headers_before = archive_read_header_position(unpack->archive);
+        /* Before the first entry libarchive tells the same position as at it. */
+        unpack->headers_before = unpack->entries_count == 0
+                                     ? HEADERS_NONE
+                                     : archive_read_header_position(unpack->archive);
         unpack->is_in_headers = true;
         const int status = archive_read_next_header(unpack->archive, &entry);
         unpack->is_in_headers = false;

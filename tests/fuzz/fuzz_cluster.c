@@ -78,6 +78,7 @@ struct world;
 struct node {
     struct world *world;
     unsigned index;
+    struct node_id id;
     struct cluster *cluster;
     uint64_t boot_nonce;
     uint64_t incarnation;
@@ -152,18 +153,6 @@ static uint64_t incarnation_of(const struct world *world, unsigned who)
 
 /* What always holds */
 
-static int versions_apart(const struct known *before, const struct cluster_member *now,
-                          bool is_isolated)
-{
-    struct member_version a = before->version;
-    struct member_version b = now->record.version;
-    if (is_isolated && !now->is_self) {
-        a.status = MEMBER_ALIVE;
-        b.status = MEMBER_ALIVE;
-    }
-    return member_version_compare(&b, &a);
-}
-
 struct comparison {
     struct node *node;
     struct list now;
@@ -195,8 +184,7 @@ static bool compare_member(void *context, const struct cluster_member *member)
     const struct node_id id = member->record.id;
     CHECK(now->count == 0 || node_id_compare(&now->members[now->count - 1].id, &id) < 0);
     CHECK(member_version_is_valid(&member->record.version));
-    const struct node_id own = id_of(comparison->node->index);
-    CHECK(member->is_self == node_id_equal(&own, &id));
+    CHECK(member->is_self == node_id_equal(&comparison->node->id, &id));
     if (member->is_self) {
         check_self(comparison->node, member);
     }
@@ -207,8 +195,11 @@ static bool compare_member(void *context, const struct cluster_member *member)
         comparison->at++;
     }
     if (comparison->at < before->count && node_id_equal(&before->members[comparison->at].id, &id)) {
-        const bool is_isolated = before->is_isolated || now->is_isolated;
-        const int order = versions_apart(&before->members[comparison->at], member, is_isolated);
+        struct member_version version = before->members[comparison->at].version;
+        if (!member->is_self && (before->is_isolated || now->is_isolated)) {
+            version.status = member->record.version.status; /* as shown, not as known */
+        }
+        const int order = member_version_compare(&member->record.version, &version);
         CHECK(order >= 0);
         CHECK(order == 0 || may_change(comparison, &id));
         comparison->at++;
@@ -244,8 +235,7 @@ static void check_list(struct node *node, bool is_quiet, const struct node_id *s
     CHECK(count == node->list.count && count >= 1 && count <= MEMBERS_MAX);
 
     struct cluster_member self;
-    const struct node_id id = id_of(node->index);
-    CHECK(cluster_find(node->cluster, &id, &self) && self.is_self);
+    CHECK(cluster_find(node->cluster, &node->id, &self) && self.is_self);
     node->incarnation = self.record.version.incarnation;
 }
 
@@ -275,8 +265,7 @@ static void on_datagram(void *context, const struct address *to, struct bytes by
     struct datagram datagram;
     CHECK(!node->is_gone);
     CHECK(datagram_parse(bytes, &datagram) == 0);
-    const struct node_id id = id_of(node->index);
-    CHECK(node_id_equal(&datagram.sender, &id) && datagram.sender_nonce == node->boot_nonce);
+    CHECK(node_id_equal(&datagram.sender, &node->id) && datagram.sender_nonce == node->boot_nonce);
     node->world->sends++;
     keep(node->world, (struct packet){.from = node->index, .to = *to}, bytes);
 }
@@ -286,8 +275,7 @@ static void on_message(void *context, const struct node_id *to, const struct add
 {
     struct node *node = context;
     struct member_sync sync;
-    const struct node_id id = id_of(node->index);
-    CHECK(!node->is_gone && !node_id_equal(to, &id));
+    CHECK(!node->is_gone && !node_id_equal(to, &node->id));
     CHECK(member_sync_parse(message, &sync) == 0);
     node->world->sends++;
     keep(node->world, (struct packet){.from = node->index, .to = *address, .is_message = true},
@@ -306,16 +294,14 @@ static void on_event(void *context, const struct cluster_event *event)
 static void on_digests(void *context, const struct node_id *member, const struct digests *digests)
 {
     const struct node *node = context;
-    const struct node_id id = id_of(node->index);
-    CHECK(digests && !node_id_equal(member, &id));
+    CHECK(digests && !node_id_equal(member, &node->id));
 }
 
 static void on_broadcast(void *context, const struct node_id *from, uint8_t kind,
                          struct bytes payload)
 {
     const struct node *node = context;
-    const struct node_id id = id_of(node->index);
-    CHECK(!node_id_equal(from, &id) && kind != 0 && kind != DATAGRAM_PAYLOAD_MEMBERS);
+    CHECK(!node_id_equal(from, &node->id) && kind != 0 && kind != DATAGRAM_PAYLOAD_MEMBERS);
     CHECK(payload.size <= DATAGRAM_PAYLOAD_BYTES_MAX);
 }
 
@@ -328,7 +314,7 @@ static void start(struct world *world, unsigned index, bool has_long_name)
     node->is_gone = false;
     node->list.count = 0;
     const struct cluster_options options = {
-        .id = id_of(index),
+        .id = node->id,
         .boot_nonce = node->boot_nonce,
         .incarnation = node->incarnation,
         .address = address_of(index),
@@ -351,8 +337,7 @@ static void start(struct world *world, unsigned index, bool has_long_name)
 
 /* What arrives */
 
-/* Those that may change nobody's version: of no form, from strangers, to another life of ours, and
- * those that only ask or point. A welcome counts if it may be an answer. */
+/* From strangers, to another life of ours, or such that only asks or points. */
 static bool is_of_no_effect(const struct node *node, const struct datagram *datagram)
 {
     const bool is_to_us = datagram->receiver_nonce == (uint32_t)node->boot_nonce;
@@ -400,13 +385,27 @@ static void receive_message(struct node *node, unsigned from, struct bytes bytes
     check_node(node, is_stranger, NULL);
 }
 
-/* In memory of its own size. Cut by `cut` and, unless `flip` is 0, with one byte changed. */
-static struct bytes changed(struct bytes bytes, uint8_t cut, uint8_t at, uint8_t flip)
+struct change {
+    uint8_t cut; /* bytes at the end */
+    uint8_t at;
+    uint8_t flip;
+};
+
+static struct change take_change(struct script *script)
 {
-    const size_t size = bytes.size > cut ? bytes.size - cut : 0;
+    struct change change = {.cut = take_u8(script)};
+    change.at = take_u8(script);
+    change.flip = take_u8(script);
+    return change;
+}
+
+/* In memory of its own size. */
+static struct bytes changed(struct bytes bytes, struct change change)
+{
+    const size_t size = bytes.size > change.cut ? bytes.size - change.cut : 0;
     uint8_t *copy = mem_copy(bytes.data, size);
-    if (size > 0 && flip != 0) {
-        copy[at % size] ^= flip;
+    if (size > 0) {
+        copy[change.at % size] ^= change.flip;
     }
     return BYTES(copy, size);
 }
@@ -428,14 +427,14 @@ static void deliver(struct world *world, const struct packet *packet, struct byt
 }
 
 /* Delivers one of those sent, `back` before the last, as it was or changed. */
-static void replay(struct world *world, size_t back, uint8_t cut, uint8_t at, uint8_t flip)
+static void replay(struct world *world, size_t back, struct change change)
 {
     const size_t count = world->sent_count < SENT_MAX ? world->sent_count : SENT_MAX;
     if (count == 0) {
         return;
     }
     const struct packet packet = world->sent[(world->sent_count - 1 - back % count) % SENT_MAX];
-    const struct bytes bytes = changed(BYTES(packet.data, packet.size), cut, at, flip);
+    const struct bytes bytes = changed(BYTES(packet.data, packet.size), change);
     deliver(world, &packet, bytes);
     free((void *)(uintptr_t)bytes.data);
 }
@@ -478,7 +477,7 @@ static void run(struct world *world, uint64_t for_us, bool delivers)
         }
         for (unsigned j = 0; delivers && delivered < world->sent_count && j < SENT_MAX; j++) {
             const size_t back = world->sent_count - 1 - delivered;
-            replay(world, back < SENT_MAX ? back : SENT_MAX - 1, 0, 0, 0);
+            replay(world, back < SENT_MAX ? back : SENT_MAX - 1, (struct change){0});
             delivered++;
         }
     }
@@ -612,11 +611,8 @@ static void step_datagram(struct node *node, struct script *script)
     if (datagram_format(&datagram, &bytes)) {
         return; /* too large, or a number beyond its limits */
     }
-    uint8_t change[3] = {0};
-    for (size_t i = 0; flags & CHANGED && i < sizeof change; i++) {
-        change[i] = take_u8(script);
-    }
-    const struct bytes sent = changed(buf_bytes(&bytes), change[0], change[1], change[2]);
+    const struct change change = flags & CHANGED ? take_change(script) : (struct change){0};
+    const struct bytes sent = changed(buf_bytes(&bytes), change);
     const struct address from = address_of(flags & FROM_ELSEWHERE ? 99 : sender);
     receive_datagram(node, &from, sent);
     free((void *)(uintptr_t)sent.data);
@@ -628,7 +624,7 @@ static void step_raw_datagram(struct node *node, struct script *script)
     const unsigned sender = take_u8(script);
     const unsigned flags = take_u8(script);
     const struct bytes given = take(script, take_u8(script));
-    const struct bytes bytes = changed(given, 0, 0, 0);
+    const struct bytes bytes = changed(given, (struct change){0});
     uint8_t *data = (uint8_t *)(uintptr_t)bytes.data;
     if (bytes.size >= 36 && !(flags & CHANGED)) {
         const struct node_id id = id_of(sender);
@@ -662,7 +658,7 @@ static void step_message(struct node *node, struct script *script)
             take_updates(node->world, script, &message, MEMBER_SYNC_BYTES_MAX);
         }
     }
-    const struct bytes sent = changed(buf_bytes(&message), 0, 0, 0);
+    const struct bytes sent = changed(buf_bytes(&message), (struct change){0});
     receive_message(node, from, sent);
     free((void *)(uintptr_t)sent.data);
 }
@@ -682,7 +678,8 @@ static void step_restart(struct node *node, struct script *script)
     if (flags & 0x02) {
         return; /* its disk is lost */
     }
-    const struct bytes read = changed(buf_bytes(&kept), 0, take_u8(script), flags & 0x04 ? 1 : 0);
+    const struct change damage = {.at = take_u8(script), .flip = flags & 0x04 ? 1 : 0};
+    const struct bytes read = changed(buf_bytes(&kept), damage);
     const int err = cluster_restore(node->cluster, world->now_us, read);
     free((void *)(uintptr_t)read.data);
     CHECK(err == (flags & 0x04 ? -EPROTO : 0));
@@ -744,11 +741,11 @@ static void step(struct world *world, struct script *script)
         step_raw_datagram(node, script);
         break;
     case 4:
+        replay(world, take_u8(script), (struct change){0});
+        break;
     case 5: {
         const size_t back = take_u8(script);
-        const uint8_t cut = head % 16 == 4 ? 0 : take_u8(script);
-        const uint8_t at = head % 16 == 4 ? 0 : take_u8(script);
-        replay(world, back, cut, at, head % 16 == 4 ? 0 : take_u8(script));
+        replay(world, back, take_change(script));
         break;
     }
     case 6:
@@ -774,7 +771,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct script script = {data, size};
     const uint8_t first = take_u8(&script);
     for (unsigned i = 0; i < NODES; i++) {
-        world.nodes[i] = (struct node){.world = &world, .index = i};
+        world.nodes[i] = (struct node){.world = &world, .index = i, .id = id_of(i)};
         start(&world, i, first & 0x02);
     }
     if (first & 0x01) {

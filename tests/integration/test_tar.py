@@ -384,6 +384,9 @@ class RefusedTest(TarTest):
             self.assertRefused(tar(named(key, "evil\0.txt")), why=NUL)
         long = header(b"long", 5, b"L") + padded(b"a\0b\0\0") + header(b"f")
         self.assertRefused(long + END, why=NUL)
+        first, data = named("path", "evil\0.txt")  # longer than a piece, and the first of all
+        first.pax_headers = {"comment": "x" * 300000} | first.pax_headers
+        self.assertRefused(tar((first, data)), why=NUL)
         # Wherever it stands between the pieces that the stream comes in, alone it is found.
         for seed in range(scaled(40, 0.2)):
             chance = random.Random(f"{SEED} {seed}")
