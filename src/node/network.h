@@ -21,6 +21,7 @@
 #include "node/node.h"
 
 struct network;
+struct replica; /* node/replica.h */
 
 /* Names of --join are looked up again so often: while no other member is known, and later, so that
  * a name that has moved is noticed. */
@@ -104,6 +105,9 @@ struct network_counters {
     uint64_t saves;
     uint64_t saves_failed;
 };
+/* The part that keeps the tree the same; as long as the network. */
+struct replica *network_replica(struct network *network);
+
 void network_read_counters(struct network *network, struct network_counters *ret_counters);
 
 #endif

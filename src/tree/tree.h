@@ -132,7 +132,12 @@ struct tree_summary {
     uint64_t epoch;      /* of the feed */
     uint64_t feed_last;  /* the newest position of the feed, 0: nothing yet */
     uint64_t feed_first; /* the oldest kept one */
-    struct origin_id origin;
+    struct origin_id origin; /* that local changes go to */
+    uint64_t origin_seq;     /* of its last op; 0: none yet */
+    struct id origin_hash;   /* of that op */
+    uint64_t vector_sum;     /* tree/vector.h */
+    uint64_t ops_count;      /* applied, of all logs together */
+    bool is_merging;         /* tree/snapshot.h: vector and fingerprint do not belong together */
 };
 [[nodiscard]] int tree_summary(const struct tree *tree, struct kv_txn *txn,
                                struct tree_summary *ret_summary);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TREE_REMOTE_H
+#define TREE_REMOTE_H
+
+/*
+ * remote: ops of other writers: applying what came from elsewhere, and handing out what others
+ * lack.
+ */
+
+#include "tree/tree.h"
+#include "tree/vector.h"
+
+/* A lamport clock further ahead of ours than this is no clock but a fault. */
+#define TREE_LAMPORT_JUMP_MAX (UINT64_C(1) << 40)
+
+enum tree_verdict {
+    TREE_APPLIED = 1,
+    TREE_KNOWN,   /* was applied before; nothing changed */
+    TREE_EARLY,   /* `missing` has to come first; nothing changed */
+    TREE_FORKED,  /* another op of this name was applied before, or it does not continue the log
+                   * that we have; nothing changed */
+    TREE_REFUSED, /* no such op can be: malformed, beyond a limit, of a later version, it names
+                   * itself or a later op of its own log as a cause, or a lamport out of bounds */
+    TREE_HELD_UP, /* a snapshot is being merged: no op of others is applied until it is */
+};
+
+struct tree_remote {
+    enum tree_verdict verdict;
+    struct dot dot;     /* all but TREE_REFUSED */
+    struct dot missing; /* TREE_EARLY: the first op that is lacking */
+};
+
+/* Applies an op that came from elsewhere if its turn has come: its sequence is the next of its
+ * origin, and the vector covers all contexts. 0 with a verdict, or an error of the transaction,
+ * which the caller aborts then: -ENOSPC, -EIO. An op under our own origin's name that we did not
+ * make is TREE_FORKED or applied like any other: tree_summary tells that there is more in our log
+ * than we wrote (see tree_renew_origin()). */
+[[nodiscard]] int tree_apply(const struct tree *tree, struct kv_txn *txn, struct bytes op,
+                             struct tree_remote *ret_remote);
+
+/* Our own log went two ways (others have another op under the name `from`): makes the changes of
+ * our ops from that one on again, as ops of the writer that local changes go to now, which is
+ * another one. Their contexts leave out the ops of the fork, so that what others did under the same
+ * name stands beside them. -EIO: they are not kept. Take the others' side then: TREE_MERGE_ADOPT.
+ */
+[[nodiscard]] int tree_issue_again(const struct tree *tree, struct kv_txn *txn,
+                                   const struct dot *from);
+
+/* Appends the bytes of one op. -ENOENT: not kept (any more), or not applied yet. */
+[[nodiscard]] int tree_op_read(const struct tree *tree, struct kv_txn *txn, const struct dot *dot,
+                               struct buf *ret_bytes);
+
+/* Ops that somebody else lacks, causes before effects. Each log is read from behind `after[i].seq`
+ * to `through[i]`, or to where we are if that is less; logs are merged by the lamport of their
+ * next op (an op's lamport is higher than those of all that it can know). */
+struct tree_pull;
+struct tree_lack {
+    struct origin_id origin;
+    uint64_t after_seq;
+    uint64_t through_seq;
+};
+/* At most so many logs in one pull. */
+#define TREE_LACKS_MAX 16384u
+[[nodiscard]] int tree_pull_open(const struct tree *tree, struct kv_txn *txn,
+                                 const struct tree_lack *lacks, size_t lacks_count,
+                                 struct tree_pull **ret_pull);
+/* The next op; `*ret_op` is borrowed until the next call. -ENOENT: no more; -ESTALE: an op that
+ * would be next is forgotten here: a snapshot has to bring what it did. */
+[[nodiscard]] int tree_pull_next(struct tree_pull *pull, struct dot *ret_dot, struct bytes *ret_op);
+void tree_pull_close(struct tree_pull *pull);
+CLEANUP_DEFINE(tree_pull_close, struct tree_pull)
+
+#endif
