@@ -27,7 +27,8 @@ enum tree_verdict {
 struct tree_remote {
     enum tree_verdict verdict;
     struct dot dot;     /* all but TREE_REFUSED */
-    struct dot missing; /* TREE_EARLY: the first op that is lacking */
+    struct dot missing; /* TREE_EARLY: one that has to come right before it: of its own log the op
+                         * before it, else a cause */
 };
 
 /* Applies an op that came from elsewhere if its turn has come: its sequence is the next of its

@@ -42,6 +42,9 @@
 #define TREE_SYNC_WISHES_MAX 4096u
 #define TREE_SYNC_WISH_MS 30000u
 
+/* Others whose word can be waited for (tree_sync_await()). */
+#define TREE_SYNC_AWAIT_MAX 32u
+
 struct tree_sync;
 
 enum tree_sync_event_kind {
@@ -80,8 +83,9 @@ struct tree_sync_host {
     void (*send)(void *context, const struct node_id *to, struct bytes message);
     /* A member alive other than this node, any one; false: there is none. */
     bool (*pick)(void *context, struct node_id *ret_member);
-    /* How many others are alive. */
+    /* How many others are alive; how many are known that are neither alive nor have left. */
     size_t (*others_count)(void *context);
+    size_t (*missing_count)(void *context);
 
     /* A snapshot of the database. */
     int (*read)(void *context, struct kv_txn **ret_txn);
@@ -165,7 +169,8 @@ void tree_sync_changed(struct tree_sync *sync, uint64_t now_us);
 void tree_sync_spooled(struct tree_sync *sync, uint64_t now_us, int err, const struct id *id,
                        uint64_t bytes);
 
-/* Tells TREE_SYNC_AWAITED when `count` others have `dot` on disk, or at `deadline_us`. */
+/* Tells TREE_SYNC_AWAITED when `count` others (at most TREE_SYNC_AWAIT_MAX) have `dot` on disk, or
+ * at `deadline_us`, or at once if too many wait already. */
 void tree_sync_await(struct tree_sync *sync, uint64_t now_us, const struct dot *dot, size_t count,
                      uint64_t deadline_us, uint64_t number);
 
@@ -174,7 +179,9 @@ void tree_sync_ask(struct tree_sync *sync, uint64_t now_us, const struct node_id
                    uint64_t number);
 
 /* True until others have confirmed our own log, or a new one was begun: a local change calls
- * tree_renew_origin() first then, in its own transaction, and tells so. From any thread. */
+ * tree_renew_origin() first then, in its own transaction, and tells so once that is durable. A
+ * directory that was copied and put back may lack ops of ours that others have; a new log never
+ * uses a name again. From any thread. */
 bool tree_sync_must_renew(const struct tree_sync *sync);
 void tree_sync_renewed(struct tree_sync *sync);
 

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Answering others: what our vector is, the ops they want, what they wait for. Nothing is kept
+ * between two questions, but for wishes: what was announced to a peer and is not here yet.
+ */
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "tree/sync_priv.h"
+
+/* Ops in one message. The end of a message is looked at before each. */
+#define SERVE_BYTES (TREE_MESSAGE_BYTES_MAX - 64)
+/* To who has little, a snapshot costs less than so many ops. */
+#define SNAPSHOT_OPS_MIN UINT64_C(10000)
+
+void serve_sums(struct tree_sync *sync, const struct node_id *from, const struct tree_message *sums)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    struct tree_message part = {.type = TREE_MESSAGE_PART};
+    uint64_t own[TREE_VECTOR_BUCKETS];
+    int err = sync->host.read(sync->host.context, &txn);
+    if (!err) {
+        err = tree_vector_sums(sync->tree, txn, own);
+    }
+    if (err) {
+        return;
+    }
+    for (size_t i = 0; i < TREE_VECTOR_BUCKETS; i++) {
+        if (own[i] != sums->sums[i]) {
+            part.buckets[i / 8] |= (uint8_t)(1u << i % 8);
+        }
+    }
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    tree_message_format(&part, &bytes);
+    struct vector_entry entry = {.seq = 0};
+    struct origin_id after;
+    unsigned count = 0;
+    err = tree_vector_next(sync->tree, txn, NULL, &entry);
+    for (; !err && count < TREE_ENTRIES_MAX;
+         err = tree_vector_next(sync->tree, txn, &after, &entry)) {
+        after = entry.origin;
+        const uint8_t bucket = entry.origin.bytes[0];
+        if ((part.buckets[bucket / 8] >> bucket % 8 & 1) != 0) {
+            const struct tree_message_entry told = {entry.origin, entry.seq,
+                                                    codec_get_le64(entry.hash.bytes)};
+            tree_message_put_entry(&bytes, &told);
+            count++;
+        }
+    }
+    sync_send(sync, from, buf_bytes(&bytes));
+}
+
+/* A message of ops, or the name of one that is too long for any. */
+struct serving {
+    struct buf bytes;
+    uint8_t flags;
+    bool has_large;
+    struct dot large;
+    size_t large_bytes;
+    size_t count;
+};
+
+static int gather(struct tree_sync *sync, struct kv_txn *txn, const struct tree_lack *lacks,
+                  size_t lacks_count, struct serving *serving)
+{
+    CLEANUP(tree_pull_close) struct tree_pull *pull = NULL;
+    int err = tree_pull_open(sync->tree, txn, lacks, lacks_count, &pull);
+    while (!err) {
+        struct dot dot;
+        struct bytes op;
+        err = tree_pull_next(pull, &dot, &op);
+        if (err) {
+            break;
+        }
+        if (op.size + 4 > SERVE_BYTES - serving->bytes.size) {
+            serving->flags |= TREE_OPS_MORE;
+            serving->has_large = serving->count == 0;
+            serving->large = dot;
+            serving->large_bytes = op.size;
+            break;
+        }
+        tree_message_put_op(&serving->bytes, op);
+        serving->count++;
+    }
+    if (err == -ESTALE) {
+        serving->flags |= TREE_OPS_FORGOTTEN;
+    }
+    return err == -ENOENT || err == -ESTALE ? 0 : err;
+}
+
+/* Sends what there is; nothing, if there is none and the peer did not ask for an answer. */
+static void send_ops(struct tree_sync *sync, const struct node_id *to, struct serving *serving,
+                     bool shall_answer)
+{
+    if (serving->has_large) {
+        const struct tree_message large = {
+            .type = TREE_MESSAGE_LARGE,
+            .dot = serving->large,
+            .size_bytes = serving->large_bytes,
+        };
+        sync_send_message(sync, to, &large);
+    } else if (serving->count > 0 || serving->flags != 0 || shall_answer) {
+        CLEANUP_BUF struct buf bytes = BUF_INIT;
+        const struct tree_message ops = {.type = TREE_MESSAGE_OPS, .flags = serving->flags};
+        tree_message_format(&ops, &bytes);
+        buf_add(&bytes, buf_bytes(&serving->bytes));
+        sync_send(sync, to, buf_bytes(&bytes));
+    }
+    buf_done(&serving->bytes);
+}
+
+static void add_wish(struct tree_sync *sync, const struct wish *wish)
+{
+    for (size_t i = 0; wish->is_await && i < sync->wishes_count; i++) {
+        const struct wish *other = &sync->wishes[i];
+        if (other->is_await && other->number == wish->number &&
+            node_id_equal(&other->peer, &wish->peer)) {
+            return; /* asked again */
+        }
+    }
+    if (sync->wishes_count == TREE_SYNC_WISHES_MAX) {
+        sync->wishes_count--;
+        memmove(sync->wishes, sync->wishes + 1, sync->wishes_count * sizeof *sync->wishes);
+    }
+    if (sync->wishes_count == sync->wishes_capacity) {
+        sync->wishes_capacity = sync->wishes_capacity ? 2 * sync->wishes_capacity : 8;
+        sync->wishes = mem_resize_array(sync->wishes, sync->wishes_capacity, sizeof *sync->wishes);
+    }
+    sync->wishes[sync->wishes_count] = *wish;
+    sync->wishes[sync->wishes_count++].deadline_us = sync->now_us + TREE_SYNC_WISH_MS * MS;
+}
+
+/* How many ops the peer lacks by what we have, and wishes for what we have not. */
+static uint64_t look_at_lacks(struct tree_sync *sync, struct kv_txn *txn,
+                              const struct node_id *from, const struct tree_lack *lacks,
+                              size_t lacks_count, bool shall_wish)
+{
+    uint64_t ops_count = 0;
+    for (size_t i = 0; i < lacks_count; i++) {
+        const uint64_t seq = sync_seq_of(sync, txn, &lacks[i].origin);
+        const uint64_t through = seq < lacks[i].through_seq ? seq : lacks[i].through_seq;
+        ops_count += through > lacks[i].after_seq ? through - lacks[i].after_seq : 0;
+        if (shall_wish && seq < lacks[i].through_seq) {
+            const struct wish wish = {
+                .peer = *from,
+                .origin = lacks[i].origin,
+                .after_seq = seq > lacks[i].after_seq ? seq : lacks[i].after_seq,
+                .through_seq = lacks[i].through_seq,
+            };
+            add_wish(sync, &wish);
+        }
+    }
+    return ops_count;
+}
+
+void serve_want(struct tree_sync *sync, const struct node_id *from, const struct tree_message *want)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    if (sync->host.read(sync->host.context, &txn) != 0) {
+        return;
+    }
+    CLEANUP_FREE struct tree_lack *lacks =
+        mem_alloc_array(want->list.size / TREE_MESSAGE_LACK_BYTES + 1, sizeof *lacks);
+    size_t count = 0;
+    struct bytes list = want->list;
+    struct tree_message_lack lack;
+    while (tree_message_next_lack(&list, &lack)) {
+        lacks[count++] = (struct tree_lack){lack.origin, lack.after_seq, lack.through_seq};
+    }
+    const bool when_here = (want->flags & TREE_WANT_WHEN_HERE) != 0;
+    const uint64_t ops_count = look_at_lacks(sync, txn, from, lacks, count, when_here);
+    struct serving serving = {.bytes = BUF_INIT};
+    if ((want->flags & TREE_WANT_SNAPSHOT) != 0 && ops_count >= SNAPSHOT_OPS_MIN &&
+        !sync->own.is_merging) {
+        serving.flags = TREE_OPS_FORGOTTEN;
+    } else if (gather(sync, txn, lacks, count, &serving) != 0) {
+        buf_done(&serving.bytes);
+        return;
+    }
+    send_ops(sync, from, &serving, !when_here);
+}
+
+void serve_piece_want(struct tree_sync *sync, const struct node_id *from,
+                      const struct tree_message *want)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    CLEANUP_BUF struct buf op = BUF_INIT;
+    if (sync->host.read(sync->host.context, &txn) != 0 ||
+        tree_op_read(sync->tree, txn, &want->dot, &op) != 0 || want->offset_bytes >= op.size) {
+        return;
+    }
+    const size_t left = op.size - want->offset_bytes;
+    const struct tree_message piece = {
+        .type = TREE_MESSAGE_PIECE,
+        .dot = want->dot,
+        .offset_bytes = want->offset_bytes,
+        .bytes = BYTES(op.data + want->offset_bytes,
+                       left < TREE_PIECE_BYTES_MAX ? left : TREE_PIECE_BYTES_MAX),
+    };
+    sync_send_message(sync, from, &piece);
+}
+
+static void send_has(struct tree_sync *sync, const struct node_id *to, uint64_t number)
+{
+    const struct tree_message has = {.type = TREE_MESSAGE_HAS, .number = number};
+    sync_send_message(sync, to, &has);
+}
+
+void serve_await(struct tree_sync *sync, const struct node_id *from,
+                 const struct tree_message *await)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    if (sync->host.read(sync->host.context, &txn) != 0) {
+        return;
+    }
+    const uint64_t seq = sync_seq_of(sync, txn, &await->dot.origin);
+    if (seq >= await->dot.seq) {
+        send_has(sync, from, await->number);
+        return;
+    }
+    const struct wish wish = {
+        .peer = *from,
+        .origin = await->dot.origin,
+        .after_seq = seq,
+        .through_seq = await->dot.seq,
+        .number = await->number,
+        .is_await = true,
+    };
+    add_wish(sync, &wish);
+}
+
+void serve_state(struct tree_sync *sync, const struct node_id *from, uint64_t number)
+{
+    struct tree_message state = {
+        .type = TREE_MESSAGE_STATE,
+        .number = number,
+        .vector_sum = sync->own.vector_sum,
+        .ops_count = sync->own.ops_count,
+        .entries_count = sync->own.entries_count,
+    };
+    memcpy(state.fingerprint, sync->own.fingerprint, sizeof state.fingerprint);
+    sync_send_message(sync, from, &state);
+}
+
+/* True if the wish is fulfilled. */
+static bool serve_wish(struct tree_sync *sync, struct kv_txn *txn, struct wish *wish)
+{
+    const uint64_t seq = sync_seq_of(sync, txn, &wish->origin);
+    if (seq <= wish->after_seq) {
+        return false;
+    }
+    if (wish->is_await) {
+        wish->after_seq = seq;
+        if (seq >= wish->through_seq) {
+            send_has(sync, &wish->peer, wish->number);
+        }
+        return seq >= wish->through_seq;
+    }
+    const uint64_t through = seq < wish->through_seq ? seq : wish->through_seq;
+    const struct tree_lack lack = {wish->origin, wish->after_seq, through};
+    struct serving serving = {.bytes = BUF_INIT};
+    if (gather(sync, txn, &lack, 1, &serving) != 0) {
+        buf_done(&serving.bytes);
+        return true;
+    }
+    /* If this was not all, the peer asks again, by a wish of its own. */
+    const bool is_over = serving.flags != 0 || through == wish->through_seq;
+    send_ops(sync, &wish->peer, &serving, false);
+    wish->after_seq = through;
+    return is_over;
+}
+
+void serve_wishes(struct tree_sync *sync)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    if (sync->wishes_count == 0 || sync->host.read(sync->host.context, &txn) != 0) {
+        return;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < sync->wishes_count; i++) {
+        struct wish wish = sync->wishes[i];
+        if (sync->now_us < wish.deadline_us && !serve_wish(sync, txn, &wish)) {
+            sync->wishes[kept++] = wish;
+        }
+    }
+    sync->wishes_count = kept;
+}
+
+void serve_due(struct tree_sync *sync)
+{
+    /* In the order of their deadlines. */
+    size_t over = 0;
+    while (over < sync->wishes_count && sync->now_us >= sync->wishes[over].deadline_us) {
+        over++;
+    }
+    if (over > 0) {
+        sync->wishes_count -= over;
+        memmove(sync->wishes, sync->wishes + over, sync->wishes_count * sizeof *sync->wishes);
+    }
+}
