@@ -122,10 +122,16 @@ static bool event_matches(struct bytes pattern, const struct tree_op *op, size_t
 
 /* A cursor names an op: events before the last of an op carry the op before as theirs, so that a
  * break in between repeats and does not skip. */
-static void add_event(struct watcher *watcher, const struct tree_op *op, size_t index,
+static void add_event(struct watcher *watcher, const struct tree_feed_item *item, size_t index,
                       uint64_t position)
 {
+    const struct tree_op *op = &item->parsed.op;
     const struct tree_change *change = &op->changes[index];
+    const struct dot made = {op->origin, op->seq};
+    const struct dot *version = &made;
+    if (item->kind == TREE_FEED_MERGED && change->context_count > 0) {
+        version = &change->context[0];
+    }
     char cursor[64];
     snprintf(cursor, sizeof cursor, "%" PRIu64 ":%" PRIu64, watcher->epoch, position);
     json_t *data = json_object();
@@ -143,8 +149,7 @@ static void add_event(struct watcher *watcher, const struct tree_op *op, size_t 
         json_object_set_new(data, "type", json_string("symlink"));
         json_object_set_new(data, "target", json_of_bytes(change->target));
     }
-    const struct dot dot = {op->origin, op->seq};
-    json_object_set_new(data, "version", json_of_dot(&dot));
+    json_object_set_new(data, "version", json_of_dot(version));
     json_object_set_new(data, "cursor", json_string(cursor));
     char *text = json_dumps(data, JSON_COMPACT);
     buf_add_format(&watcher->text, "id: %s\nevent: %s\ndata: %s\n\n", cursor, event, text);
@@ -171,13 +176,21 @@ static void add_gap(struct watcher *watcher, uint64_t position)
                    watcher->epoch, position, watcher->epoch, position);
 }
 
-static void add_op(struct watcher *watcher, const struct tree_op *op, uint64_t position)
+static void add_item(struct watcher *watcher, const struct tree_feed_item *item)
 {
+    const struct tree_op *op = &item->parsed.op;
+    const uint64_t position = item->position;
+    if (item->kind == TREE_FEED_GAP) {
+        add_gap(watcher, position);
+        watcher->told = 0;
+        watcher->position = position;
+        return;
+    }
     const size_t count = events_of(op);
     size_t i = watcher->told;
     for (; i < count && watcher->text.size < EVENTS_BYTES; i++) {
         if (event_matches(buf_bytes(&watcher->pattern), op, i)) {
-            add_event(watcher, op, i, i + 1 == count ? position : position - 1);
+            add_event(watcher, item, i, i + 1 == count ? position : position - 1);
         }
     }
     watcher->told = i < count ? i : 0;
@@ -206,9 +219,8 @@ static int read_feed(struct watcher *watcher)
     int err = node_snapshot(watcher->server->node, &txn);
     for (unsigned i = 0; !err && i < LOOK_OPS && watcher->text.size < EVENTS_BYTES; i++) {
         CLEANUP_BUF struct buf bytes = BUF_INIT;
-        struct tree_op_parsed parsed;
-        uint64_t position = 0;
-        err = tree_feed_next(tree, txn, watcher->position, &position, &bytes, &parsed);
+        struct tree_feed_item item;
+        err = tree_feed_next(tree, txn, watcher->position, &bytes, &item);
         if (err == -ESTALE) {
             watcher->told = 0;
             err = position_of_oldest(tree, txn, &watcher->position);
@@ -216,8 +228,8 @@ static int read_feed(struct watcher *watcher)
             continue;
         }
         if (!err) {
-            add_op(watcher, &parsed.op, position);
-            tree_op_parsed_done(&parsed);
+            add_item(watcher, &item);
+            tree_op_parsed_done(&item.parsed);
         }
     }
     return err == -ENOENT ? 0 : err;
@@ -277,16 +289,19 @@ static void watcher_free(void *context)
     free(watcher);
 }
 
-/* Wakes those that the op concerns and moves the others forward. With the lock held. */
-static void pass_op(struct watchers *watchers, const struct tree_op *op, uint64_t position)
+/* Wakes those that the item concerns (a gap: all) and moves the others forward. With the lock held.
+ */
+static void pass_item(struct watchers *watchers, const struct tree_feed_item *item)
 {
+    const struct tree_op *op = &item->parsed.op;
+    const uint64_t position = item->position;
     struct watcher *watcher;
     DL_FOREACH(watchers->all, watcher)
     {
         if (!watcher->is_suspended || watcher->position + 1 != position) {
             continue;
         }
-        bool matches = false;
+        bool matches = item->kind == TREE_FEED_GAP;
         for (size_t i = 0; !matches && i < events_of(op); i++) {
             matches = event_matches(buf_bytes(&watcher->pattern), op, i);
         }
@@ -307,15 +322,14 @@ static int pass_news(struct watchers *watchers, bool *ret_more)
     int err = node_snapshot(watchers->server->node, &txn);
     for (unsigned i = 0; !err && i < LOOK_OPS; i++) {
         CLEANUP_BUF struct buf bytes = BUF_INIT;
-        struct tree_op_parsed parsed;
-        uint64_t position = 0;
-        err = tree_feed_next(tree, txn, watchers->position, &position, &bytes, &parsed);
+        struct tree_feed_item item;
+        err = tree_feed_next(tree, txn, watchers->position, &bytes, &item);
         if (err == -ESTALE) { /* forgotten before it was looked at; a heartbeat wakes who waited */
             err = position_of_oldest(tree, txn, &watchers->position);
         } else if (!err) {
-            watchers->position = position;
-            pass_op(watchers, &parsed.op, position);
-            tree_op_parsed_done(&parsed);
+            watchers->position = item.position;
+            pass_item(watchers, &item);
+            tree_op_parsed_done(&item.parsed);
         }
     }
     *ret_more = !err;

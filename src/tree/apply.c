@@ -361,7 +361,7 @@ static int finish(struct apply *apply, struct bytes bytes)
     if (state->lamport < apply->op->lamport) {
         state->lamport = apply->op->lamport;
     }
-    const struct feed_row feed = {apply->origin, apply->op->seq, apply->now_ms};
+    const struct feed_row feed = {TREE_FEED_OP, apply->origin, apply->op->seq, apply->now_ms};
     if (!err) {
         err = origin_put(apply->tree, apply->txn, apply->origin, &origin);
     }

@@ -9,12 +9,28 @@
 
 #include "tree/tree.h"
 
-/* The op at the first position after `after`; `ret_parsed` is the caller's to give back, its byte
- * strings are borrowed from *ret_bytes, an
- * empty buf which the caller gives to buf_done(). -ENOENT: nothing yet.
+enum tree_feed_kind {
+    TREE_FEED_OP = 1, /* an op that was applied */
+    /* Ops were applied of which nothing is known here but what they left behind; what changed by
+     * them follows. */
+    TREE_FEED_GAP = 2,
+    /* What a snapshot changed: an op of nobody (its origin is zeros, its sequence the position) of
+     * kind TREE_EVENT_CHANGES. The context of each change is the one version that it brought, or,
+     * of a deletion, took away. */
+    TREE_FEED_MERGED = 3,
+};
+
+struct tree_feed_item {
+    uint64_t position;
+    enum tree_feed_kind kind;
+    struct tree_op_parsed parsed; /* all but TREE_FEED_GAP; given back with
+                                     tree_op_parsed_done(), which is allowed for a gap, too */
+};
+
+/* What stands at the first position after `after`; byte strings of `ret_item` are borrowed from
+ * *ret_bytes, an empty buf which the caller gives to buf_done(). -ENOENT: nothing yet.
  * -ESTALE: positions between have been forgotten (see tree_summary.feed_first). */
 [[nodiscard]] int tree_feed_next(const struct tree *tree, struct kv_txn *txn, uint64_t after,
-                                 uint64_t *ret_position, struct buf *ret_bytes,
-                                 struct tree_op_parsed *ret_parsed);
+                                 struct buf *ret_bytes, struct tree_feed_item *ret_item);
 
 #endif

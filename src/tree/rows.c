@@ -429,16 +429,21 @@ int op_remove(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint
 
 /* Feed. */
 
+#define FEED_ROW_BYTES (1 + 4 + 8 + 8)
+
 int feed_decode(struct bytes value, struct feed_row *ret_row)
 {
-    if (value.size != 20) {
+    struct field_reader reader = field_reader_of(value);
+    const struct feed_row row = {
+        .kind = (enum tree_feed_kind)field_get_u8(&reader),
+        .origin = field_get_u32(&reader),
+        .seq = field_get_u64(&reader),
+        .at_ms = field_get_u64(&reader),
+    };
+    if (!field_reader_ended(&reader) || row.kind < TREE_FEED_OP || row.kind > TREE_FEED_MERGED) {
         return -EIO;
     }
-    *ret_row = (struct feed_row){
-        .origin = codec_get_le32(value.data),
-        .seq = codec_get_le64(value.data + 4),
-        .at_ms = codec_get_le64(value.data + 12),
-    };
+    *ret_row = row;
     return 0;
 }
 
@@ -446,10 +451,11 @@ int feed_put(const struct tree *tree, struct kv_txn *txn, uint64_t position,
              const struct feed_row *row)
 {
     uint8_t key[8];
-    uint8_t value[20];
-    codec_put_le32(value, row->origin);
-    codec_put_le64(value + 4, row->seq);
-    codec_put_le64(value + 12, row->at_ms);
+    uint8_t value[FEED_ROW_BYTES];
+    value[0] = (uint8_t)row->kind;
+    codec_put_le32(value + 1, row->origin);
+    codec_put_le64(value + 5, row->seq);
+    codec_put_le64(value + 13, row->at_ms);
     return kv_append(txn, tree_table(tree, TREE_FEED), key_u64(position, key),
                      BYTES(value, sizeof value));
 }

@@ -7,6 +7,7 @@
  * them in full.
  */
 
+#include "tree/feed.h"
 #include "tree/tree.h"
 
 enum tree_table {
@@ -138,9 +139,10 @@ struct origin_row {
                             uint64_t seq);
 
 struct feed_row {
-    uint32_t origin;
-    uint64_t seq;
-    uint64_t at_ms; /* host time */
+    enum tree_feed_kind kind;
+    uint32_t origin; /* number; 0: what a snapshot changed, or a gap */
+    uint64_t seq;    /* of the op; with origin 0 the position */
+    uint64_t at_ms;  /* host time */
 };
 [[nodiscard]] int feed_decode(struct bytes value, struct feed_row *ret_row);
 [[nodiscard]] int feed_put(const struct tree *tree, struct kv_txn *txn, uint64_t position,

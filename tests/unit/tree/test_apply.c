@@ -55,10 +55,9 @@ static bool may_apply(struct fixture *node, const struct tree_op *op)
 static bool deliver(struct fixture *from, uint64_t position, struct fixture *to)
 {
     CLEANUP_BUF struct buf bytes = BUF_INIT;
-    struct tree_op_parsed parsed = {0};
-    uint64_t told = 0;
-    assert_int_equal(tree_feed_next(from->tree, from->txn, position - 1, &told, &bytes, &parsed),
-                     0);
+    struct tree_feed_item item = {0};
+    assert_int_equal(tree_feed_next(from->tree, from->txn, position - 1, &bytes, &item), 0);
+    struct tree_op_parsed parsed = item.parsed;
     const bool applies = may_apply(to, &parsed.op);
     if (applies) {
         assert_int_equal(op_apply(to->tree, to->txn, &parsed.op, buf_bytes(&bytes), false), 0);

@@ -2,6 +2,7 @@
 #include "helpers.h"
 
 #include "hash/sha256.h"
+#include "tree/rows_priv.h"
 
 static int expire(struct fixture *fixture, uint64_t before_ms, size_t limit, bool *ret_more)
 {
@@ -12,14 +13,17 @@ static int expire(struct fixture *fixture, uint64_t before_ms, size_t limit, boo
 static int feed_next(struct fixture *fixture, uint64_t *after, struct buf *ret_text)
 {
     CLEANUP_BUF struct buf bytes = BUF_INIT;
-    struct tree_op_parsed parsed = {0};
-    uint64_t position = 0;
-    const int err = tree_feed_next(fixture->tree, fixture->txn, *after, &position, &bytes, &parsed);
+    struct tree_feed_item item = {0};
+    const int err = tree_feed_next(fixture->tree, fixture->txn, *after, &bytes, &item);
     if (err) {
         return err;
     }
-    *after = position;
+    struct tree_op_parsed parsed = item.parsed;
+    *after = item.position;
     buf_clear(ret_text);
+    if (item.kind != TREE_FEED_OP) {
+        buf_add_string(ret_text, item.kind == TREE_FEED_GAP ? "gap " : "merged ");
+    }
     buf_add_format(ret_text, "%u %d %.*s<%.*s", (unsigned)parsed.op.seq, (int)parsed.op.event,
                    (int)parsed.op.event_path.size, (const char *)parsed.op.event_path.data,
                    (int)parsed.op.event_source.size, (const char *)parsed.op.event_source.data);
@@ -76,11 +80,11 @@ static void test_feed_is_a_chain(void **state)
     struct id previous = {0};
     for (uint64_t after = 0; after < 10; after++) {
         CLEANUP_BUF struct buf bytes = BUF_INIT;
-        struct tree_op_parsed parsed = {0};
-        uint64_t position = 0;
-        assert_int_equal(
-            tree_feed_next(fixture->tree, fixture->txn, after, &position, &bytes, &parsed), 0);
-        assert_int_equal(position, after + 1);
+        struct tree_feed_item item = {0};
+        assert_int_equal(tree_feed_next(fixture->tree, fixture->txn, after, &bytes, &item), 0);
+        struct tree_op_parsed parsed = item.parsed;
+        assert_int_equal(item.position, after + 1);
+        assert_int_equal(item.kind, TREE_FEED_OP);
         assert_int_equal(parsed.op.seq, after + 1);
         assert_int_equal(parsed.op.lamport, after + 1);
         assert_true(id_equal(&parsed.op.previous, &previous));
@@ -112,10 +116,9 @@ static void test_feed_gives_back_large_ops(void **state)
     }
     for (uint64_t after = 0; after < count; after++) {
         CLEANUP_BUF struct buf bytes = BUF_INIT;
-        struct tree_op_parsed parsed = {0};
-        uint64_t position = 0;
-        assert_int_equal(
-            tree_feed_next(fixture->tree, fixture->txn, after, &position, &bytes, &parsed), 0);
+        struct tree_feed_item item = {0};
+        assert_int_equal(tree_feed_next(fixture->tree, fixture->txn, after, &bytes, &item), 0);
+        struct tree_op_parsed parsed = item.parsed;
         const struct tree_attribute *attribute = &parsed.op.changes[0].attributes[0];
         assert_true(bytes_equal(attribute->value, BYTES(value, 1700 + after)));
         tree_op_parsed_done(&parsed);
@@ -169,6 +172,85 @@ static void test_feed_forgets(void **state)
     check_sums(fixture);
 }
 
+/* A row as a merge writes it. */
+static void add_row(struct fixture *fixture, enum tree_feed_kind kind, struct bytes op)
+{
+    struct tree_state state;
+    assert_int_equal(state_get(fixture->tree, fixture->txn, &state), 0);
+    const uint64_t position = ++state.feed_last;
+    const struct feed_row row = {kind, 0, position, fixture->host.now_ms};
+    assert_int_equal(feed_put(fixture->tree, fixture->txn, position, &row), 0);
+    assert_int_equal(op_put(fixture->tree, fixture->txn, 0, position, op), 0);
+    assert_int_equal(state_put(fixture->tree, fixture->txn, &state), 0);
+}
+
+static void test_feed_tells_gaps_and_what_was_merged(void **state)
+{
+    struct fixture *fixture = *state;
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    assert_int_equal(put_file(fixture, "f", 'x'), 0);
+    add_row(fixture, TREE_FEED_GAP, BYTES(NULL, 0));
+    const struct dot dots[] = {{origin_of('B'), 7}, {origin_of('C'), 8}};
+    const struct tree_change changes[] = {
+        {.kind = TREE_DIRECTORY, .path = bytes_of_string("d"), .context = dots, .context_count = 1},
+        {.kind = TREE_DELETE,
+         .path = bytes_of_string("e"),
+         .context = dots + 1,
+         .context_count = 1},
+    };
+    const struct tree_op op = {
+        .seq = 3,
+        .event = TREE_EVENT_CHANGES,
+        .changes = changes,
+        .changes_count = 2,
+    };
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    assert_int_equal(tree_op_format(&op, &bytes), 0);
+    add_row(fixture, TREE_FEED_MERGED, buf_bytes(&bytes));
+    assert_int_equal(put_file(fixture, "g", 'x'), 0);
+
+    uint64_t after = 0;
+    assert_next(fixture, &after, "1 1 < 1:f");
+    assert_next(fixture, &after, "gap 0 0 <");
+    assert_int_equal(after, 2);
+    CLEANUP_BUF struct buf read = BUF_INIT;
+    struct tree_feed_item item = {0};
+    assert_int_equal(tree_feed_next(fixture->tree, fixture->txn, after, &read, &item), 0);
+    assert_int_equal(item.parsed.op.changes[1].context[0].seq, 8);
+    tree_op_parsed_done(&item.parsed);
+    assert_next(fixture, &after, "merged 3 1 < 2:d 4:e");
+    assert_next(fixture, &after, "2 1 < 1:g");
+
+    bool more = true;
+    uint64_t ops = 1;
+    assert_int_equal(expire(fixture, UINT64_MAX, 100, &more), 0);
+    assert_int_equal(kv_count(fixture->txn, TREE_OPS, &ops), 0);
+    assert_int_equal(ops, 0);
+    assert_int_equal(kv_count(fixture->txn, TREE_FEED, &ops), 0);
+    assert_int_equal(ops, 0);
+}
+
+/* A kind that nobody writes is damage. */
+static void test_feed_refuses_what_is_damaged(void **state)
+{
+    struct fixture *fixture = *state;
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    assert_int_equal(put_file(fixture, "f", 'x'), 0);
+    uint64_t after = 0;
+    for (unsigned kind = 0; kind < 6; kind++) {
+        const uint8_t key[8] = {0, 0, 0, 0, 0, 0, 0, 1};
+        struct bytes value;
+        assert_int_equal(kv_get(fixture->txn, TREE_FEED, BYTES(key, 8), &value), 0);
+        CLEANUP_BUF struct buf changed = BUF_INIT;
+        buf_add(&changed, value);
+        changed.data[0] = (uint8_t)kind;
+        assert_int_equal(kv_put(fixture->txn, TREE_FEED, BYTES(key, 8), buf_bytes(&changed)), 0);
+        after = 0;
+        const bool is_known = kind >= 1 && kind <= 3;
+        assert_int_equal(feed_next(fixture, &after, &text), is_known ? 0 : -EIO);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +258,8 @@ int main(void)
         TEST_BOTH(test_feed_is_a_chain),
         TEST_BOTH(test_feed_gives_back_large_ops),
         TEST_BOTH(test_feed_forgets),
+        TEST_BOTH(test_feed_tells_gaps_and_what_was_merged),
+        TEST_BOTH(test_feed_refuses_what_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
