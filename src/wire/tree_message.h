@@ -8,35 +8,39 @@
  * Over a connection, major u8, minor u8, type u8, then
  *
  *   SUMS            sums of my version vector, by bucket: u64 for each of 256
- *   PART            what I have where ours differ: buckets (256 bits, bucket 0 the lowest bit of
- * the first byte), then entries up to the end WANT            send me ops: flags u8, then lacks up
- * to the end OPS             flags u8, then ops up to the end: each a u32 and so many bytes, causes
- * first LARGE           the next op is too long for a message: origin, seq u64, size u32 PIECE_WANT
- * origin, seq u64, offset u32 PIECE           origin, seq u64, offset u32, then its bytes up to the
- * end AWAIT           tell me when you have it on disk: number u64, origin, seq u64 HAS number u64
+ *   PART            buckets (256 bits, bucket 0 the lowest bit of the first byte), entries:
+ *                   what I have where ours differ
+ *   WANT            flags u8, lacks: send me these ops
+ *   OPS             flags u8, ops: each a u32 and so many bytes, causes first
+ *   LARGE           dot, size u32: the next op is too long for a message
+ *   PIECE_WANT      dot, offset u32
+ *   PIECE           dot, offset u32, bytes
+ *   AWAIT           number u64, dot: tell me when you have it on disk
+ *   HAS             number u64
  *   SNAPSHOT_ASK    (nothing)
  *   SNAPSHOT_OFFER  id 32 bytes (SHA-256 of it; zeros: not now), size u64
  *   SNAPSHOT_WANT   id 32 bytes, offset u64
- *   SNAPSHOT_PIECE  id 32 bytes, offset u64, CRC-32C u32 of the piece, then its bytes (none: that
+ *   SNAPSHOT_PIECE  id 32 bytes, offset u64, CRC-32C u32 of the piece, bytes (none: that
  *                   snapshot is not here any more)
- *   FORKED          this op is refused: origin, seq u64, hash 32 bytes of the one that I have
+ *   FORKED          dot, hash 32 bytes of the op that I have: yours is refused
  *   STATE_ASK       number u64
  *   STATE           number u64, vector sum u64, fingerprint 32 bytes, ops u64 (of all logs
  *                   together), entries u64
  *
- * with origin 16 bytes, entry = origin, seq u64, first 8 bytes of the op's hash; lack = origin,
- * after u64, through u64.
+ * with origin 16 bytes; dot = origin, seq u64; entry = origin, seq u64, first 8 bytes of the op's
+ * hash; lack = origin, after u64, through u64. Lists and bytes run up to the end.
  *
- * In a broadcast (DATAGRAM_PAYLOAD_TREE, at most DATAGRAM_PAYLOAD_BYTES_MAX): the same three first
- * bytes, then
+ * In a broadcast (DATAGRAM_PAYLOAD_TREE, at most DATAGRAM_PAYLOAD_BYTES_MAX), behind the same three
+ * bytes,
  *
- *   SPREAD_OPS      ops, as in OPS without flags
- *   SPREAD_NEWS     there are new ops: origin, first u64, last u64; who told you gets them before
- *                   you or at the same time
- *   SPREAD_CLAIM    I mean to go on with this log: node id 20 bytes, origin, seq u64, hash 32 bytes
- *                   of its last op
+ *   SPREAD_OPS      ops, as in OPS
+ *   SPREAD_NEWS     dot, last u64: there are new ops; who told you gets them before you or at the
+ *                   same time
+ *   SPREAD_CLAIM    node id 20 bytes, dot, hash 32 bytes: I mean to go on with this log, of which
+ *                   this is the last op
  *
- * Fields as in wire/fields.h; versions are treated as in wire/datagram.h.
+ * Fields as in wire/fields.h; versions are treated as in wire/datagram.h, but a list or bytes at
+ * the end leave no room behind them.
  */
 
 #include <stdint.h>
