@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "tree/apply_priv.h"
+#include "tree/change_priv.h"
 #include "tree/entries_priv.h"
 
 /* An op in the making. Contexts are kept by index until it is done, since the arrays grow. */
@@ -30,6 +31,7 @@ struct builder {
     size_t dots_capacity;
     struct kept *kept; /* what must live as long as the op */
     bool has_hidden;   /* a change goes by another path than was asked for */
+    bool has_copies;   /* of versions that the tree has: their content may be on other nodes only */
 };
 
 struct kept {
@@ -89,9 +91,6 @@ static int find_spot(struct builder *builder, struct bytes path, struct spot *re
     builder->way.forgets = builder->tree->forgets;
     return spot_find(builder->tree, builder->txn, &builder->way, path, ret_spot, ret_row);
 }
-
-/* Which heads of a row a change replaces. */
-enum faces { FACE_FILE = 1, FACE_DIRECTORY = 2, FACE_BOTH = 3 };
 
 static int add_context(struct builder *builder, const struct entry_row *row, enum faces faces,
                        size_t *ret_count)
@@ -246,7 +245,7 @@ static int build(struct builder *builder, enum tree_event event, struct bytes ev
     CLEANUP_BUF struct buf bytes = BUF_INIT;
     err = tree_op_format(&op, &bytes);
     if (!err) {
-        err = op_apply(builder->tree, builder->txn, &op, buf_bytes(&bytes), true);
+        err = op_apply(builder->tree, builder->txn, &op, buf_bytes(&bytes), !builder->has_copies);
     }
     if (err) {
         return err;
@@ -522,6 +521,7 @@ static int plan_copy(struct builder *builder, const struct tree_version *version
     for (size_t i = 0; i < count && tree_attribute_next(&rest, &attribute); i++) {
         attributes[i] = attribute;
     }
+    builder->has_copies = true;
     const struct tree_put put = {
         .kind = version->kind,
         .mode = version->mode,
@@ -533,6 +533,15 @@ static int plan_copy(struct builder *builder, const struct tree_version *version
         .attributes_count = count,
     };
     return add_put(builder, &put, path, replaced, faces);
+}
+
+int change_copy(const struct tree *tree, struct kv_txn *txn, const struct tree_version *version,
+                struct bytes path, const struct entry_row *row, enum faces faces,
+                struct dot *ret_dot)
+{
+    CLEANUP_BUILDER struct builder builder = {.tree = tree, .txn = txn};
+    const int err = plan_copy(&builder, version, keep(&builder, path), row, faces);
+    return err ? err : build(&builder, TREE_EVENT_CHANGES, BYTES(NULL, 0), BYTES(NULL, 0), ret_dot);
 }
 
 /* Moves everything below the directory `from` to the same place below `to`. Nothing is below `to`

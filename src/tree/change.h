@@ -70,6 +70,16 @@ struct tree_delete {
 [[nodiscard]] int tree_change_rename(const struct tree *tree, struct kv_txn *txn, struct bytes from,
                                      struct bytes to, struct dot *ret_dot);
 
+/* Makes a version that tree_log() tells of `path` the only one again, as a new version with its
+ * content, mode, time and attributes: what else the path has, shown or in conflict, goes to the
+ * history. Of a path NAME~file, the file under a directory NAME. -ENOENT: no such version is known;
+ * -ESTALE: a file of the past whose content is not held here; -ENOTEMPTY: it is no directory, and
+ * a directory that holds something is there; -EEXIST: a directory, and `path` is a NAME~file. Takes
+ * time with the number of versions that the path had. */
+[[nodiscard]] int tree_change_restore(const struct tree *tree, struct kv_txn *txn,
+                                      struct bytes path, const struct dot *version,
+                                      struct dot *ret_dot);
+
 /* Forgets versions that ended before `before_ms` (host time) and feed rows as old, at most `limit`
  * of each; *ret_more: there are others. */
 [[nodiscard]] int tree_expire(const struct tree *tree, struct kv_txn *txn, uint64_t before_ms,

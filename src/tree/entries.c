@@ -133,6 +133,7 @@ int row_show(const struct tree *tree, struct kv_txn *txn, struct entry_row *row,
                             : (struct tree_version){.kind = TREE_DIRECTORY, .mode = DIRECTORY_MODE};
     } else if (file) {
         entry.is_explicit = true;
+        entry.is_hidden_file = is_hidden_file;
         entry.version = file->version;
     } else {
         return -ENOENT;

@@ -74,6 +74,7 @@ bool tree_attribute_next(struct bytes *attributes, struct tree_attribute *ret_at
 struct tree_entry {
     struct tree_version version; /* of a directory that nobody made: mode 0755, all else zero */
     bool is_explicit;            /* false: a directory that only exists by what is below it */
+    bool is_hidden_file;         /* the file NAME that goes by NAME~file */
     uint32_t heads_count;        /* 2 or more: a conflict */
     uint64_t directory;          /* TREE_DIRECTORY: its number for listing; 0: nothing below */
 };
