@@ -62,6 +62,7 @@ struct verb {
 };
 
 extern const struct verb verb_completion;
+extern const struct verb verb_conflicts;
 extern const struct verb verb_find;
 extern const struct verb verb_get;
 extern const struct verb verb_help;
@@ -73,6 +74,7 @@ extern const struct verb verb_mkdir;
 extern const struct verb verb_mv;
 extern const struct verb verb_node;
 extern const struct verb verb_put;
+extern const struct verb verb_restore;
 extern const struct verb verb_rm;
 extern const struct verb verb_scrub;
 extern const struct verb verb_sim;

@@ -252,3 +252,21 @@ void entry_print(const json_t *entry, const char *name, bool is_long)
     }
     puts(buf_string(&line));
 }
+
+void entry_print_version(const json_t *version, const char *indent)
+{
+    const char *id = entry_text(version, "id");
+    const char *mtime = entry_text(version, "mtime");
+    const char *note = "";
+    if (json_is_true(json_object_get(version, "current"))) {
+        note = "  (current)";
+    } else if (json_is_true(json_object_get(version, "conflict"))) {
+        note = "  (conflict)";
+    }
+    CLEANUP_BUF struct buf by = BUF_INIT;
+    buf_add_string(&by, *entry_text(version, "by") ? "  " : "");
+    text_add_name(&by, entry_text(version, "by"), isatty(STDOUT_FILENO));
+    printf("%s%-19.19s  %14" PRIu64 "  %s  %s%s%s\n", indent, *mtime ? mtime : "-",
+           entry_length(version), *id ? id : entry_text(version, "type"),
+           entry_text(version, "version"), note, buf_string(&by));
+}

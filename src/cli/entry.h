@@ -11,8 +11,9 @@
 
 #include "cli/client.h"
 
-/* A node's lines are an entry each: paths of 4 KiB and a target of as much, escaped. */
-#define ENTRY_LINE_BYTES_MAX ((size_t)128 * 1024)
+/* A node's lines are an entry each: paths of 4 KiB and a target of as much, escaped; or one with
+ * all its 1024 versions of a conflict. */
+#define ENTRY_LINE_BYTES_MAX ((size_t)32 * 1024 * 1024)
 
 /* The entry of `path`, which the caller gives to json_decref(); NULL: `response` tells why. */
 json_t *entry_stat(struct client *client, const char *path, struct client_response *response);
@@ -41,6 +42,9 @@ struct timespec entry_mtime(const json_t *entry);
 /* Prints `name`, a '/' behind a directory; with `is_long` mode, length, mtime and id before it, and
  * what a link points to behind it. */
 void entry_print(const json_t *entry, const char *name, bool is_long);
+
+/* Prints a version of /log or /conflicts, `indent` before it. */
+void entry_print_version(const json_t *version, const char *indent);
 
 /* "/fs/a%20b"; the caller frees it. */
 char *entry_target(const char *path);

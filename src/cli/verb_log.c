@@ -10,20 +10,6 @@
 #include "cli/percent.h"
 #include "cli/text.h"
 
-static void print_version(const json_t *version)
-{
-    const char *id = entry_text(version, "id");
-    const char *mtime = entry_text(version, "mtime");
-    const char *note = "";
-    if (json_is_true(json_object_get(version, "current"))) {
-        note = "  (current)";
-    } else if (json_is_true(json_object_get(version, "conflict"))) {
-        note = "  (conflict)";
-    }
-    printf("%-19.19s  %14" PRIu64 "  %s  %s%s\n", *mtime ? mtime : "-", entry_length(version),
-           *id ? id : entry_text(version, "type"), entry_text(version, "version"), note);
-}
-
 static bool print_log(const struct invocation *invocation, const struct client_response *response)
 {
     if (config_switch(invocation->config, "json")) {
@@ -34,7 +20,7 @@ static bool print_log(const struct invocation *invocation, const struct client_r
     const json_t *versions = json_object_get(log, "versions");
     const bool good = json_is_array(versions);
     for (size_t i = 0; i < json_array_size(versions); i++) {
-        print_version(json_array_get(versions, i));
+        entry_print_version(json_array_get(versions, i), "");
     }
     json_decref(log);
     if (!good) {
@@ -83,8 +69,12 @@ const struct verb verb_log = {
     .summary = "list the versions of a path",
     .synopsis = "[--node URL] [--json] PATH",
     .about =
-        "Prints `TIME  LENGTH  ID  VERSION` of the versions that are known, the newest first.\n"
-        "`artel get --id ID` gets an older one back.\n",
+        "Prints `TIME  LENGTH  ID  VERSION` of the versions that are known, the newest first; "
+        "which\n"
+        "one is shown (current), which lost against it and waits to be looked at (conflict), and\n"
+        "the name of the node if it was made here. VERSION is `WRITER:NUMBER`: the same WRITER is\n"
+        "the same node. `artel restore PATH VERSION` makes a version the current one again,\n"
+        "`artel get --id ID` gets its content.\n",
     .first_argument = CLI_ARGUMENT_PATH,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),

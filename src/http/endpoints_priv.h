@@ -6,6 +6,7 @@
 
 /* One file each, or a few that belong together. The table is in endpoints.c. */
 extern const struct endpoint endpoint_block_data;    /* blocks.c */
+extern const struct endpoint endpoint_conflicts;     /* log.c */
 extern const struct endpoint endpoint_file_data;     /* blocks.c */
 extern const struct endpoint endpoint_file_metadata; /* blocks.c */
 extern const struct endpoint endpoint_fs_delete;     /* fs_change.c */
@@ -27,8 +28,19 @@ extern const struct endpoint endpoint_watch;         /* watch.c */
 [[nodiscard]] int status_gather(struct request *request, struct tree_summary *ret_tree,
                                 struct store_status *ret_store);
 
+/* What a listing tells of a directory. */
+struct listing_kind {
+    const char *key;                               /* of the array of a page */
+    bool is_deep;                                  /* all that is below, unless told otherwise */
+    bool (*takes)(const struct tree_entry *entry); /* NULL: all */
+    /* Adds an entry as an object. */
+    int (*add)(struct buf *text, struct node *node, struct kv_txn *txn, struct bytes path,
+               const struct tree_entry *entry);
+};
+extern const struct listing_kind listing_of_entries;
+
 /* Listing of the directory at request->path (listing.c), and the same as a tar stream. */
-void listing_begin(struct request *request);
+void listing_begin(struct request *request, const struct listing_kind *kind);
 void tar_out_begin(struct request *request);
 
 #endif

@@ -192,3 +192,17 @@ void field_dot_format(const struct dot *dot, char ret_text[FIELD_DOT_BYTES])
     hex_format(dot->origin.bytes, sizeof dot->origin.bytes, ret_text);
     snprintf(ret_text + 32, FIELD_DOT_BYTES - 32, ":%llu", (unsigned long long)dot->seq);
 }
+
+int field_dot_parse(const char *text, struct dot *ret_dot)
+{
+    struct dot dot;
+    const size_t digits = 2 * sizeof dot.origin.bytes;
+    if (strnlen(text, digits + 1) <= digits || text[digits] != ':' ||
+        hex_parse(BYTES((const uint8_t *)text, digits), sizeof dot.origin.bytes,
+                  dot.origin.bytes) ||
+        field_number_parse(text + digits + 1, 1, FIELD_SEQ_MAX, &dot.seq)) {
+        return -EINVAL;
+    }
+    *ret_dot = dot;
+    return 0;
+}

@@ -35,6 +35,9 @@ void field_time_format(int64_t ns, char ret_text[FIELD_TIME_BYTES]);
 /* A version: 32 digits of its origin, ':', its number, and the NUL. */
 #define FIELD_DOT_BYTES 64
 void field_dot_format(const struct dot *dot, char ret_text[FIELD_DOT_BYTES]);
+/* No writer gets that far. -EINVAL. */
+#define FIELD_SEQ_MAX (UINT64_MAX - 1)
+[[nodiscard]] int field_dot_parse(const char *text, struct dot *ret_dot);
 
 /* RFC 9110, section 5.6.7: Fri, 02 Jan 2026 03:04:05 GMT. */
 void field_date_format(int64_t ns, char ret_text[FIELD_TIME_BYTES]);

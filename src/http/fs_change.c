@@ -15,7 +15,7 @@
 
 #define DIRECTORY_MODE 0755u
 
-enum change_kind { CHANGE_DELETE, CHANGE_MKDIR, CHANGE_RENAME, CHANGE_LINK };
+enum change_kind { CHANGE_DELETE, CHANGE_MKDIR, CHANGE_RENAME, CHANGE_LINK, CHANGE_RESTORE };
 
 struct change {
     struct request *request;
@@ -24,6 +24,7 @@ struct change {
     struct tree_delete deletion;
     struct tree_put put;
     struct bytes to;
+    struct dot version; /* to restore */
     int err;
     struct dot dot;
 };
@@ -38,6 +39,9 @@ static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
         return tree_change_delete(tree, txn, &change->deletion, &change->dot);
     case CHANGE_RENAME:
         return tree_change_rename(tree, txn, change->request->path, change->to, &change->dot);
+    case CHANGE_RESTORE:
+        return tree_change_restore(tree, txn, change->request->path, &change->version,
+                                   &change->dot);
     case CHANGE_MKDIR:
     case CHANGE_LINK:
     default:
@@ -67,6 +71,11 @@ static void submit(struct request *request)
 static void resumed(struct request *request)
 {
     struct change *change = request->state;
+    if (change->err == -ESTALE && change->kind == CHANGE_RESTORE) {
+        answer_error(request, MHD_HTTP_CONFLICT, "not_held",
+                     "the content of that version is not held here");
+        return;
+    }
     if (change->err) {
         answer_failure(request, change->err);
         return;
@@ -187,6 +196,11 @@ static int read_post(struct change *change, const char *op)
         change->kind = CHANGE_LINK;
         const int err = read_link(change);
         return err ? err : read_attributes(change);
+    }
+    if (strcmp(op, "restore") == 0) {
+        const char *version = json_body_string(&change->body, "version");
+        change->kind = CHANGE_RESTORE;
+        return version && !field_dot_parse(version, &change->version) ? 0 : -EPROTO;
     }
     return -EPROTO;
 }

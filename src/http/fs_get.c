@@ -58,7 +58,7 @@ static void begin(struct request *request)
         if (request_accepts(request, "application/x-tar")) {
             tar_out_begin(request);
         } else {
-            listing_begin(request);
+            listing_begin(request, &listing_of_entries);
         }
         break;
     }

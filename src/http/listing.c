@@ -24,11 +24,14 @@
 #define PAGE_PIECES 64u
 /* Or if they are longer than this, and a piece. An entry takes 200 bytes, the longest 49 KiB. */
 #define PAGE_BYTES ((size_t)8 * 1024 * 1024)
+/* A piece of more text than this is over. */
+#define PIECE_BYTES ((size_t)1024 * 1024)
 #define DEPTH_ALL UINT64_MAX
 #define NDJSON_PIECE_BYTES ((size_t)64 * 1024)
 
 struct listing {
     struct node *node;
+    const struct listing_kind *kind;
     struct buf top;   /* the directory */
     struct buf after; /* told or passed last */
     struct buf match; /* empty: everything */
@@ -74,18 +77,16 @@ static int next_entry(struct listing *listing, struct tree_walk *walk, unsigned 
             (match.size > 0 && !glob_may_match_below(match, *ret_path))) {
             tree_walk_skip(walk);
         }
-        if (match.size == 0 || glob_match(match, *ret_path)) {
+        if ((!listing->kind->takes || listing->kind->takes(ret_entry)) &&
+            (match.size == 0 || glob_match(match, *ret_path))) {
             return 0;
         }
     }
     return -EAGAIN;
 }
 
-/* Tells of one piece. *ret_more: there is more, if only something to look at. */
-static int list_piece(struct listing *listing, uint64_t entries_max,
-                      void (*tell)(void *context, struct bytes path,
-                                   const struct tree_entry *entry),
-                      void *context)
+/* Adds one piece to `text`, each entry with `separator` behind it. */
+static int list_piece(struct listing *listing, struct buf *text, char separator)
 {
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
     struct tree_walk *walk = NULL;
@@ -100,12 +101,16 @@ static int list_piece(struct listing *listing, uint64_t entries_max,
         tree_walk_skip(walk);
     }
     unsigned looks = 0;
-    for (uint64_t told = 0; !err && told < entries_max && listing->left > 0; told++) {
+    const size_t begin = text->size;
+    for (unsigned told = 0;
+         !err && told < PIECE_ENTRIES && text->size - begin < PIECE_BYTES && listing->left > 0;
+         told++) {
         struct bytes path;
         struct tree_entry entry;
         err = next_entry(listing, walk, &looks, &path, &entry);
         if (!err) {
-            tell(context, path, &entry);
+            err = listing->kind->add(text, listing->node, txn, path, &entry);
+            buf_add_byte(text, (uint8_t)separator);
             listing->left--;
         }
     }
@@ -117,25 +122,18 @@ static int list_piece(struct listing *listing, uint64_t entries_max,
     return err == -EAGAIN ? 0 : err;
 }
 
-static void tell_array(void *context, struct bytes path, const struct tree_entry *entry)
-{
-    struct buf *text = context;
-    json_text_add_entry(text, path, entry);
-    buf_add_byte(text, ',');
-}
-
 static void answer_array(struct request *request, struct listing *listing)
 {
     CLEANUP_BUF struct buf text = BUF_INIT;
     buf_add_string(&text, "{\"path\":");
     json_text_add_string(&text, request->path);
-    buf_add_string(&text, ",\"entries\":[");
+    buf_add_format(&text, ",\"%s\":[", listing->kind->key);
     const size_t begin = text.size;
     int err = 0;
     for (unsigned i = 0; !err && i < PAGE_PIECES && text.size < PAGE_BYTES && !listing->has_ended &&
                          listing->left > 0;
          i++) {
-        err = list_piece(listing, PIECE_ENTRIES, tell_array, &text);
+        err = list_piece(listing, &text, ',');
     }
     if (err) {
         answer_failure(request, err);
@@ -152,13 +150,6 @@ static void answer_array(struct request *request, struct listing *listing)
     listing_free(listing);
 }
 
-static void tell_line(void *context, struct bytes path, const struct tree_entry *entry)
-{
-    struct listing *listing = context;
-    json_text_add_entry(&listing->lines, path, entry);
-    buf_add_byte(&listing->lines, '\n');
-}
-
 static ssize_t read_lines(void *context, uint64_t position, char *buffer, size_t size)
 {
     (void)position;
@@ -169,7 +160,7 @@ static ssize_t read_lines(void *context, uint64_t position, char *buffer, size_t
         if (listing->has_ended || listing->left == 0) {
             return MHD_CONTENT_READER_END_OF_STREAM;
         }
-        if (list_piece(listing, PIECE_ENTRIES, tell_line, listing)) {
+        if (list_piece(listing, &listing->lines, '\n')) {
             return MHD_CONTENT_READER_END_WITH_ERROR;
         }
         if (listing->lines.size == 0 && !listing->has_ended) {
@@ -218,7 +209,7 @@ static bool read_parameters(struct request *request, struct listing *listing, bo
     const char *match = request_parameter(request, "match");
     const char *after = request_parameter(request, "after");
     int err = 0;
-    listing->depth = match ? DEPTH_ALL : 1;
+    listing->depth = match || listing->kind->is_deep ? DEPTH_ALL : 1;
     if (depth && strcmp(depth, "all") == 0) {
         listing->depth = DEPTH_ALL;
     } else if (depth) {
@@ -247,10 +238,11 @@ static bool read_parameters(struct request *request, struct listing *listing, bo
     return !err;
 }
 
-void listing_begin(struct request *request)
+void listing_begin(struct request *request, const struct listing_kind *kind)
 {
     struct listing *listing = mem_alloc(sizeof *listing);
     listing->node = request->node;
+    listing->kind = kind;
     buf_add(&listing->top, request->path);
     const bool is_stream = request_accepts(request, "application/x-ndjson");
     if (!read_parameters(request, listing, is_stream)) {
@@ -264,3 +256,14 @@ void listing_begin(struct request *request)
         answer_array(request, listing);
     }
 }
+
+static int add_entry(struct buf *text, struct node *node, struct kv_txn *txn, struct bytes path,
+                     const struct tree_entry *entry)
+{
+    (void)node;
+    (void)txn;
+    json_text_add_entry(text, path, entry);
+    return 0;
+}
+
+const struct listing_kind listing_of_entries = {.key = "entries", .add = add_entry};

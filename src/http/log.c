@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+
+/* Versions of paths: GET /log, all of one path; GET /conflicts, those of paths that have several at
+ * once. */
+
 #include <inttypes.h>
 
 #include "base/cleanup.h"
@@ -6,13 +10,23 @@
 #include "http/endpoints_priv.h"
 #include "http/field.h"
 #include "http/json_text.h"
+#include "store/store.h"
 
 #define LIMIT_DEFAULT 100u
 #define LIMIT_MAX 10000u
+#define MS_PER_S 1000u
+
+struct versions {
+    struct buf *text;
+    struct origin_id own; /* changes of this node go by it */
+    const char *own_name;
+    uint64_t now_ms; /* in the store's time */
+};
 
 static int add_version(void *context, const struct tree_past *past)
 {
-    struct buf *text = context;
+    const struct versions *versions = context;
+    struct buf *text = versions->text;
     const struct tree_entry entry = {
         .version = past->version,
         .is_explicit = true,
@@ -21,11 +35,49 @@ static int add_version(void *context, const struct tree_past *past)
     field_dot_format(&past->version.dot, dot);
     buf_add_byte(text, '{');
     json_text_add_entry_members(text, &entry);
-    buf_add_format(text,
-                   ",\"current\":%s,\"conflict\":%s,\"version\":\"%s\",\"lamport\":%" PRIu64 "},",
+    buf_add_format(text, ",\"current\":%s,\"conflict\":%s,\"version\":\"%s\",\"lamport\":%" PRIu64,
                    past->is_shown ? "true" : "false",
                    past->is_head && !past->is_shown ? "true" : "false", dot, past->version.lamport);
+    if (origin_id_equal(&past->version.dot.origin, &versions->own)) {
+        buf_add_string(text, ",\"by\":");
+        json_text_add_string(text, bytes_of_string(versions->own_name));
+    }
+    if (!past->is_head) {
+        const uint64_t end_ms = past->ended_ms + NODE_HISTORY_MS;
+        const uint64_t left_ms = end_ms > versions->now_ms ? end_ms - versions->now_ms : 0;
+        buf_add_format(text, ",\"kept_s\":%" PRIu64, left_ms / MS_PER_S);
+    }
+    buf_add_string(text, "},");
     return 0;
+}
+
+/* Adds up to `limit` versions of the path, the heads first. -ENOENT: none is known. */
+static int add_versions(struct buf *text, struct node *node, struct kv_txn *txn, struct bytes path,
+                        size_t limit)
+{
+    const struct tree *tree = node_tree(node);
+    struct tree_summary summary;
+    int err = tree_summary(tree, txn, &summary);
+    if (err) {
+        return err;
+    }
+    struct versions versions = {
+        .text = text,
+        .own = summary.origin,
+        .own_name = node_name(node),
+        .now_ms = store_now_ms(node_store(node)),
+    };
+    buf_add_string(text, "\"versions\":[");
+    const size_t empty_bytes = text->size;
+    err = tree_log(tree, txn, path, limit, add_version, &versions);
+    if (!err && text->size == empty_bytes) {
+        err = -ENOENT;
+    }
+    if (!err) {
+        text->size--; /* the last comma */
+        buf_add_byte(text, ']');
+    }
+    return err;
 }
 
 static void begin(struct request *request)
@@ -39,33 +91,80 @@ static void begin(struct request *request)
     CLEANUP_BUF struct buf text = BUF_INIT;
     buf_add_string(&text, "{\"path\":");
     json_text_add_string(&text, request->path);
-    buf_add_string(&text, ",\"versions\":[");
-    const size_t empty_bytes = text.size;
+    buf_add_byte(&text, ',');
     struct kv_txn *txn = NULL;
     int err = node_snapshot(request->node, &txn);
     if (!err) {
-        err = tree_log(node_tree(request->node), txn, request->path, (size_t)limit, add_version,
-                       &text);
+        err = add_versions(&text, request->node, txn, request->path, (size_t)limit);
     }
     kv_abort(txn);
-    if (!err && text.size == empty_bytes) {
-        err = -ENOENT;
-    }
     if (err) {
         answer_failure(request, err);
         return;
     }
-    text.size--; /* the last comma */
-    buf_add_string(&text, "]}\n");
+    buf_add_string(&text, "}\n");
     answer_buf(request, MHD_HTTP_OK, "application/json", &text);
 }
 
-static const char *const parameters[] = {"limit", NULL};
+static const char *const log_parameters[] = {"limit", NULL};
 
 const struct endpoint endpoint_log = {
     .method = "GET",
     .prefix = "/log",
     .argument = PATH_TREE,
-    .parameters = parameters,
+    .parameters = log_parameters,
     .begin = begin,
+};
+
+/* A row of the tree is told once, by its name. */
+static bool is_conflict(const struct tree_entry *entry)
+{
+    return entry->heads_count > 1 && !entry->is_hidden_file;
+}
+
+static int add_conflict(struct buf *text, struct node *node, struct kv_txn *txn, struct bytes path,
+                        const struct tree_entry *entry)
+{
+    buf_add_string(text, "{\"path\":");
+    json_text_add_string(text, path);
+    buf_add_byte(text, ',');
+    const int err = add_versions(text, node, txn, path, entry->heads_count);
+    buf_add_byte(text, '}');
+    return err == -ENOENT ? -EIO : err;
+}
+
+static const struct listing_kind listing_of_conflicts = {
+    .key = "conflicts",
+    .is_deep = true,
+    .takes = is_conflict,
+    .add = add_conflict,
+};
+
+static void begin_conflicts(struct request *request)
+{
+    struct kv_txn *txn = NULL;
+    struct tree_entry entry;
+    int err = node_snapshot(request->node, &txn);
+    if (!err) {
+        err = tree_find(node_tree(request->node), txn, request->path, &entry);
+    }
+    kv_abort(txn);
+    if (!err && entry.version.kind != TREE_DIRECTORY) {
+        err = -ENOTDIR;
+    }
+    if (err) {
+        answer_failure(request, err);
+        return;
+    }
+    listing_begin(request, &listing_of_conflicts);
+}
+
+static const char *const conflicts_parameters[] = {"limit", "after", "match", NULL};
+
+const struct endpoint endpoint_conflicts = {
+    .method = "GET",
+    .prefix = "/conflicts",
+    .argument = PATH_TREE,
+    .parameters = conflicts_parameters,
+    .begin = begin_conflicts,
 };

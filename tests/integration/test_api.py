@@ -393,6 +393,7 @@ class Tree(ApiCase):
         for body in (
             b"", b"{", b"[]", b"null", b'"mkdir"', b"{}", b'{"op":1}', b'{"op":"x"}',
             b'{"op":"mkdir","op":"mkdir"}', b'{"op":"rename"}', b'{"op":"rename","to":5}',
+            b'{"op":"restore"}', b'{"op":"restore","version":"x"}', b'{"op":"restore","version":1}',
             b'{"op":"link"}', b'{"op":"link","id":"x"}', b'{"op":"mkdir","mode":493}',
             b'{"op":"mkdir","mode":"9"}', b'{"op":"mkdir","mtime":"x"}', b'{"op":"mkdir"}x',
             b'\xff', b'{"op":"\xff"}', b'{"op":"rename","to":"a\\u0000b"}', b"[" * 60000,
@@ -424,6 +425,49 @@ class Tree(ApiCase):
         self.fails(self.node.get(f"/log/{self.path('none')}"), 404, "not_found")
         for query in ("limit=0", "limit=x", "limit=10001", "depth=1"):
             self.fails(self.node.get(f"/log/{self.path('a')}?{query}"), 400, "bad_query")
+
+    def test_restore(self):
+        first = self.put("r", b"one", "?mode=0750&mtime=5").json["version"]
+        second = self.put("r", b"two").json["version"]
+        self.assertEqual(self.node.delete(self.path("r")).status, 200)
+        for version, data in ((first, b"one"), (second, b"two"), (first, b"one")):
+            answer = self.node.post(self.path("r"), {"op": "restore", "version": version})
+            self.assertEqual((answer.status, answer.json["path"]), (200, self.path("r")))
+            self.assertNotIn(answer.json["version"], (first, second))
+            self.assertEqual(self.node.get(self.url("r")).body, data)
+        got = self.node.get(self.url("r"))
+        self.assertEqual(got.headers["X-Artel-Mode"], "0750")
+        self.assertEqual(got.headers["X-Artel-Mtime"], "1970-01-01T00:00:05.000000000Z")
+        log = self.node.get(f"/log/{self.path('r')}").json["versions"]
+        self.assertEqual([v["current"] for v in log], [True, False, False, False, False])
+        self.assertEqual(log[0]["version"], answer.json["version"])
+        name = self.node.get("/status").json["name"]
+        self.assertEqual({v["by"] for v in log}, {name})
+        self.assertNotIn("kept_s", log[0])
+        week_s = 7 * 24 * 3600
+        for past in log[1:]:
+            self.assertTrue(week_s - 1000 < past["kept_s"] <= week_s, past)
+
+        restore = {"op": "restore", "version": first}
+        self.fails(self.node.post(self.path("none"), restore), 404, "not_found")
+        self.fails(self.node.post(self.path("r/x"), restore), 409, "not_directory")
+        other = {"op": "restore", "version": "0" * 32 + ":1"}
+        self.fails(self.node.post(self.path("r"), other), 404, "not_found")
+        self.node.delete(self.path("r"))
+        self.put("r/below", b"")
+        self.fails(self.node.post(self.path("r"), restore), 409, "not_empty")
+
+    def test_no_conflicts(self):
+        self.put("c/a", b"")
+        for url in ("/conflicts", f"/conflicts/{self.top}", f"/conflicts?match={self.top}/**"):
+            answer = self.node.get(url).json
+            self.assertEqual((answer["conflicts"], "next" in answer), ([], False))
+        lines = self.node.get("/conflicts", Accept="application/x-ndjson")
+        self.assertEqual((lines.status, lines.body), (200, b""))
+        self.fails(self.node.get(f"/conflicts/{self.path('none')}"), 404, "not_found")
+        self.fails(self.node.get(f"/conflicts/{self.path('c/a')}"), 409, "not_directory")
+        for query in ("limit=0", "depth=1", "after=x", "match=["):
+            self.fails(self.node.get(f"/conflicts/{self.path('c')}?{query}"), 400, "bad_query")
 
     def test_sorts_of_things(self):
         self.put("file", b"x")

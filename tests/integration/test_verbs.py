@@ -338,6 +338,29 @@ class TestNames(VerbsTest):
         self.run_verb("get", "--id", file_id(b"one"), "back")
         self.assertEqual((self.dir / "back").read_bytes(), b"one")
 
+    def test_restore(self):
+        for text in (b"one", b"two"):
+            self.run_verb("put", "-", "d/r", data=text)
+        versions = [v["version"] for v in self.json_lines("log", "d/r")[0]["versions"]]
+        self.run_verb("rm", "-r", "d")
+        self.assertEqual(self.out("restore", "d/r", versions[1]), "")
+        self.assertEqual(self.out("get", "d/r", "-"), "one")
+        answer = json.loads(self.out("restore", "--json", "/d/r", versions[0]))
+        self.assertEqual(answer["path"], "d/r")
+        self.assertEqual(self.out("get", "d/r", "-"), "two")
+        lines = self.out("log", "d/r").splitlines()
+        self.assertIn(f"{answer['version']}  (current)", lines[0])
+        self.assertEqual(sum("(current)" in line for line in lines), 1)
+        result = self.run_verb("restore", "d/x", versions[0], status=1)
+        self.assertIn("d/x", result.err)
+        for arguments in (["d/r"], ["d/r", "x"], ["d/r", versions[0], "x"], ["d/r", "\udcff:1"]):
+            self.run_verb("restore", *arguments, status=2)
+        self.run_verb("restore", "d/r", "x:1", status=1)
+        self.assertEqual(self.out("conflicts"), "")
+        self.assertEqual(self.out("conflicts", "--json", "d"), "")
+        self.run_verb("conflicts", "none", status=1)
+        self.run_verb("conflicts", "d", "e", status=2)
+
     def test_status_and_scrub(self):
         self.assertRegex(self.out("status"), r"(?m)^store.files +4$")
         self.assertIn("fingerprint", json.loads(self.out("status", "--json")))

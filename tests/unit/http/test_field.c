@@ -121,21 +121,43 @@ static void modes_and_numbers(void **state)
     assert_int_equal(field_number_parse("18446744073709551617", 1, 10, &number), -EINVAL);
 }
 
-static void versions_are_formatted(void **state)
+static void versions_go_there_and_back(void **state)
 {
     (void)state;
-    const struct dot dot = {.origin = {{0x01, 0xab, [15] = 0xf0}}, .seq = UINT64_MAX};
+    const struct dot dot = {.origin = {{0x01, 0xab, [15] = 0xf0}}, .seq = FIELD_SEQ_MAX};
     char text[FIELD_DOT_BYTES];
     field_dot_format(&dot, text);
-    assert_string_equal(text, "01ab00000000000000000000000000f0:18446744073709551615");
+    assert_string_equal(text, "01ab00000000000000000000000000f0:18446744073709551614");
+    struct dot parsed;
+    assert_int_equal(field_dot_parse(text, &parsed), 0);
+    assert_memory_equal(&parsed.origin, &dot.origin, sizeof dot.origin);
+    assert_int_equal(parsed.seq, dot.seq);
+    const char *const bad[] = {
+        "",
+        ":1",
+        "01ab00000000000000000000000000f0",
+        "01ab00000000000000000000000000f0:",
+        "01ab00000000000000000000000000f0:0",
+        "01ab00000000000000000000000000f0x1",
+        "01ab00000000000000000000000000f0:-1",
+        "01ab00000000000000000000000000f0:1x",
+        "01ab00000000000000000000000000f0:18446744073709551615",
+        "01ab00000000000000000000000000f0:18446744073709551616",
+        "01AB00000000000000000000000000f0:1",
+        "01ab00000000000000000000000000f:01",
+        "01ab00000000000000000000000000f00:1",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        assert_int_equal(field_dot_parse(bad[i], &parsed), -EINVAL);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ranges_are_parsed),       cmocka_unit_test(etags_are_matched),
-        cmocka_unit_test(times_go_there_and_back), cmocka_unit_test(modes_and_numbers),
-        cmocka_unit_test(versions_are_formatted),
+        cmocka_unit_test(ranges_are_parsed),          cmocka_unit_test(etags_are_matched),
+        cmocka_unit_test(times_go_there_and_back),    cmocka_unit_test(modes_and_numbers),
+        cmocka_unit_test(versions_go_there_and_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

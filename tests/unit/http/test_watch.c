@@ -5,30 +5,10 @@
  * so that neither 15 seconds of silence nor 7 days of history have to be waited for.
  */
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "helpers.h"
 
-#include <cmocka.h>
-
-#include <ftw.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
-#include "base/buf.h"
-#include "base/cleanup.h"
-#include "base/file.h"
-#include "base/log.h"
-#include "base/mem.h"
-#include "http/server.h"
-#include "node/network.h"
-#include "tree/change.h"
 
 #define HEARTBEAT_MS 15000u
 /* Long enough for whatever is waited for, under a sanitizer on a busy machine. */
@@ -37,70 +17,15 @@
 /* More than one look at the feed takes. */
 #define MANY 3000u
 
-struct fixture {
-    char root[64];
-    struct clock_manual clock;
-    struct node *node;
-    struct network *network;
-    struct server *server;
-};
-
-static int set_up(void **state)
-{
-    log_set_level(LOG_OFF);
-    struct fixture *fixture = mem_alloc(sizeof *fixture);
-    const char *parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-    snprintf(fixture->root, sizeof fixture->root, "%s/artel-test-XXXXXX", parent);
-    if (!mkdtemp(fixture->root)) {
-        return -1;
-    }
-    clock_manual_init(&fixture->clock, 1000000);
-    CLEANUP_FREE char *data = mem_format("%s/data", fixture->root);
-    const struct node_options node_options = {.data = data, .clock = &fixture->clock.clock};
-    struct network_options network_options = {0};
-    *state = fixture;
-    if (node_open(&node_options, &fixture->node) != 0 ||
-        address_parse("127.0.0.1:0", &network_options.listen) != 0 ||
-        network_open(fixture->node, &network_options, &fixture->network) != 0) {
-        return -1;
-    }
-    const struct server_options server_options = {
-        .listen = "127.0.0.1:0", .version = "test", .network = fixture->network};
-    return server_start(fixture->node, &server_options, &fixture->server);
-}
-
-static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *walk)
-{
-    (void)stat;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *fixture = *state;
-    server_stop(fixture->server);
-    network_close(fixture->network);
-    node_close(fixture->node);
-    const int failed = nftw(fixture->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    free(fixture);
-    return failed;
-}
-
 /* ---- changes -------------------------------------------------------------------------------- */
 
 struct change {
     const char *path; /* links below it, one op each; NULL: everything old is forgotten */
     unsigned count;
-    int err;
-    int done[2]; /* a pipe */
 };
 
-static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
-                 const struct store_put_result *results)
+static int make(void *context, const struct tree *tree, struct kv_txn *txn)
 {
-    (void)results;
     const struct change *change = context;
     int err = 0;
     bool more = !change->path;
@@ -119,39 +44,15 @@ static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
     return err;
 }
 
-static void done(void *context, int err, const struct store_put_result *results)
-{
-    (void)results;
-    struct change *change = context;
-    change->err = err;
-    (void)!write(change->done[1], "", 1);
-}
-
 static void make_change(struct fixture *fixture, const char *path, unsigned count)
 {
     struct change change = {.path = path, .count = count};
-    assert_int_equal(pipe(change.done), 0);
-    const struct node_change job = {.apply = apply, .done = done, .context = &change};
-    node_change_async(fixture->node, &job);
-    char byte;
-    assert_int_equal(read(change.done[0], &byte, 1), 1);
-    close(change.done[0]);
-    close(change.done[1]);
-    assert_int_equal(change.err, 0);
+    change_tree(fixture, make, &change);
 }
 
 static void forget_all(struct fixture *fixture)
 {
     make_change(fixture, NULL, 0);
-}
-
-static struct tree_summary summary_of(struct fixture *fixture)
-{
-    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
-    struct tree_summary summary;
-    assert_int_equal(node_snapshot(fixture->node, &txn), 0);
-    assert_int_equal(tree_summary(node_tree(fixture->node), txn, &summary), 0);
-    return summary;
 }
 
 /* ---- watchers ------------------------------------------------------------------------------- */
@@ -168,16 +69,10 @@ struct watch {
 
 static void watch_open(struct fixture *fixture, struct watch *watch, const char *last_id)
 {
-    /* HTTP/1.0, so that the stream is not cut into chunks. */
     CLEANUP_FREE char *request =
-        last_id
-            ? mem_format("GET /watch?path=quiet/** HTTP/1.0\r\nLast-Event-ID: %s\r\n\r\n", last_id)
-            : mem_copy_string("GET /watch?path=quiet/** HTTP/1.0\r\n\r\n");
-    *watch = (struct watch){.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s/data/socket", fixture->root);
-    assert_int_equal(connect(watch->fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(file_write_all(watch->fd, bytes_of_string(request)), 0);
+        last_id ? mem_format("GET /watch?path=quiet/** HTTP/1.0\r\nLast-Event-ID: %s", last_id)
+                : mem_copy_string("GET /watch?path=quiet/** HTTP/1.0");
+    *watch = (struct watch){.fd = send_request(fixture, request)};
 }
 
 static void watch_close(struct watch *watch)
