@@ -23,21 +23,25 @@
 #include "tree/entries_priv.h"
 #include "wire/fields.h"
 
-/* Origins named by contexts of one op come again and again: numbers found are kept. */
+/* Origins of ops and of their contexts come again and again: their rows are kept. */
 struct known_origin {
-    struct origin_id id;
-    uint32_t number;
+    struct origin_row row;
+    uint32_t number; /* 0: it is in no table yet */
+    bool is_new;     /* the row in the table is older */
     UT_hash_handle hh;
 };
+/* About 1 MiB of them and of one op's, then all are written and looked for again. */
+#define KNOWN_ORIGINS_MAX 8192u
 
 struct apply {
     const struct tree *tree;
     struct kv_txn *txn;
-    const struct tree_op *op;
+    enum apply_kind kind;
     struct tree_state state;
+    bool is_state_new;
+    const struct tree_op *op;
     uint32_t origin; /* number of the op's */
     uint64_t now_ms;
-    bool is_own;
     struct known_origin *known;
     struct way way;
     uint64_t counted; /* directory whose row is below; 0: none */
@@ -45,21 +49,29 @@ struct apply {
     struct directory_row counted_row;
 };
 
-static int find_origin(struct apply *apply, const struct origin_id *id, uint32_t *ret_number)
+static int find_origin(struct apply *apply, const struct origin_id *id,
+                       struct known_origin **ret_known)
 {
     struct known_origin *known = NULL;
     HASH_FIND(hh, apply->known, id, sizeof *id, known);
     if (!known) {
         uint32_t number = 0;
-        const int err = origin_number(apply->tree, apply->txn, id, &number);
+        struct origin_row row = {.id = *id};
+        int err = origin_number(apply->tree, apply->txn, id, &number);
+        if (!err) {
+            err = origin_get(apply->tree, apply->txn, number, &row);
+            err = err == -ENOENT ? -EIO : err;
+        } else if (err == -ENOENT) {
+            err = 0;
+        }
         if (err) {
             return err;
         }
         known = mem_alloc(sizeof *known);
-        *known = (struct known_origin){.id = *id, .number = number};
-        HASH_ADD(hh, apply->known, id, sizeof known->id, known);
+        *known = (struct known_origin){.row = row, .number = number};
+        HASH_ADD(hh, apply->known, row.id, sizeof known->row.id, known);
     }
-    *ret_number = known->number;
+    *ret_known = known;
     return 0;
 }
 
@@ -72,6 +84,20 @@ static void forget_origins(struct apply *apply)
         HASH_DEL(apply->known, known);
         free(known);
     }
+}
+
+static int write_origins(struct apply *apply)
+{
+    for (struct known_origin *known = apply->known; known; known = known->hh.next) {
+        if (known->is_new) {
+            const int err = origin_put(apply->tree, apply->txn, known->number, &known->row);
+            if (err) {
+                return err;
+            }
+            known->is_new = false;
+        }
+    }
+    return 0;
 }
 
 static int write_count(struct apply *apply)
@@ -182,7 +208,7 @@ static int enter_directory(struct apply *apply, uint64_t *directory, struct byte
 
 /* The directory that the change's row is in. -ENOENT: it does not exist and is not made, since the
  * change only removes. */
-static int find_directory(struct apply *apply, const struct tree_change *change,
+static int find_directory(struct apply *apply, const struct tree_change *change, bool adds,
                           uint64_t *ret_directory, struct bytes *ret_name)
 {
     struct bytes rest;
@@ -190,7 +216,7 @@ static int find_directory(struct apply *apply, const struct tree_change *change,
     struct bytes name = path_next(&rest);
     while (rest.size > 0) {
         int err = 0;
-        if (change->kind != TREE_DELETE) {
+        if (adds) {
             err = enter_directory(apply, &directory, name);
         } else {
             CLEANUP_ENTRY_ROW struct entry_row entry = {0};
@@ -213,10 +239,12 @@ static int find_directory(struct apply *apply, const struct tree_change *change,
 static int count_head(struct apply *apply, struct bytes path, struct head *head,
                       void (*count)(uint64_t sum[4], const uint64_t part[4]))
 {
-    struct origin_row origin;
-    const int err = origin_get(apply->tree, apply->txn, head->origin, &origin);
-    if (err) {
-        return err == -ENOENT ? -EIO : err;
+    struct origin_row origin = {.id = apply->op->origin};
+    if (head->origin != apply->origin) {
+        const int err = origin_get(apply->tree, apply->txn, head->origin, &origin);
+        if (err) {
+            return err == -ENOENT ? -EIO : err;
+        }
     }
     head->version.dot.origin = origin.id;
     uint64_t part[4];
@@ -233,12 +261,12 @@ static int in_context(struct apply *apply, const struct tree_change *change,
         if (change->context[i].seq != head->version.dot.seq) {
             continue;
         }
-        uint32_t number = 0;
-        const int err = find_origin(apply, &change->context[i].origin, &number);
-        if (err && err != -ENOENT) {
+        struct known_origin *known = NULL;
+        const int err = find_origin(apply, &change->context[i].origin, &known);
+        if (err) {
             return err;
         }
-        if (!err && number == head->origin) {
+        if (known->number == head->origin) {
             *ret_in = true;
             return 0;
         }
@@ -292,7 +320,7 @@ static int add_head(struct apply *apply, const struct tree_change *change, struc
     if (change->kind == TREE_FILE) {
         const struct tree_host *host = &apply->tree->host;
         const int err = host->hold(host->context, apply->txn, &change->file_id);
-        if (err && (err != -ENOENT || apply->is_own)) {
+        if (err && (err != -ENOENT || apply->kind == APPLY_LOCAL)) {
             return err;
         }
         head->is_held = !err;
@@ -325,13 +353,67 @@ static void format_attributes(const struct tree_change *change, struct buf *ret_
     }
 }
 
+/* A local change may replace what a snapshot brought and the vector does not cover yet. */
+static int note_replaced(struct apply *apply, const struct tree_change *change)
+{
+    for (size_t i = 0; i < change->context_count; i++) {
+        const struct dot *dot = &change->context[i];
+        struct known_origin *known = NULL;
+        int err = find_origin(apply, &dot->origin, &known);
+        if (!err && dot->seq > known->row.seq) {
+            err = replaced_add(apply->tree, apply->txn, &apply->state, dot, change->path);
+        }
+        if (err) {
+            return err;
+        }
+    }
+    return 0;
+}
+
+/* Whether a version comes into being: not if a local change has replaced it before it came. */
+static int find_whether_adds(struct apply *apply, const struct tree_change *change, bool *ret_adds)
+{
+    if (change->kind == TREE_DELETE) {
+        *ret_adds = false;
+        return 0;
+    }
+    const struct dot dot = {apply->op->origin, apply->op->seq};
+    bool was_replaced = false;
+    const int err =
+        replaced_has(apply->tree, apply->txn, &apply->state, &dot, change->path, &was_replaced);
+    *ret_adds = !was_replaced;
+    return err;
+}
+
+/* A snapshot that was merged in part brought it. */
+static bool is_head(const struct apply *apply, const struct entry_row *row)
+{
+    for (size_t i = 0; i < row->heads_count; i++) {
+        if (row->heads[i].version.dot.seq == apply->op->seq &&
+            row->heads[i].origin == apply->origin) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int apply_change(struct apply *apply, const struct tree_change *change)
 {
     uint64_t directory = 0;
     struct bytes name;
-    int err = find_directory(apply, change, &directory, &name);
+    bool adds = false;
+    int err = apply->kind == APPLY_REMOTE ? 0 : note_replaced(apply, change);
+    if (!err) {
+        err = find_whether_adds(apply, change, &adds);
+    }
+    if (!err) {
+        err = find_directory(apply, change, adds, &directory, &name);
+        if (err == -ENOENT && !adds) {
+            return 0;
+        }
+    }
     if (err) {
-        return err == -ENOENT && change->kind == TREE_DELETE ? 0 : err;
+        return err;
     }
     CLEANUP_BUF struct buf attributes = BUF_INIT;
     CLEANUP_BUF struct buf copy = BUF_INIT;
@@ -343,62 +425,164 @@ static int apply_change(struct apply *apply, const struct tree_change *change)
     const bool existed = !err;
     const bool had_heads = row.heads_count > 0;
     err = retire_heads(apply, change, &row);
-    if (!err && change->kind != TREE_DELETE) {
+    if (!err && adds && !is_head(apply, &row)) {
         format_attributes(change, &attributes);
         err = add_head(apply, change, buf_bytes(&attributes), &row);
     }
     return err ? err : settle_row(apply, directory, name, &row, existed, had_heads);
 }
 
-/* The log of the origin, the feed of this database, and the single values. */
-static int finish(struct apply *apply, struct bytes bytes)
+static int limit_origins(struct apply *apply)
 {
-    struct origin_row origin = {.id = apply->op->origin, .seq = apply->op->seq};
-    sha256_id(bytes, &origin.hash);
+    if (HASH_COUNT(apply->known) < KNOWN_ORIGINS_MAX) {
+        return 0;
+    }
+    const int err = write_origins(apply);
+    forget_origins(apply);
+    return err;
+}
+
+/* The log of the origin, the feed of this database, and the single values. */
+static int finish_op(struct apply *apply, struct known_origin *origin, struct bytes bytes)
+{
     struct tree_state *state = &apply->state;
-    int err = write_count(apply);
+    const struct tree_op *op = apply->op;
+    struct origin_row row = {.id = op->origin, .seq = op->seq};
+    sha256_id(bytes, &row.hash);
+    state_count_origin(state, &origin->row, &row);
+    origin->row = row;
+    origin->is_new = true;
     state->feed_last++;
-    if (state->lamport < apply->op->lamport) {
-        state->lamport = apply->op->lamport;
+    if (state->lamport < op->lamport) {
+        state->lamport = op->lamport;
     }
-    const struct feed_row feed = {TREE_FEED_OP, apply->origin, apply->op->seq, apply->now_ms};
-    if (!err) {
-        err = origin_put(apply->tree, apply->txn, apply->origin, &origin);
-    }
-    if (!err) {
-        err = op_put(apply->tree, apply->txn, apply->origin, apply->op->seq, bytes);
-    }
+    const struct feed_row feed = {TREE_FEED_OP, apply->origin, op->seq, apply->now_ms};
+    int err = op_put(apply->tree, apply->txn, apply->origin, op->seq, bytes);
     if (!err) {
         err = feed_put(apply->tree, apply->txn, state->feed_last, &feed);
     }
-    return err ? err : state_put(apply->tree, apply->txn, state);
+    const struct dot dot = {op->origin, op->seq};
+    return err ? err : replaced_trim(apply->tree, apply->txn, state, &dot);
+}
+
+int apply_begin(const struct tree *tree, struct kv_txn *txn, enum apply_kind kind,
+                struct apply **ret_apply)
+{
+    struct tree_state state;
+    const int err = state_get(tree, txn, &state);
+    if (err) {
+        return err;
+    }
+    struct apply *apply = mem_alloc(sizeof *apply);
+    apply->tree = tree;
+    apply->txn = txn;
+    apply->kind = kind;
+    apply->state = state;
+    apply->way.forgets = tree->forgets;
+    *ret_apply = apply;
+    return 0;
+}
+
+const struct tree_state *apply_state(const struct apply *apply)
+{
+    return &apply->state;
+}
+
+int apply_origin(struct apply *apply, const struct origin_id *id, struct origin_row *ret_row)
+{
+    struct known_origin *known = NULL;
+    int err = limit_origins(apply);
+    if (!err) {
+        err = find_origin(apply, id, &known);
+    }
+    if (!err) {
+        *ret_row = known->row;
+    }
+    return err;
+}
+
+int apply_op(struct apply *apply, const struct tree_op *op, struct bytes bytes)
+{
+    apply->op = op;
+    apply->now_ms = apply->tree->host.now_ms(apply->tree->host.context);
+    apply->is_state_new = true;
+    int err = limit_origins(apply);
+    struct known_origin *origin = NULL;
+    if (!err) {
+        err = find_origin(apply, &op->origin, &origin);
+    }
+    if (!err && origin->number == 0) {
+        err = origin_add(apply->tree, apply->txn, &apply->state, &op->origin, &origin->number);
+    }
+    if (err) {
+        return err;
+    }
+    apply->origin = origin->number;
+    for (size_t i = 0; !err && i < op->changes_count; i++) {
+        err = apply_change(apply, &op->changes[i]);
+    }
+    return err ? err : finish_op(apply, origin, bytes);
+}
+
+int apply_end(struct apply *apply)
+{
+    int err = write_count(apply);
+    if (!err) {
+        err = write_origins(apply);
+    }
+    if (!err && apply->is_state_new) {
+        err = state_put(apply->tree, apply->txn, &apply->state);
+    }
+    apply_drop(apply);
+    return err;
+}
+
+void apply_drop(struct apply *apply)
+{
+    if (!apply) {
+        return;
+    }
+    forget_origins(apply);
+    way_done(&apply->way);
+    free(apply);
 }
 
 int op_apply(const struct tree *tree, struct kv_txn *txn, const struct tree_op *op,
              struct bytes bytes, bool is_own)
 {
-    struct apply apply = {
-        .tree = tree,
-        .txn = txn,
-        .op = op,
-        .now_ms = tree->host.now_ms(tree->host.context),
-        .is_own = is_own,
-        .way = {.forgets = tree->forgets},
-    };
-    int err = state_get(tree, txn, &apply.state);
+    CLEANUP(apply_drop) struct apply *apply = NULL;
+    int err = apply_begin(tree, txn, is_own ? APPLY_LOCAL : APPLY_REMOTE, &apply);
     if (!err) {
-        err = origin_number(tree, txn, &op->origin, &apply.origin);
-        if (err == -ENOENT) {
-            err = origin_add(tree, txn, &apply.state, &op->origin, &apply.origin);
-        }
+        err = apply_op(apply, op, bytes);
     }
-    for (size_t i = 0; !err && i < op->changes_count; i++) {
-        err = apply_change(&apply, &op->changes[i]);
+    return err ? err : apply_end(STEAL_PTR(apply));
+}
+
+static int compare_changes(const void *left, const void *right)
+{
+    const struct tree_change *const *a = left;
+    const struct tree_change *const *b = right;
+    return bytes_compare((*a)->path, (*b)->path);
+}
+
+bool changes_differ(const struct tree_change *changes, size_t count)
+{
+    bool is_sorted = true;
+    for (size_t i = 1; is_sorted && i < count; i++) {
+        is_sorted = bytes_compare(changes[i - 1].path, changes[i].path) < 0;
     }
-    if (!err) {
-        err = finish(&apply, bytes);
+    if (is_sorted) {
+        return true;
     }
-    forget_origins(&apply);
-    way_done(&apply.way);
-    return err;
+    const struct tree_change **sorted = mem_alloc_array(count, sizeof(struct tree_change *));
+    for (size_t i = 0; i < count; i++) {
+        sorted[i] = &changes[i];
+    }
+    qsort(sorted, count, sizeof(struct tree_change *), compare_changes);
+    bool differ = true;
+    for (size_t i = 1; differ && i < count; i++) {
+        differ = !bytes_equal(sorted[i - 1]->path, sorted[i]->path);
+    }
+    free(sorted);
+    return differ;
 }

@@ -168,30 +168,6 @@ static int add_put(struct builder *builder, const struct tree_put *put, struct b
     return add_change(builder, &change, row, faces);
 }
 
-static int compare_changes(const void *left, const void *right)
-{
-    const struct tree_change *const *a = left;
-    const struct tree_change *const *b = right;
-    return bytes_compare((*a)->path, (*b)->path);
-}
-
-/* -EEXIST: two changes of one path. Their versions would have one name, the dot of the op. */
-static int check_paths_differ(const struct builder *builder)
-{
-    const size_t count = builder->changes_count;
-    const struct tree_change **sorted = mem_alloc_array(count, sizeof(struct tree_change *));
-    for (size_t i = 0; i < count; i++) {
-        sorted[i] = &builder->changes[i];
-    }
-    qsort(sorted, count, sizeof(struct tree_change *), compare_changes);
-    int err = 0;
-    for (size_t i = 1; !err && i < count; i++) {
-        err = bytes_equal(sorted[i - 1]->path, sorted[i]->path) ? -EEXIST : 0;
-    }
-    free(sorted);
-    return err;
-}
-
 /* A rename is planned path by path; what comes out is all that goes, then all that comes, so that
  * each half stays in one part of the tree. */
 static void put_deletions_first(struct builder *builder)
@@ -215,7 +191,10 @@ static int build(struct builder *builder, enum tree_event event, struct bytes ev
 {
     struct tree_state state;
     struct origin_row origin;
-    int err = builder->has_hidden ? check_paths_differ(builder) : 0;
+    int err = 0;
+    if (builder->has_hidden && !changes_differ(builder->changes, builder->changes_count)) {
+        err = -EEXIST;
+    }
     if (!err) {
         err = state_get(builder->tree, builder->txn, &state);
     }

@@ -17,6 +17,7 @@ const char *const tree_table_names[TREE_TABLES] = {
     [TREE_FEED] = "tree-feed",
     [TREE_HISTORY] = "tree-history",
     [TREE_EXPIRY] = "tree-expiry",
+    [TREE_REPLACED] = "tree-replaced",
 };
 
 /* Half a page of LMDB: larger values go to pages of their own. */
@@ -44,7 +45,7 @@ static struct bytes key_u32(uint32_t number, uint8_t key[4])
 
 /* State. */
 
-#define STATE_BYTES 88
+#define STATE_BYTES 112
 
 int state_get(const struct tree *tree, struct kv_txn *txn, struct tree_state *ret_state)
 {
@@ -65,6 +66,9 @@ int state_get(const struct tree *tree, struct kv_txn *txn, struct tree_state *re
     for (int i = 0; i < 4; i++) {
         ret_state->fingerprint[i] = field_get_u64(&reader);
     }
+    ret_state->vector_sum = field_get_u64(&reader);
+    ret_state->ops_count = field_get_u64(&reader);
+    ret_state->replaced_count = field_get_u64(&reader);
     return field_reader_ended(&reader) ? 0 : -EIO;
 }
 
@@ -82,8 +86,22 @@ int state_put(const struct tree *tree, struct kv_txn *txn, const struct tree_sta
     for (int i = 0; i < 4; i++) {
         codec_put_le64(value + 56 + 8 * i, state->fingerprint[i]);
     }
+    codec_put_le64(value + 88, state->vector_sum);
+    codec_put_le64(value + 96, state->ops_count);
+    codec_put_le64(value + 104, state->replaced_count);
     return kv_put(txn, tree_table(tree, TREE_META), bytes_of_string("state"),
                   BYTES(value, sizeof value));
+}
+
+int merge_mark_get(const struct tree *tree, struct kv_txn *txn, bool *ret_is_merging)
+{
+    struct bytes value;
+    const int err = kv_get(txn, tree_table(tree, TREE_META), bytes_of_string("merge"), &value);
+    if (err && err != -ENOENT) {
+        return err;
+    }
+    *ret_is_merging = !err;
+    return 0;
 }
 
 /* Entries. */
@@ -313,15 +331,8 @@ int directory_remove(const struct tree *tree, struct kv_txn *txn, uint64_t direc
 
 #define ORIGIN_ROW_BYTES (16 + 8 + ID_BYTES)
 
-int origin_get(const struct tree *tree, struct kv_txn *txn, uint32_t number,
-               struct origin_row *ret_row)
+int origin_decode(struct bytes value, struct origin_row *ret_row)
 {
-    uint8_t key[4];
-    struct bytes value;
-    const int err = kv_get(txn, tree_table(tree, TREE_ORIGINS), key_u32(number, key), &value);
-    if (err) {
-        return err;
-    }
     if (value.size != ORIGIN_ROW_BYTES) {
         return -EIO;
     }
@@ -329,6 +340,15 @@ int origin_get(const struct tree *tree, struct kv_txn *txn, uint32_t number,
     ret_row->seq = codec_get_le64(value.data + 16);
     memcpy(ret_row->hash.bytes, value.data + 24, ID_BYTES);
     return 0;
+}
+
+int origin_get(const struct tree *tree, struct kv_txn *txn, uint32_t number,
+               struct origin_row *ret_row)
+{
+    uint8_t key[4];
+    struct bytes value;
+    const int err = kv_get(txn, tree_table(tree, TREE_ORIGINS), key_u32(number, key), &value);
+    return err ? err : origin_decode(value, ret_row);
 }
 
 int origin_put(const struct tree *tree, struct kv_txn *txn, uint32_t number,
@@ -341,6 +361,18 @@ int origin_put(const struct tree *tree, struct kv_txn *txn, uint32_t number,
     memcpy(value + 24, row->hash.bytes, ID_BYTES);
     return kv_put(txn, tree_table(tree, TREE_ORIGINS), key_u32(number, key),
                   BYTES(value, sizeof value));
+}
+
+uint64_t origin_sum(const struct origin_row *row)
+{
+    return row->seq > 0 ? codec_get_le64(row->hash.bytes) : 0;
+}
+
+void state_count_origin(struct tree_state *state, const struct origin_row *before,
+                        const struct origin_row *after)
+{
+    state->vector_sum += origin_sum(after) - origin_sum(before);
+    state->ops_count += after->seq - before->seq;
 }
 
 int origin_number(const struct tree *tree, struct kv_txn *txn, const struct origin_id *id,
@@ -417,6 +449,22 @@ int op_get(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_
     return 0;
 }
 
+int op_get_lamport(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_t seq,
+                   uint64_t *ret_lamport)
+{
+    uint8_t key[OP_KEY_BYTES];
+    struct bytes value;
+    const int err = kv_get(txn, tree_table(tree, TREE_OPS), op_key(origin, seq, 0, key), &value);
+    if (err) {
+        return err;
+    }
+    if (value.size < TREE_OP_LAMPORT_OFFSET + 8) {
+        return -EIO;
+    }
+    *ret_lamport = codec_get_le64(value.data + TREE_OP_LAMPORT_OFFSET);
+    return 0;
+}
+
 int op_remove(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_t seq)
 {
     int err = 0;
@@ -488,6 +536,82 @@ int history_add(const struct tree *tree, struct kv_txn *txn, struct bytes path,
     return err ? err
                : kv_put(txn, tree_table(tree, TREE_EXPIRY), BYTES(expiry, sizeof expiry),
                         BYTES(NULL, 0));
+}
+
+/* Replaced. */
+
+#define REPLACED_DOT_BYTES (sizeof(struct origin_id) + 8)
+#define REPLACED_KEY_BYTES (REPLACED_DOT_BYTES + HISTORY_PATH_BYTES)
+
+static struct bytes replaced_key(const struct dot *dot, struct bytes path,
+                                 uint8_t key[REPLACED_KEY_BYTES])
+{
+    memcpy(key, dot->origin.bytes, sizeof dot->origin.bytes);
+    codec_put_be64(key + sizeof dot->origin.bytes, dot->seq);
+    history_path_key(path, key + REPLACED_DOT_BYTES);
+    return BYTES(key, REPLACED_KEY_BYTES);
+}
+
+int replaced_add(const struct tree *tree, struct kv_txn *txn, struct tree_state *state,
+                 const struct dot *dot, struct bytes path)
+{
+    bool has = false;
+    const int err = replaced_has(tree, txn, state, dot, path, &has);
+    if (err || has) {
+        return err;
+    }
+    state->replaced_count++;
+    uint8_t key[REPLACED_KEY_BYTES];
+    return kv_put(txn, tree_table(tree, TREE_REPLACED), replaced_key(dot, path, key),
+                  BYTES(NULL, 0));
+}
+
+int replaced_has(const struct tree *tree, struct kv_txn *txn, const struct tree_state *state,
+                 const struct dot *dot, struct bytes path, bool *ret_has)
+{
+    *ret_has = false;
+    if (state->replaced_count == 0) {
+        return 0;
+    }
+    uint8_t key[REPLACED_KEY_BYTES];
+    struct bytes value;
+    const int err =
+        kv_get(txn, tree_table(tree, TREE_REPLACED), replaced_key(dot, path, key), &value);
+    *ret_has = !err;
+    return err == -ENOENT ? 0 : err;
+}
+
+int replaced_trim(const struct tree *tree, struct kv_txn *txn, struct tree_state *state,
+                  const struct dot *dot)
+{
+    CLEANUP(kv_cursor_close) struct kv_cursor *cursor = NULL;
+    const size_t origin_bytes = sizeof dot->origin.bytes;
+    while (state->replaced_count > 0) {
+        struct bytes key;
+        struct bytes value;
+        int err = cursor ? 0 : kv_cursor_open(txn, tree_table(tree, TREE_REPLACED), &cursor);
+        if (!err) {
+            err = kv_seek(cursor, BYTES(dot->origin.bytes, origin_bytes), &key, &value);
+        }
+        if (err) {
+            return err == -ENOENT ? 0 : err;
+        }
+        if (key.size != REPLACED_KEY_BYTES) {
+            return -EIO;
+        }
+        if (memcmp(key.data, dot->origin.bytes, origin_bytes) != 0 ||
+            codec_get_be64(key.data + origin_bytes) > dot->seq) {
+            return 0;
+        }
+        uint8_t copy[REPLACED_KEY_BYTES];
+        memcpy(copy, key.data, sizeof copy);
+        err = kv_delete(txn, tree_table(tree, TREE_REPLACED), BYTES(copy, sizeof copy));
+        if (err) {
+            return err;
+        }
+        state->replaced_count--;
+    }
+    return 0;
 }
 
 /* Fingerprint. */

@@ -20,6 +20,7 @@ enum tree_table {
     TREE_FEED,        /* position -> struct feed_row */
     TREE_HISTORY,     /* (path hash, lamport, origin number, seq) -> ended_ms, head */
     TREE_EXPIRY,      /* (ended_ms, history key) -> nothing */
+    TREE_REPLACED,    /* (origin id, seq, path hash) -> nothing */
 };
 
 struct tree {
@@ -47,6 +48,9 @@ struct tree_state {
     uint32_t own_origin; /* number of the writer that local changes go to */
     uint32_t next_origin;
     uint64_t fingerprint[4]; /* little-endian words of one sum modulo 2^256 */
+    uint64_t vector_sum;     /* tree/vector.h */
+    uint64_t ops_count;      /* sum of the sequences of all origins */
+    uint64_t replaced_count; /* rows of TREE_REPLACED */
 };
 
 [[nodiscard]] int state_get(const struct tree *tree, struct kv_txn *txn,
@@ -124,6 +128,13 @@ struct origin_row {
                              struct origin_row *ret_row);
 [[nodiscard]] int origin_put(const struct tree *tree, struct kv_txn *txn, uint32_t number,
                              const struct origin_row *row);
+[[nodiscard]] int origin_decode(struct bytes value, struct origin_row *ret_row);
+/* What it adds to the sum of the vector. */
+uint64_t origin_sum(const struct origin_row *row);
+/* Keeps the sums when the row of an origin changes; `before` may be of another origin if its seq is
+ * 0, as that of one that was not there. */
+void state_count_origin(struct tree_state *state, const struct origin_row *before,
+                        const struct origin_row *after);
 /* The number of an origin; -ENOENT: never seen. */
 [[nodiscard]] int origin_number(const struct tree *tree, struct kv_txn *txn,
                                 const struct origin_id *id, uint32_t *ret_number);
@@ -135,6 +146,9 @@ struct origin_row {
                          struct bytes bytes);
 [[nodiscard]] int op_get(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_t seq,
                          struct buf *ret_bytes);
+/* Reads no more than the first part. */
+[[nodiscard]] int op_get_lamport(const struct tree *tree, struct kv_txn *txn, uint32_t origin,
+                                 uint64_t seq, uint64_t *ret_lamport);
 [[nodiscard]] int op_remove(const struct tree *tree, struct kv_txn *txn, uint32_t origin,
                             uint64_t seq);
 
@@ -155,6 +169,21 @@ struct feed_row {
 void history_path_key(struct bytes path, uint8_t ret_key[HISTORY_PATH_BYTES]);
 [[nodiscard]] int history_add(const struct tree *tree, struct kv_txn *txn, struct bytes path,
                               const struct head *head, uint64_t ended_ms);
+
+/* Versions that local changes replaced before the vector covered them (tree/snapshot.h): no late op
+ * and no snapshot brings them back. One op has many paths, so a version is named by dot and path.
+ * `state` is the caller's to write. */
+[[nodiscard]] int replaced_add(const struct tree *tree, struct kv_txn *txn,
+                               struct tree_state *state, const struct dot *dot, struct bytes path);
+[[nodiscard]] int replaced_has(const struct tree *tree, struct kv_txn *txn,
+                               const struct tree_state *state, const struct dot *dot,
+                               struct bytes path, bool *ret_has);
+/* The vector covers `dot` now, and all before it in that log: their rows go. */
+[[nodiscard]] int replaced_trim(const struct tree *tree, struct kv_txn *txn,
+                                struct tree_state *state, const struct dot *dot);
+
+/* True while a snapshot is being merged: TREE_META has the row "merge". */
+[[nodiscard]] int merge_mark_get(const struct tree *tree, struct kv_txn *txn, bool *ret_is_merging);
 
 /* What one head adds to the fingerprint of the tree; version.dot.origin is filled. */
 void fingerprint_of(struct bytes path, const struct tree_version *version, uint64_t ret_sum[4]);

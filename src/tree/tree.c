@@ -9,7 +9,7 @@
 #include "tree/rows_priv.h"
 #include "wire/fields.h"
 
-_Static_assert(TREE_EXPIRY + 1 == TREE_TABLES, "every table has a name");
+_Static_assert(TREE_REPLACED + 1 == TREE_TABLES, "every table has a name");
 
 static int make_tree(const struct tree *tree, struct kv_txn *txn, const struct origin_id *origin,
                      uint64_t epoch)
@@ -70,9 +70,13 @@ int tree_summary(const struct tree *tree, struct kv_txn *txn, struct tree_summar
 {
     struct tree_state state;
     struct origin_row origin;
+    bool is_merging = false;
     int err = state_get(tree, txn, &state);
     if (!err) {
         err = origin_get(tree, txn, state.own_origin, &origin);
+    }
+    if (!err) {
+        err = merge_mark_get(tree, txn, &is_merging);
     }
     if (err) {
         return err;
@@ -84,6 +88,11 @@ int tree_summary(const struct tree *tree, struct kv_txn *txn, struct tree_summar
         .feed_last = state.feed_last,
         .feed_first = state.feed_first,
         .origin = origin.id,
+        .origin_seq = origin.seq,
+        .origin_hash = origin.hash,
+        .vector_sum = state.vector_sum,
+        .ops_count = state.ops_count,
+        .is_merging = is_merging,
     };
     for (int i = 0; i < 4; i++) {
         codec_put_le64(ret_summary->fingerprint + 8 * i, state.fingerprint[i]);

@@ -31,7 +31,7 @@
 #include "wire/tree_op.h"
 
 /* Tables that the tree needs, one after the other, in the environment of its host. */
-#define TREE_TABLES 9
+#define TREE_TABLES 10
 extern const char *const tree_table_names[TREE_TABLES];
 
 /* What the tree asks of its host, inside its transactions. */
@@ -130,9 +130,9 @@ struct tree_summary {
     uint8_t fingerprint[TREE_FINGERPRINT_BYTES];
     uint64_t entries_count; /* paths that have a head */
     uint64_t lamport;
-    uint64_t epoch;      /* of the feed */
-    uint64_t feed_last;  /* the newest position of the feed, 0: nothing yet */
-    uint64_t feed_first; /* the oldest kept one */
+    uint64_t epoch;          /* of the feed */
+    uint64_t feed_last;      /* the newest position of the feed, 0: nothing yet */
+    uint64_t feed_first;     /* the oldest kept one */
     struct origin_id origin; /* that local changes go to */
     uint64_t origin_seq;     /* of its last op; 0: none yet */
     struct id origin_hash;   /* of that op */

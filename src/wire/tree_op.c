@@ -30,6 +30,9 @@
 #define OP_BYTES_MIN                                                                               \
     (1 + 1 + sizeof(struct origin_id) + 8 + ID_BYTES + 8 + 2 * STRING_BYTES_MIN + 2 + 4)
 
+static_assert(TREE_OP_LAMPORT_OFFSET == 1 + 1 + sizeof(struct origin_id) + 8 + ID_BYTES,
+              "version, event, origin, seq and previous come before it");
+
 #define MODE_MAX 07777u
 
 static_assert(TREE_OP_ORIGINS_MAX <= UINT16_MAX && TREE_OP_CONTEXT_MAX <= UINT16_MAX &&
