@@ -88,13 +88,13 @@ static int compare_known(struct tree_batch *batch, const struct tree_op *op, str
     return err == -ENOENT ? -EIO : err;
 }
 
-/* *ret_lacks: an op has to come before, `missing`. */
+/* *ret_lacks: *ret_missing has to come before. */
 static int find_missing(struct tree_batch *batch, const struct tree_op *op,
                         const struct origin_row *origin, struct dot *ret_missing, bool *ret_lacks)
 {
     *ret_lacks = op->seq > origin->seq + 1;
     if (*ret_lacks) {
-        *ret_missing = (struct dot){op->origin, origin->seq + 1};
+        *ret_missing = (struct dot){op->origin, op->seq - 1};
         return 0;
     }
     for (size_t i = 0; i < op->changes_count; i++) {
@@ -106,7 +106,7 @@ static int find_missing(struct tree_batch *batch, const struct tree_op *op,
                 return err;
             }
             if (row.seq < change->context[j].seq) {
-                *ret_missing = (struct dot){row.id, row.seq + 1};
+                *ret_missing = change->context[j];
                 *ret_lacks = true;
                 return 0;
             }

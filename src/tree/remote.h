@@ -31,9 +31,11 @@ enum tree_verdict {
 
 struct tree_remote {
     enum tree_verdict verdict;
-    struct dot dot;     /* all but TREE_REFUSED */
-    struct dot missing; /* TREE_EARLY: one that has to come right before it: of its own log the op
-                         * before it, else a cause */
+    struct dot dot; /* all but TREE_REFUSED */
+    /* TREE_EARLY: an op that has to come right before this one: of a gap in its log the one before
+     * it, whatever else is lacking; else the first of its contexts that the vector does not cover.
+     */
+    struct dot missing;
 };
 
 /* Applies an op that came from elsewhere if its turn has come: its sequence is the next of its

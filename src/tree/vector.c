@@ -89,14 +89,9 @@ int tree_vector_sums(const struct tree *tree, struct kv_txn *txn,
 int tree_renew_origin(const struct tree *tree, struct kv_txn *txn, const struct origin_id *fresh)
 {
     struct tree_state state;
-    struct origin_row own;
     uint32_t number = 0;
     int err = state_get(tree, txn, &state);
-    if (!err) {
-        err = origin_get(tree, txn, state.own_origin, &own);
-        err = err == -ENOENT ? -EIO : err;
-    }
-    if (err || own.seq == 0) {
+    if (err) {
         return err;
     }
     err = origin_number(tree, txn, fresh, &number);

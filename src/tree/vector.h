@@ -35,7 +35,8 @@ struct vector_entry {
                                    uint64_t ret_sums[TREE_VECTOR_BUCKETS]);
 
 /* Local changes go to the log of `fresh`, a new random id, from now on: what is kept of the old one
- * may be older than what others have of it. */
+ * may be older than what others have of it, also if it is nothing. -EEXIST: there is one of that
+ * name. */
 [[nodiscard]] int tree_renew_origin(const struct tree *tree, struct kv_txn *txn,
                                     const struct origin_id *fresh);
 
