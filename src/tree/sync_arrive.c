@@ -156,7 +156,7 @@ static void open_gate(struct batch *batch, const struct dot *dot)
     }
 }
 
-static int apply_pass(struct batch *batch, struct kv_txn *txn, bool *ret_progress)
+static int apply_pass(struct batch *batch, struct tree_batch *applying, bool *ret_progress)
 {
     for (size_t i = 0; i < batch->count; i++) {
         struct arrived *arrived = batch->ops[i];
@@ -164,8 +164,7 @@ static int apply_pass(struct batch *batch, struct kv_txn *txn, bool *ret_progres
             continue;
         }
         struct tree_remote remote = {0};
-        const int err =
-            tree_apply(batch->sync->tree, txn, BYTES(arrived->bytes, arrived->size), &remote);
+        const int err = tree_apply_next(applying, BYTES(arrived->bytes, arrived->size), &remote);
         if (err) {
             return err;
         }
@@ -191,13 +190,14 @@ static int apply_batch(void *context, struct kv_txn *txn)
         batch->ops[i]->attempt = batch->attempt;
         batch->ops[i]->verdict = TREE_EARLY;
     }
+    CLEANUP(tree_apply_drop) struct tree_batch *applying = NULL;
+    int err = tree_apply_begin(batch->sync->tree, txn, &applying);
     bool has_progress = true;
-    int err = 0;
     for (unsigned pass = 0; !err && has_progress && pass < PASSES_MAX; pass++) {
         has_progress = false;
-        err = apply_pass(batch, txn, &has_progress);
+        err = apply_pass(batch, applying, &has_progress);
     }
-    return err;
+    return err ? err : tree_apply_end(STEAL_PTR(applying));
 }
 
 /* An op that had its turn. True if it was applied. */

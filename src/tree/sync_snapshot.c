@@ -26,9 +26,9 @@
 /* A piece that does not come; the same peer is asked so often. */
 #define PIECE_US (5 * SECOND)
 #define ATTEMPTS_MAX 4u
-/* A peer writes its snapshot first. */
-#define OFFER_US (300 * SECOND)
-#define FIRST_ANSWER_US (10 * SECOND)
+/* A peer that writes its snapshot first is asked again so often; it is gone if it says nothing. */
+#define ASK_AGAIN_US (5 * SECOND)
+#define ASKS_MAX 2u
 /* After a failure, another try, with anybody. */
 #define TRY_AGAIN_US (2 * SECOND)
 /* Two divergences at once would be the same one. */
@@ -73,6 +73,12 @@ static void received_ask(struct tree_sync *sync, const struct node_id *from)
         spooled->read_us = sync->now_us;
         offer(sync, from, &spooled->id, spooled->bytes);
         return;
+    }
+    for (size_t i = 0; i < spooled->askers_count; i++) {
+        if (node_id_equal(&spooled->askers[i], from)) {
+            offer(sync, from, &no_id, OFFER_LATER);
+            return;
+        }
     }
     if (spooled->askers_count == SYNC_ASKERS_MAX) {
         offer(sync, from, &no_id, 0);
@@ -149,6 +155,13 @@ static void give_up(struct tree_sync *sync)
     end_fetch(sync, TRY_AGAIN_US);
 }
 
+static void ask(struct tree_sync *sync)
+{
+    const struct tree_message question = {.type = TREE_MESSAGE_SNAPSHOT_ASK};
+    sync_send_message(sync, &sync->fetch.peer, &question);
+    sync->fetch.deadline_us = sync->now_us + ASK_AGAIN_US;
+}
+
 void snapshot_fetch(struct tree_sync *sync, const struct node_id *peer, enum tree_merge_mode mode)
 {
     struct fetch *fetch = &sync->fetch;
@@ -160,10 +173,8 @@ void snapshot_fetch(struct tree_sync *sync, const struct node_id *peer, enum tre
         .state = FETCH_ASKED,
         .peer = *peer,
         .merge = {.mode = mode, .fork = sync->fork},
-        .deadline_us = sync->now_us + FIRST_ANSWER_US,
     };
-    const struct tree_message ask = {.type = TREE_MESSAGE_SNAPSHOT_ASK};
-    sync_send_message(sync, peer, &ask);
+    ask(sync);
 }
 
 static void want_pieces(struct tree_sync *sync)
@@ -234,7 +245,7 @@ static void received_offer(struct tree_sync *sync, const struct node_id *from,
     }
     if (id_equal(&message->id, &no_id)) {
         if (message->size_bytes == OFFER_LATER) {
-            fetch->deadline_us = sync->now_us + OFFER_US;
+            fetch->attempts = 0;
         } else {
             end_fetch(sync, TRY_AGAIN_US);
         }
@@ -252,6 +263,7 @@ static void received_offer(struct tree_sync *sync, const struct node_id *from,
     fetch->state = FETCH_RECEIVING;
     fetch->received_bytes = here_bytes;
     fetch->asked_bytes = here_bytes;
+    fetch->attempts = 0;
     if (here_bytes == fetch->bytes) {
         merge(sync);
     } else {
@@ -414,8 +426,10 @@ void snapshot_due(struct tree_sync *sync)
         }
         break;
     case FETCH_ASKED:
-        if (sync->now_us >= fetch->deadline_us) {
+        if (sync->now_us >= fetch->deadline_us && ++fetch->attempts >= ASKS_MAX) {
             end_fetch(sync, TRY_AGAIN_US);
+        } else if (sync->now_us >= fetch->deadline_us) {
+            ask(sync);
         }
         break;
     case FETCH_RECEIVING:
