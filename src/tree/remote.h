@@ -62,10 +62,12 @@ void tree_apply_drop(struct tree_batch *batch);
 CLEANUP_DEFINE(tree_apply_drop, struct tree_batch)
 
 /* Our own log went two ways (others have another op under the name `from`): makes the changes of
- * our ops from that one on again, as ops of the writer that local changes go to now, which is
- * another one. Their contexts leave out the ops of the fork, so that what others did under the same
- * name stands beside them. -EIO: they are not kept. Take the others' side then: TREE_MERGE_ADOPT.
- */
+ * our ops from that one on again, one for one, as ops of the writer that local changes go to now
+ * (tree_renew_origin() first: -EINVAL if it is the same, or `from` was never applied). Their
+ * contexts name each other where the old ones did, and none of the fork, so that what others did
+ * under the same names stands beside them; so do the old heads here, until TREE_MERGE_ADOPT takes
+ * them away. -EIO: some of them are not kept; nothing changed. Take the others' side then. -EFBIG:
+ * an op would be larger than one may be. After another error the transaction is aborted. */
 [[nodiscard]] int tree_issue_again(const struct tree *tree, struct kv_txn *txn,
                                    const struct dot *from);
 
