@@ -120,6 +120,8 @@ struct tree_sync *tree_sync_new(const struct tree_sync_options *options, uint64_
     sync->spread = (struct dot){sync->own.origin, sync->own.seq};
     sync->claim = options->is_alone ? CLAIM_HOLDS : CLAIM_NONE;
     sync->must_renew = !options->is_alone;
+    sync->may_fork = options->is_alone && sync->own.seq > 0;
+    sync->first_origin = sync->own.origin;
     snapshot_begin(sync);
     return sync;
 }

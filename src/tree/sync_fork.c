@@ -54,9 +54,14 @@ static bool is_own_log(const struct tree_sync *sync, const struct origin_id *ori
     return origin_id_equal(origin, &sync->own.origin);
 }
 
+static bool may_have_forked(const struct tree_sync *sync, const struct origin_id *origin)
+{
+    return sync->may_fork && origin_id_equal(origin, &sync->first_origin);
+}
+
 void fork_found(struct tree_sync *sync, const struct node_id *from, const struct dot *dot)
 {
-    if (is_own_log(sync, &dot->origin)) {
+    if (is_own_log(sync, &dot->origin) && may_have_forked(sync, &dot->origin)) {
         own_log_forked(sync, from, dot);
         return;
     }
@@ -98,7 +103,9 @@ void fork_received(struct tree_sync *sync, const struct node_id *from,
         sync->claim = CLAIM_LOST; /* the next local change begins a new log */
         return;
     }
-    look_closer(sync, from, forked->dot.seq);
+    if (may_have_forked(sync, &forked->dot.origin)) {
+        look_closer(sync, from, forked->dot.seq);
+    }
 }
 
 void fork_compare(struct tree_sync *sync, const struct node_id *peer,
@@ -112,7 +119,7 @@ void fork_compare(struct tree_sync *sync, const struct node_id *peer,
     if (entry->seq > sync->own.seq || has_other) {
         if (sync->must_renew) {
             sync->claim = CLAIM_LOST;
-        } else {
+        } else if (may_have_forked(sync, &entry->origin)) {
             look_closer(sync, peer, entry->seq);
         }
     }

@@ -216,6 +216,8 @@ struct tree_sync {
     uint64_t next_number;
 
     /* sync_fork.c */
+    bool may_fork; /* we started alone, with a log: others may have more of it */
+    struct origin_id first_origin;
     bool has_forked;
     struct origin_id fork;
 
