@@ -4,13 +4,6 @@
  * To apply a change is to remove the heads that stand in its context and to add it as a head. The
  * outcome for a path depends on the set of changes alone, not on their order, as long as a change
  * is applied after all in its context; callers see to that.
- *
- * Directories exist as long as a row lives in them: the row of a directory counts its rows, the
- * first creates it, the last takes it away, upwards as far as that goes.
- *
- * The changes of one op mostly follow each other as the rows of the table do. So the way to the
- * last path is kept, and the row of the directory that was counted last, which is written when
- * another one is counted or the op ends: a change costs the same however deep its path is.
  */
 
 #include "tree/apply_priv.h"
@@ -20,7 +13,7 @@
 #include "base/err.h"
 #include "base/map.h"
 #include "hash/sha256.h"
-#include "tree/entries_priv.h"
+#include "tree/place_priv.h"
 #include "wire/fields.h"
 
 /* Origins of ops and of their contexts come again and again: their rows are kept. */
@@ -43,10 +36,7 @@ struct apply {
     uint32_t origin; /* number of the op's */
     uint64_t now_ms;
     struct known_origin *known;
-    struct way way;
-    uint64_t counted; /* directory whose row is below; 0: none */
-    bool is_count_new;
-    struct directory_row counted_row;
+    struct place place;
 };
 
 static int find_origin(struct apply *apply, const struct origin_id *id,
@@ -97,141 +87,6 @@ static int write_origins(struct apply *apply)
             known->is_new = false;
         }
     }
-    return 0;
-}
-
-static int write_count(struct apply *apply)
-{
-    if (!apply->is_count_new) {
-        return 0;
-    }
-    apply->is_count_new = false;
-    return directory_put(apply->tree, apply->txn, apply->counted, &apply->counted_row);
-}
-
-/* Keeps the row of another directory: the one in the table, or `row`. */
-static int turn_count(struct apply *apply, uint64_t directory, const struct directory_row *row)
-{
-    if (apply->counted == directory) {
-        return 0;
-    }
-    int err = write_count(apply);
-    apply->counted = 0;
-    if (row) {
-        apply->counted_row = *row;
-        apply->is_count_new = true;
-    } else if (!err) {
-        err = directory_get(apply->tree, apply->txn, directory, &apply->counted_row);
-    }
-    if (err) {
-        return err == -ENOENT ? -EIO : err;
-    }
-    apply->counted = directory;
-    return apply->tree->forgets ? write_count(apply) : 0;
-}
-
-/* A directory without rows goes, and its name's row if nothing else is in that. *ret_went: so it
- * was, *ret_parent has a row less. */
-static int remove_directory(struct apply *apply, uint64_t directory, uint64_t *ret_parent,
-                            bool *ret_went)
-{
-    const struct directory_row *row = &apply->counted_row;
-    const struct bytes name = BYTES((const uint8_t *)row->name, row->name_bytes);
-    apply->counted = 0;
-    apply->is_count_new = false;
-    way_leave(&apply->way, directory);
-    CLEANUP_ENTRY_ROW struct entry_row entry = {0};
-    int err = directory_remove(apply->tree, apply->txn, directory);
-    if (!err) {
-        err = entry_get(apply->tree, apply->txn, row->parent, name, &entry);
-    }
-    if (err) {
-        return err == -ENOENT ? -EIO : err;
-    }
-    entry.child = 0;
-    *ret_parent = row->parent;
-    *ret_went = entry.heads_count == 0;
-    return *ret_went ? entry_remove(apply->tree, apply->txn, row->parent, name)
-                     : entry_put(apply->tree, apply->txn, row->parent, name, &entry);
-}
-
-/* One row more (+1) or less in a directory. At 0 the directory goes, and so on upwards. */
-static int count_rows(struct apply *apply, uint64_t directory, int by)
-{
-    for (;;) {
-        int err = turn_count(apply, directory, NULL);
-        if (err) {
-            return err;
-        }
-        apply->counted_row.entries_count += (uint64_t)by;
-        apply->is_count_new = true;
-        if (apply->counted_row.entries_count > 0 || directory == DIRECTORY_ROOT) {
-            return apply->tree->forgets ? write_count(apply) : 0;
-        }
-        bool went = false;
-        err = remove_directory(apply, directory, &directory, &went);
-        if (err || !went) {
-            return err;
-        }
-        by = -1;
-    }
-}
-
-/* The directory below `name`, made if it is missing. */
-static int enter_directory(struct apply *apply, uint64_t *directory, struct bytes name)
-{
-    CLEANUP_ENTRY_ROW struct entry_row entry = {0};
-    int err = entry_get(apply->tree, apply->txn, *directory, name, &entry);
-    const bool is_new = err == -ENOENT;
-    if (err && !is_new) {
-        return err;
-    }
-    if (entry.child == 0) {
-        struct directory_row row = {.parent = *directory, .name_bytes = name.size};
-        memcpy(row.name, name.data, name.size);
-        entry.child = apply->state.next_directory++;
-        /* The row first: what it borrows ends with the next change. */
-        err = entry_put(apply->tree, apply->txn, *directory, name, &entry);
-        if (!err && is_new) {
-            err = count_rows(apply, *directory, 1);
-        }
-        if (!err) {
-            err = turn_count(apply, entry.child, &row);
-        }
-        if (err) {
-            return err;
-        }
-    }
-    *directory = entry.child;
-    return 0;
-}
-
-/* The directory that the change's row is in. -ENOENT: it does not exist and is not made, since the
- * change only removes. */
-static int find_directory(struct apply *apply, const struct tree_change *change, bool adds,
-                          uint64_t *ret_directory, struct bytes *ret_name)
-{
-    struct bytes rest;
-    uint64_t directory = way_back(&apply->way, change->path, &rest);
-    struct bytes name = path_next(&rest);
-    while (rest.size > 0) {
-        int err = 0;
-        if (adds) {
-            err = enter_directory(apply, &directory, name);
-        } else {
-            CLEANUP_ENTRY_ROW struct entry_row entry = {0};
-            err = entry_get(apply->tree, apply->txn, directory, name, &entry);
-            directory = entry.child;
-            err = !err && directory == 0 ? -ENOENT : err;
-        }
-        if (err) {
-            return err;
-        }
-        way_enter(&apply->way, change->path, rest, directory);
-        name = path_next(&rest);
-    }
-    *ret_directory = directory;
-    *ret_name = name;
     return 0;
 }
 
@@ -328,23 +183,6 @@ static int add_head(struct apply *apply, const struct tree_change *change, struc
     return count_head(apply, change->path, head, fingerprint_add);
 }
 
-/* Writes the row or takes it away, and keeps the counts. */
-static int settle_row(struct apply *apply, uint64_t directory, struct bytes name,
-                      const struct entry_row *row, bool existed, bool had_heads)
-{
-    const bool has_heads = row->heads_count > 0;
-    apply->state.entries_count += (uint64_t)has_heads - (uint64_t)had_heads;
-    if (has_heads || row->child != 0) {
-        const int err = entry_put(apply->tree, apply->txn, directory, name, row);
-        return err || existed ? err : count_rows(apply, directory, 1);
-    }
-    if (!existed) {
-        return 0;
-    }
-    const int err = entry_remove(apply->tree, apply->txn, directory, name);
-    return err ? err : count_rows(apply, directory, -1);
-}
-
 static void format_attributes(const struct tree_change *change, struct buf *ret_bytes)
 {
     for (size_t i = 0; i < change->attributes_count; i++) {
@@ -407,7 +245,7 @@ static int apply_change(struct apply *apply, const struct tree_change *change)
         err = find_whether_adds(apply, change, &adds);
     }
     if (!err) {
-        err = find_directory(apply, change, adds, &directory, &name);
+        err = place_find(&apply->place, change->path, adds, &directory, &name);
         if (err == -ENOENT && !adds) {
             return 0;
         }
@@ -422,14 +260,13 @@ static int apply_change(struct apply *apply, const struct tree_change *change)
     if (err && err != -ENOENT) {
         return err;
     }
-    const bool existed = !err;
-    const bool had_heads = row.heads_count > 0;
+    const struct place_before before = {.existed = !err, .had_heads = row.heads_count > 0};
     err = retire_heads(apply, change, &row);
     if (!err && adds && !is_head(apply, &row)) {
         format_attributes(change, &attributes);
         err = add_head(apply, change, buf_bytes(&attributes), &row);
     }
-    return err ? err : settle_row(apply, directory, name, &row, existed, had_heads);
+    return err ? err : place_settle(&apply->place, directory, name, &row, before);
 }
 
 static int limit_origins(struct apply *apply)
@@ -478,7 +315,8 @@ int apply_begin(const struct tree *tree, struct kv_txn *txn, enum apply_kind kin
     apply->txn = txn;
     apply->kind = kind;
     apply->state = state;
-    apply->way.forgets = tree->forgets;
+    apply->place = (struct place){
+        .tree = tree, .txn = txn, .state = &apply->state, .way.forgets = tree->forgets};
     *ret_apply = apply;
     return 0;
 }
@@ -526,7 +364,7 @@ int apply_op(struct apply *apply, const struct tree_op *op, struct bytes bytes)
 
 int apply_end(struct apply *apply)
 {
-    int err = write_count(apply);
+    int err = place_end(&apply->place);
     if (!err) {
         err = write_origins(apply);
     }
@@ -543,7 +381,7 @@ void apply_drop(struct apply *apply)
         return;
     }
     forget_origins(apply);
-    way_done(&apply->way);
+    place_done(&apply->place);
     free(apply);
 }
 

@@ -101,24 +101,29 @@ int tree_log(const struct tree *tree, struct kv_txn *txn, struct bytes path, siz
     return 0;
 }
 
-/* Forgets one version: lets go of its content. */
-static int forget_version(const struct tree *tree, struct kv_txn *txn, struct bytes key)
+int history_forget(const struct tree *tree, struct kv_txn *txn, struct bytes key)
 {
     struct bytes value;
     int err = kv_get(txn, tree_table(tree, TREE_HISTORY), key, &value);
     if (err) {
-        return err == -ENOENT ? 0 : err;
+        return err;
     }
     struct field_reader reader = field_reader_of(value);
-    (void)field_get_u64(&reader);
+    uint8_t expiry[EXPIRY_KEY_BYTES];
+    codec_put_be64(expiry, field_get_u64(&reader));
     struct head head = {0};
     head_read(&reader, &head);
-    if (!field_reader_ended(&reader)) {
+    if (!field_reader_ended(&reader) || key.size != HISTORY_KEY_BYTES) {
         return -EIO;
     }
+    memcpy(expiry + 8, key.data, HISTORY_KEY_BYTES);
     const struct id file = head.version.file_id;
     const bool is_held = head.is_held;
     err = kv_delete(txn, tree_table(tree, TREE_HISTORY), key);
+    if (!err) {
+        err = kv_delete(txn, tree_table(tree, TREE_EXPIRY), BYTES(expiry, sizeof expiry));
+        err = err == -ENOENT ? 0 : err;
+    }
     if (!err && is_held) {
         err = tree->host.release(tree->host.context, txn, &file);
     }
@@ -158,8 +163,8 @@ static int expire_history(const struct tree *tree, struct kv_txn *txn, uint64_t 
         if (err) {
             return err == -ENOENT ? 0 : err;
         }
-        err = forget_version(tree, txn, BYTES(key + 8, HISTORY_KEY_BYTES));
-        if (!err) {
+        err = history_forget(tree, txn, BYTES(key + 8, HISTORY_KEY_BYTES));
+        if (err == -ENOENT) {
             err = kv_delete(txn, tree_table(tree, TREE_EXPIRY), BYTES(key, sizeof key));
         }
         if (err) {

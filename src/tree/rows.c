@@ -236,18 +236,36 @@ int entry_copy(const struct tree *tree, struct kv_txn *txn, uint64_t directory, 
     return entry_decode(buf_bytes(copy), ret_row);
 }
 
+static void format_row(const struct entry_row *row, struct buf *ret_value)
+{
+    field_put_u64(ret_value, row->child);
+    field_put_u32(ret_value, (uint32_t)row->heads_count);
+    for (size_t i = 0; i < row->heads_count; i++) {
+        head_format(&row->heads[i], ret_value);
+    }
+}
+
 int entry_put(const struct tree *tree, struct kv_txn *txn, uint64_t directory, struct bytes name,
               const struct entry_row *row)
 {
     CLEANUP_BUF struct buf value = BUF_INIT;
-    field_put_u64(&value, row->child);
-    field_put_u32(&value, (uint32_t)row->heads_count);
-    for (size_t i = 0; i < row->heads_count; i++) {
-        head_format(&row->heads[i], &value);
-    }
+    format_row(row, &value);
     uint8_t key[ENTRY_KEY_BYTES_MAX];
     return kv_put(txn, tree_table(tree, TREE_ENTRIES), entry_key(directory, name, key),
                   buf_bytes(&value));
+}
+
+int entry_append(const struct tree *tree, struct kv_txn *txn, uint64_t directory, struct bytes name,
+                 const struct entry_row *row)
+{
+    CLEANUP_BUF struct buf value = BUF_INIT;
+    format_row(row, &value);
+    uint8_t key[ENTRY_KEY_BYTES_MAX];
+    const struct bytes key_bytes = entry_key(directory, name, key);
+    const int err = kv_append(txn, tree_table(tree, TREE_ENTRIES), key_bytes, buf_bytes(&value));
+    return err == -EEXIST
+               ? kv_put(txn, tree_table(tree, TREE_ENTRIES), key_bytes, buf_bytes(&value))
+               : err;
 }
 
 int entry_remove(const struct tree *tree, struct kv_txn *txn, uint64_t directory, struct bytes name)
@@ -256,8 +274,7 @@ int entry_remove(const struct tree *tree, struct kv_txn *txn, uint64_t directory
     return forget(tree, txn, TREE_ENTRIES, entry_key(directory, name, key));
 }
 
-/* The order that all nodes agree on: (lamport, origin). */
-static bool is_greater(const struct head *a, const struct head *b)
+bool head_is_greater(const struct head *a, const struct head *b)
 {
     if (a->version.lamport != b->version.lamport) {
         return a->version.lamport > b->version.lamport;
@@ -280,7 +297,7 @@ int entry_shown(const struct tree *tree, struct kv_txn *txn, struct entry_row *r
         }
         head->version.dot.origin = origin.id;
         struct head **best = head->version.kind == TREE_DIRECTORY ? ret_directory : ret_file;
-        if (!*best || is_greater(head, *best)) {
+        if (!*best || head_is_greater(head, *best)) {
             *best = head;
         }
     }
@@ -495,17 +512,30 @@ int feed_decode(struct bytes value, struct feed_row *ret_row)
     return 0;
 }
 
+static struct bytes feed_value(const struct feed_row *row, uint8_t value[FEED_ROW_BYTES])
+{
+    value[0] = (uint8_t)row->kind;
+    codec_put_le32(value + 1, row->origin);
+    codec_put_le64(value + 5, row->seq);
+    codec_put_le64(value + 13, row->at_ms);
+    return BYTES(value, FEED_ROW_BYTES);
+}
+
 int feed_put(const struct tree *tree, struct kv_txn *txn, uint64_t position,
              const struct feed_row *row)
 {
     uint8_t key[8];
     uint8_t value[FEED_ROW_BYTES];
-    value[0] = (uint8_t)row->kind;
-    codec_put_le32(value + 1, row->origin);
-    codec_put_le64(value + 5, row->seq);
-    codec_put_le64(value + 13, row->at_ms);
     return kv_append(txn, tree_table(tree, TREE_FEED), key_u64(position, key),
-                     BYTES(value, sizeof value));
+                     feed_value(row, value));
+}
+
+int feed_replace(const struct tree *tree, struct kv_txn *txn, uint64_t position,
+                 const struct feed_row *row)
+{
+    uint8_t key[8];
+    uint8_t value[FEED_ROW_BYTES];
+    return kv_put(txn, tree_table(tree, TREE_FEED), key_u64(position, key), feed_value(row, value));
 }
 
 /* History. */
@@ -531,8 +561,11 @@ int history_add(const struct tree *tree, struct kv_txn *txn, struct bytes path,
     CLEANUP_BUF struct buf value = BUF_INIT;
     field_put_u64(&value, ended_ms);
     head_format(head, &value);
-    const int err = kv_put(txn, tree_table(tree, TREE_HISTORY), BYTES(key, HISTORY_KEY_BYTES),
-                           buf_bytes(&value));
+    int err = history_forget(tree, txn, BYTES(key, HISTORY_KEY_BYTES));
+    if (!err || err == -ENOENT) {
+        err = kv_put(txn, tree_table(tree, TREE_HISTORY), BYTES(key, HISTORY_KEY_BYTES),
+                     buf_bytes(&value));
+    }
     return err ? err
                : kv_put(txn, tree_table(tree, TREE_EXPIRY), BYTES(expiry, sizeof expiry),
                         BYTES(NULL, 0));
@@ -540,11 +573,7 @@ int history_add(const struct tree *tree, struct kv_txn *txn, struct bytes path,
 
 /* Replaced. */
 
-#define REPLACED_DOT_BYTES (sizeof(struct origin_id) + 8)
-#define REPLACED_KEY_BYTES (REPLACED_DOT_BYTES + HISTORY_PATH_BYTES)
-
-static struct bytes replaced_key(const struct dot *dot, struct bytes path,
-                                 uint8_t key[REPLACED_KEY_BYTES])
+struct bytes replaced_key(const struct dot *dot, struct bytes path, uint8_t key[REPLACED_KEY_BYTES])
 {
     memcpy(key, dot->origin.bytes, sizeof dot->origin.bytes);
     codec_put_be64(key + sizeof dot->origin.bytes, dot->seq);
@@ -552,18 +581,23 @@ static struct bytes replaced_key(const struct dot *dot, struct bytes path,
     return BYTES(key, REPLACED_KEY_BYTES);
 }
 
+int replaced_put(const struct tree *tree, struct kv_txn *txn, struct tree_state *state,
+                 struct bytes key)
+{
+    struct bytes value;
+    const int err = kv_get(txn, tree_table(tree, TREE_REPLACED), key, &value);
+    if (err != -ENOENT || (tree->omits & OMIT_REPLACED)) {
+        return err == -ENOENT ? 0 : err;
+    }
+    state->replaced_count++;
+    return kv_put(txn, tree_table(tree, TREE_REPLACED), key, BYTES(NULL, 0));
+}
+
 int replaced_add(const struct tree *tree, struct kv_txn *txn, struct tree_state *state,
                  const struct dot *dot, struct bytes path)
 {
-    bool has = false;
-    const int err = replaced_has(tree, txn, state, dot, path, &has);
-    if (err || has) {
-        return err;
-    }
-    state->replaced_count++;
     uint8_t key[REPLACED_KEY_BYTES];
-    return kv_put(txn, tree_table(tree, TREE_REPLACED), replaced_key(dot, path, key),
-                  BYTES(NULL, 0));
+    return replaced_put(tree, txn, state, replaced_key(dot, path, key));
 }
 
 int replaced_has(const struct tree *tree, struct kv_txn *txn, const struct tree_state *state,

@@ -26,7 +26,19 @@ enum tree_table {
 struct tree {
     kv_table first_table;
     struct tree_host host;
-    bool forgets; /* changes keep nothing in memory between paths: what the tests compare with */
+    /* What the tests compare with: */
+    bool forgets;                /* changes keep nothing in memory between paths */
+    unsigned omits;              /* enum tree_omission */
+    struct kv_txn *omitted_view; /* rule 1: the vector of a snapshot is taken from this one */
+};
+
+/* The rules of tree/snapshot.h, left out so that the tests can show that each is needed. */
+enum tree_omission {
+    OMIT_HELD_UP = 1,  /* rule 2: ops of others are applied during a merge */
+    OMIT_NOT_BUSY = 2, /* rule 3: a snapshot is handed out during a merge */
+    OMIT_GONE = 4,     /* rule 4: a head that we cover and lack is added again */
+    OMIT_ABSENT = 8,   /* rule 4: a head that the snapshot covers and lacks stays */
+    OMIT_REPLACED = 16 /* what local changes replaced too early is not remembered */
 };
 
 static inline kv_table tree_table(const struct tree *tree, enum tree_table table)
@@ -89,6 +101,9 @@ struct head *entry_row_add(struct entry_row *row);
 /* Writes the row. Its byte strings may be borrowed from `txn`, if nothing was changed since. */
 [[nodiscard]] int entry_put(const struct tree *tree, struct kv_txn *txn, uint64_t directory,
                             struct bytes name, const struct entry_row *row);
+/* The same for a row that is probably the last of the table and was not there. */
+[[nodiscard]] int entry_append(const struct tree *tree, struct kv_txn *txn, uint64_t directory,
+                               struct bytes name, const struct entry_row *row);
 [[nodiscard]] int entry_remove(const struct tree *tree, struct kv_txn *txn, uint64_t directory,
                                struct bytes name);
 
@@ -159,22 +174,35 @@ struct feed_row {
     uint64_t at_ms;  /* host time */
 };
 [[nodiscard]] int feed_decode(struct bytes value, struct feed_row *ret_row);
+/* At a position behind all others; and at one that is there. */
 [[nodiscard]] int feed_put(const struct tree *tree, struct kv_txn *txn, uint64_t position,
                            const struct feed_row *row);
+[[nodiscard]] int feed_replace(const struct tree *tree, struct kv_txn *txn, uint64_t position,
+                               const struct feed_row *row);
 
 #define HISTORY_KEY_BYTES 36
 #define EXPIRY_KEY_BYTES (8 + HISTORY_KEY_BYTES)
 /* The first 16 bytes of the path's SHA-256: the rows of a path stand together, the newest last. */
 #define HISTORY_PATH_BYTES 16
 void history_path_key(struct bytes path, uint8_t ret_key[HISTORY_PATH_BYTES]);
+/* Forgets a version and lets go of its content. -ENOENT: there is none. */
+[[nodiscard]] int history_forget(const struct tree *tree, struct kv_txn *txn, struct bytes key);
+/* What a merge that was given up took away may come again and be replaced: it is there once. */
 [[nodiscard]] int history_add(const struct tree *tree, struct kv_txn *txn, struct bytes path,
                               const struct head *head, uint64_t ended_ms);
+
+#define REPLACED_DOT_BYTES (sizeof(struct origin_id) + 8)
+#define REPLACED_KEY_BYTES (REPLACED_DOT_BYTES + HISTORY_PATH_BYTES)
+struct bytes replaced_key(const struct dot *dot, struct bytes path,
+                          uint8_t key[REPLACED_KEY_BYTES]);
 
 /* Versions that local changes replaced before the vector covered them (tree/snapshot.h): no late op
  * and no snapshot brings them back. One op has many paths, so a version is named by dot and path.
  * `state` is the caller's to write. */
 [[nodiscard]] int replaced_add(const struct tree *tree, struct kv_txn *txn,
                                struct tree_state *state, const struct dot *dot, struct bytes path);
+[[nodiscard]] int replaced_put(const struct tree *tree, struct kv_txn *txn,
+                               struct tree_state *state, struct bytes key);
 [[nodiscard]] int replaced_has(const struct tree *tree, struct kv_txn *txn,
                                const struct tree_state *state, const struct dot *dot,
                                struct bytes path, bool *ret_has);
@@ -184,6 +212,9 @@ void history_path_key(struct bytes path, uint8_t ret_key[HISTORY_PATH_BYTES]);
 
 /* True while a snapshot is being merged: TREE_META has the row "merge". */
 [[nodiscard]] int merge_mark_get(const struct tree *tree, struct kv_txn *txn, bool *ret_is_merging);
+
+/* The order that all nodes agree on: (lamport, origin); version.dot.origin is filled. */
+bool head_is_greater(const struct head *a, const struct head *b);
 
 /* What one head adds to the fingerprint of the tree; version.dot.origin is filled. */
 void fingerprint_of(struct bytes path, const struct tree_version *version, uint64_t ret_sum[4]);
