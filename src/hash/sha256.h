@@ -8,6 +8,7 @@
  */
 
 #include "base/bytes.h"
+#include "base/cleanup.h"
 #include "hash/id.h"
 
 /* The id of `data` in one go. */
@@ -17,6 +18,7 @@ void sha256_id(struct bytes data, struct id *ret_id);
 struct sha256;
 struct sha256 *sha256_new(void);
 void sha256_free(struct sha256 *state);
+CLEANUP_DEFINE(sha256_free, struct sha256)
 void sha256_add(struct sha256 *state, struct bytes data);
 /* Tells the id of all that was added and begins anew. */
 void sha256_take(struct sha256 *state, struct id *ret_id);

@@ -211,7 +211,7 @@ static int check_kind(const struct tree_change *change)
     return -EINVAL;
 }
 
-static int check_change(const struct tree_change *change)
+int tree_op_check_change(const struct tree_change *change)
 {
     if (!is_path_below_root(change->path) || change->mode > MODE_MAX) {
         return -EINVAL;
@@ -246,7 +246,7 @@ static int check_op(const struct tree_op *op)
     }
     int err = 0;
     for (size_t i = 0; !err && i < op->changes_count; i++) {
-        err = check_change(&op->changes[i]);
+        err = tree_op_check_change(&op->changes[i]);
     }
     return err;
 }

@@ -102,6 +102,9 @@ struct tree_op {
  * be (a path that path_check() refuses, an empty list, a name twice). */
 [[nodiscard]] int tree_op_format(const struct tree_op *op, struct buf *ret_bytes);
 
+/* What tree_op_format() says of one change. */
+[[nodiscard]] int tree_op_check_change(const struct tree_change *change);
+
 /* A parsed op and the memory behind its pointers; its byte strings are borrowed from the bytes
  * that were parsed. */
 struct tree_op_parsed {
