@@ -12,8 +12,8 @@
 /* Where the ops come from. */
 enum apply_kind {
     APPLY_LOCAL = 1, /* made now: content that the host does not know is an error (-ENOENT) */
-    APPLY_AGAIN,     /* made here, of content that may be gone since: kept without it */
-    APPLY_REMOTE,    /* made elsewhere: likewise; the vector covers all contexts */
+    APPLY_AGAIN,  /* made here, of content that may be gone since, or elsewhere: kept without it */
+    APPLY_REMOTE, /* made elsewhere: likewise; the vector covers all contexts */
 };
 
 /* Ops that are applied one after the other in one transaction. The single values, the rows of

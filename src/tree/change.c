@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "tree/apply_priv.h"
@@ -185,6 +186,17 @@ static void put_deletions_first(struct builder *builder)
     builder->changes = sorted;
 }
 
+static int apply_built(const struct builder *builder, const struct tree_op *op, struct bytes bytes)
+{
+    const enum apply_kind kind = builder->has_copies ? APPLY_AGAIN : APPLY_LOCAL;
+    CLEANUP(apply_drop) struct apply *apply = NULL;
+    int err = apply_begin(builder->tree, builder->txn, kind, &apply);
+    if (!err) {
+        err = apply_op(apply, op, bytes);
+    }
+    return err ? err : apply_end(STEAL_PTR(apply));
+}
+
 /* Writes and applies the op. */
 static int build(struct builder *builder, enum tree_event event, struct bytes event_path,
                  struct bytes event_source, struct dot *ret_dot)
@@ -224,7 +236,7 @@ static int build(struct builder *builder, enum tree_event event, struct bytes ev
     CLEANUP_BUF struct buf bytes = BUF_INIT;
     err = tree_op_format(&op, &bytes);
     if (!err) {
-        err = op_apply(builder->tree, builder->txn, &op, buf_bytes(&bytes), !builder->has_copies);
+        err = apply_built(builder, &op, buf_bytes(&bytes));
     }
     if (err) {
         return err;
