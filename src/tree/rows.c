@@ -466,8 +466,9 @@ int op_get(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_
     return 0;
 }
 
-int op_get_lamport(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_t seq,
-                   uint64_t *ret_lamport)
+/* The first part has all that comes before the paths of an op. */
+static int op_get_head(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_t seq,
+                       struct bytes *ret_head)
 {
     uint8_t key[OP_KEY_BYTES];
     struct bytes value;
@@ -478,8 +479,31 @@ int op_get_lamport(const struct tree *tree, struct kv_txn *txn, uint32_t origin,
     if (value.size < TREE_OP_LAMPORT_OFFSET + 8) {
         return -EIO;
     }
-    *ret_lamport = codec_get_le64(value.data + TREE_OP_LAMPORT_OFFSET);
+    *ret_head = value;
     return 0;
+}
+
+int op_get_lamport(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_t seq,
+                   uint64_t *ret_lamport)
+{
+    struct bytes head;
+    const int err = op_get_head(tree, txn, origin, seq, &head);
+    if (!err) {
+        *ret_lamport = codec_get_le64(head.data + TREE_OP_LAMPORT_OFFSET);
+    }
+    return err;
+}
+
+int op_get_previous(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_t seq,
+                    struct id *ret_previous)
+{
+    struct bytes head;
+    const int err = op_get_head(tree, txn, origin, seq, &head);
+    if (!err) {
+        memcpy(ret_previous->bytes, head.data + TREE_OP_PREVIOUS_OFFSET,
+               sizeof ret_previous->bytes);
+    }
+    return err;
 }
 
 int op_remove(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_t seq)

@@ -164,6 +164,10 @@ void state_count_origin(struct tree_state *state, const struct origin_row *befor
 /* Reads no more than the first part. */
 [[nodiscard]] int op_get_lamport(const struct tree *tree, struct kv_txn *txn, uint32_t origin,
                                  uint64_t seq, uint64_t *ret_lamport);
+/* The hash of the op before it in its log; zeros: it is the first. -ENOENT: the op is not kept.
+ * Reads no more than the first part. */
+[[nodiscard]] int op_get_previous(const struct tree *tree, struct kv_txn *txn, uint32_t origin,
+                                  uint64_t seq, struct id *ret_previous);
 [[nodiscard]] int op_remove(const struct tree *tree, struct kv_txn *txn, uint32_t origin,
                             uint64_t seq);
 

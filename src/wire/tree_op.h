@@ -29,7 +29,8 @@
 #include "hash/id.h"
 
 #define TREE_OP_VERSION 1
-#define TREE_OP_LAMPORT_OFFSET ((size_t)58) /* where it begins in the bytes */
+#define TREE_OP_PREVIOUS_OFFSET ((size_t)26) /* where it begins in the bytes; likewise */
+#define TREE_OP_LAMPORT_OFFSET ((size_t)58)
 #define TREE_OP_BYTES_MAX ((size_t)32 * 1024 * 1024)
 #define TREE_OP_CHANGES_MAX 100000u
 /* Writers that one op can refer to: all that their count can say, 1 MiB of ids. A directory with
