@@ -72,6 +72,10 @@ static bool get_version(const struct get_run *run, const char *about, const stru
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
     if (!fetch_metadata(run->client, id, &metadata, &response)) {
+        if (entry && response.status == 404) {
+            buf_clear(&response.failure);
+            buf_add_string(&response.failure, "the content is not on this node (content_not_here)");
+        }
         client_report(run->invocation, about, &response);
         return false;
     }

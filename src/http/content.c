@@ -331,6 +331,10 @@ void content_answer(struct request *request, const struct id *id,
     }
     struct content content = {.store = node_store(request->node), .metadata = FILE_METADATA_INIT};
     const int err = store_file_metadata(content.store, id, &content.metadata);
+    if (err == -ENOENT && headers) {
+        answer_no_content(request);
+        return;
+    }
     if (err) {
         answer_failure(request, err);
         return;

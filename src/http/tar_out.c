@@ -21,10 +21,13 @@
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
 #include "http/tar_priv.h"
+#include "store/hold.h"
 #include "store/read.h"
 
 /* Entries of one step of the walk: under a millisecond. */
 #define STEP_ENTRIES ((size_t)64)
+/* Looked at before the stream begins: some milliseconds. */
+#define CHECKED_ENTRIES ((size_t)1000)
 /* Read from a block at once: the span of its check sums, so that none is computed twice. */
 #define SPAN_BYTES ((uint32_t)(64 * 1024))
 /* What libmicrohttpd asks for at once, at most. */
@@ -343,8 +346,44 @@ static bool out_open(struct tar_out *out)
            archive_write_open(out->archive, out, NULL, on_write, NULL) == ARCHIVE_OK;
 }
 
+/* Of the first files, whether their content is here: a clear answer is better than a stream that
+ * breaks off, which is all that can be said of a later one. */
+static int check_content(struct request *request)
+{
+    struct tree_walk *walk = NULL;
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    int err = node_snapshot(request->node, &txn);
+    if (!err) {
+        err = tree_walk_open(node_tree(request->node), txn, request->path, BYTES(NULL, 0), &walk);
+    }
+    if (err) {
+        return err;
+    }
+    for (size_t i = 0; !err && i < CHECKED_ENTRIES; i++) {
+        struct bytes path;
+        struct tree_entry entry;
+        struct store_file_info info;
+        err = tree_walk_next(walk, &path, &entry);
+        if (!err && entry.version.kind == TREE_FILE &&
+            store_file_info(node_store(request->node), &entry.version.file_id, &info) == -ENOENT) {
+            err = -ESTALE;
+        }
+    }
+    tree_walk_close(walk);
+    return err == -ENOENT ? 0 : err;
+}
+
 void tar_out_begin(struct request *request)
 {
+    const int err = check_content(request);
+    if (err) {
+        if (err == -ESTALE) {
+            answer_no_content(request);
+        } else {
+            answer_failure(request, err);
+        }
+        return;
+    }
     struct tar_out *out = mem_alloc(sizeof *out);
     out->node = request->node;
     buf_add(&out->top, request->path);
