@@ -112,17 +112,31 @@ static inline void list_vector(struct fixture *fixture, struct buf *ret_text)
     assert_int_equal(err, -ENOENT);
 }
 
+/* The heads of one path; those that are not shown stand in a row in the order in which they came.
+ */
+#define HEADS_LISTED_MAX 64
+struct listed_heads {
+    char texts[HEADS_LISTED_MAX][96];
+    size_t count;
+};
+
 static inline int list_past(void *context, const struct tree_past *past)
 {
-    struct buf *text = context;
+    struct listed_heads *heads = context;
     if (past->is_head) {
         const struct tree_version *version = &past->version;
-        buf_add_format(text, "%s%c%llu@%llu,%d,%c ", past->is_shown ? "!" : "",
-                       version->dot.origin.bytes[0], (unsigned long long)version->dot.seq,
-                       (unsigned long long)version->lamport, (int)version->kind,
-                       version->kind == TREE_FILE ? version->file_id.bytes[0] : '-');
+        assert_true(heads->count < HEADS_LISTED_MAX);
+        snprintf(heads->texts[heads->count++], sizeof heads->texts[0], "%s%c%llu@%llu,%d,%c ",
+                 past->is_shown ? "!" : "", version->dot.origin.bytes[0],
+                 (unsigned long long)version->dot.seq, (unsigned long long)version->lamport,
+                 (int)version->kind, version->kind == TREE_FILE ? version->file_id.bytes[0] : '-');
     }
     return 0;
+}
+
+static inline int compare_texts(const void *left, const void *right)
+{
+    return strcmp(left, right);
 }
 
 /* The tree with all heads of each path. */
@@ -135,9 +149,14 @@ static inline void list_heads(struct fixture *fixture, struct buf *ret_text)
     struct tree_entry entry;
     int err;
     while ((err = tree_walk_next(walk, &path, &entry)) == 0) {
+        struct listed_heads heads = {0};
         format_entry(ret_text, path, &entry);
         assert_int_equal(
-            tree_log(fixture->tree, fixture->txn, path, entry.heads_count, list_past, ret_text), 0);
+            tree_log(fixture->tree, fixture->txn, path, entry.heads_count, list_past, &heads), 0);
+        qsort(heads.texts, heads.count, sizeof heads.texts[0], compare_texts);
+        for (size_t i = 0; i < heads.count; i++) {
+            buf_add_string(ret_text, heads.texts[i]);
+        }
     }
     assert_int_equal(err, -ENOENT);
     tree_walk_close(walk);
