@@ -20,7 +20,8 @@
  *
  * A local change during the merge may replace a head that the vector does not cover yet. Its dot is
  * kept in a table of its own until the vector covers it, so that neither another try of the merge
- * nor a late op brings it back.
+ * nor a late op brings it back. The snapshot has the rows of that table, too: they are a part of
+ * what a tree knows to be gone.
  */
 
 #include "tree/tree.h"
@@ -53,11 +54,13 @@ enum tree_merge_mode {
     /* The rules above. */
     TREE_MERGE_NORMAL = 1,
     /* Vectors are equal and trees are not, which must not be: whatever either has stays, so that
-     * nothing is lost and all come to the same. */
+     * nothing is lost and all come to the same. Only versions that both vectors cover are added,
+     * and the vector is left as it is: what either lacks besides, ops bring. */
     TREE_MERGE_UNION = 2,
     /* Our own log went two ways (a data directory that was put back): the others' is taken, and
      * what only ours did is undone. Heads whose dots the snapshot's vector covers are made what it
-     * says; the vector of `fork` is set to the snapshot's even if that is lower. */
+     * says, but for what our own ops under another name have replaced; the vector of `fork` is set
+     * to the snapshot's even if that is lower. Our ops of that name are kept for watchers only. */
     TREE_MERGE_ADOPT = 3,
 };
 
@@ -89,16 +92,22 @@ struct tree_snapshot;
 void tree_snapshot_close(struct tree_snapshot *snapshot);
 CLEANUP_DEFINE(tree_snapshot_close, struct tree_snapshot)
 
-/* Sets the mark. If there is one for the same snapshot and mode, the merge goes on where it was;
- * for another, this one begins anew. TREE_MERGE_ADOPT: -EAGAIN if our vector covers more than the
- * snapshot's, but for `fork` and our own origin: wait until others have it. */
+/* Sets the mark, and raises the lamport to the snapshot's, so that local changes from now on come
+ * after what it brings. If there is a mark for the same snapshot and mode, the merge goes on where
+ * it was; for another, this one begins anew. -EPROTO: a lamport that jumps (tree/remote.h).
+ * TREE_MERGE_UNION and TREE_MERGE_ADOPT: -EAGAIN if ops that the snapshot's vector does not cover
+ * are not kept here any more, or name a million versions: a newer snapshot is needed.
+ * TREE_MERGE_ADOPT: also -EAGAIN if our vector covers more than the snapshot's, but for `fork` and
+ * our own origin: wait until others have it; -EINVAL: local changes still go to `fork`. */
 [[nodiscard]] int tree_merge_begin(const struct tree *tree, struct kv_txn *txn,
                                    struct tree_snapshot *snapshot,
                                    const struct tree_merge_options *options);
 
-/* Merges some `records_count` records; in the last step raises the vector and clears the mark. The
- * step belongs to its transaction: if that is aborted, tree_merge_begin() finds where to go on.
- * Feed: a gap at the beginning, then what changed (tree/feed.h). */
+/* Merges some `records_count` records, or rows that no record is for; in the last step raises the
+ * vector and clears the mark. The step belongs to its transaction: if that is aborted, also for an
+ * error of this, tree_merge_begin() finds where to go on. Feed: a gap at the beginning, then what
+ * changed (tree/feed.h). -ESTALE: the mark is not of this snapshot, tree_merge_begin() comes first;
+ * -EAGAIN as there; -EPROTO, -EIO: the file is not what was checked. */
 [[nodiscard]] int tree_merge_step(const struct tree *tree, struct kv_txn *txn,
                                   struct tree_snapshot *snapshot, size_t records_count,
                                   bool *ret_done);

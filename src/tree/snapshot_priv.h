@@ -72,6 +72,8 @@ struct snapshot_record {
     size_t heads_count;
 };
 
+struct merge_caches;
+
 struct tree_snapshot {
     struct tree_snapshot_source source;
     uint64_t lamport;
@@ -94,6 +96,9 @@ struct tree_snapshot {
     struct buf path_before;
     struct head *heads;
     size_t heads_capacity;
+
+    struct id id; /* set by tree_merge_begin() */
+    struct merge_caches *caches;
 };
 
 /* Goes to the record at `offset`, behind that of the path `before`. */
@@ -108,5 +113,8 @@ size_t snapshot_origin(const struct tree_snapshot *snapshot, const struct origin
 /* True if the version `dot` of `path` was replaced where the snapshot was made. */
 bool snapshot_has_replaced(const struct tree_snapshot *snapshot, const struct dot *dot,
                            struct bytes path);
+
+/* merge.c; NULL is allowed. */
+void merge_caches_free(struct merge_caches *caches);
 
 #endif

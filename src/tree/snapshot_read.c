@@ -173,6 +173,7 @@ void tree_snapshot_close(struct tree_snapshot *snapshot)
     if (!snapshot) {
         return;
     }
+    merge_caches_free(snapshot->caches);
     free(snapshot->origins);
     free(snapshot->replaced);
     free(snapshot->window);

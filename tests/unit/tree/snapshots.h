@@ -6,7 +6,7 @@
  * Snapshots in memory.
  */
 
-#include "helpers.h"
+#include "replicas.h"
 
 #include "tree/snapshot.h"
 
@@ -49,6 +49,62 @@ static inline void seal(struct buf *file)
     struct id hash;
     sha256_id(BYTES(file->data, file->size - ID_BYTES), &hash);
     memcpy(file->data + file->size - ID_BYTES, hash.bytes, ID_BYTES);
+}
+
+/* ---- merging ---- */
+
+static inline struct tree_snapshot *open_snapshot(struct buf *file)
+{
+    const struct tree_snapshot_source source = source_of(file);
+    struct tree_snapshot *snapshot = NULL;
+    struct tree_snapshot_info info;
+    assert_int_equal(tree_snapshot_check(&source, &info), 0);
+    assert_int_equal(tree_snapshot_open(&source, &snapshot), 0);
+    return snapshot;
+}
+
+static inline struct tree_merge_options options_of(const struct buf *file,
+                                                   enum tree_merge_mode mode)
+{
+    struct tree_merge_options options = {.mode = mode};
+    sha256_id(buf_bytes(file), &options.snapshot);
+    return options;
+}
+
+static inline int begin_merge(struct fixture *fixture, struct tree_snapshot *snapshot,
+                              const struct tree_merge_options *options)
+{
+    return tree_merge_begin(fixture->tree, fixture->txn, snapshot, options);
+}
+
+static inline bool merge_step(struct fixture *fixture, struct tree_snapshot *snapshot,
+                              size_t records_count)
+{
+    bool is_done = false;
+    assert_int_equal(
+        tree_merge_step(fixture->tree, fixture->txn, snapshot, records_count, &is_done), 0);
+    return is_done;
+}
+
+static inline void merge_with(struct fixture *fixture, struct buf *file,
+                              const struct tree_merge_options *options, size_t records_count)
+{
+    struct tree_snapshot *snapshot = open_snapshot(file);
+    assert_int_equal(begin_merge(fixture, snapshot, options), 0);
+    while (!merge_step(fixture, snapshot, records_count)) {
+    }
+    tree_snapshot_close(snapshot);
+}
+
+/* What `from` has, into `to`. */
+static inline void merge_from(struct fixture *from, struct fixture *to, enum tree_merge_mode mode)
+{
+    CLEANUP_BUF struct buf file = BUF_INIT;
+    (void)snapshot_of(from, &file);
+    const struct tree_merge_options options = options_of(&file, mode);
+    merge_with(to, &file, &options, 3);
+    check_sums(to);
+    check_vector(to);
 }
 
 #endif

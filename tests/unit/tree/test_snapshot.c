@@ -249,7 +249,8 @@ static void test_failures_are_told(void **state)
     values.entries_count++;
     assert_int_equal(state_put(fixture->tree, fixture->txn, &values), 0);
     int left = 9;
-    assert_int_equal(tree_snapshot_write(fixture->tree, fixture->txn, fail_write, &left, &info), -EIO);
+    assert_int_equal(tree_snapshot_write(fixture->tree, fixture->txn, fail_write, &left, &info),
+                     -EIO);
 }
 
 static int fail_read(void *context, uint64_t offset, void *ret_bytes, size_t size)
