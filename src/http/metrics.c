@@ -9,6 +9,7 @@
 #include "http/endpoints_priv.h"
 #include "http/server_priv.h"
 #include "node/network.h"
+#include "node/replica.h"
 
 struct metric {
     const char *name;
@@ -100,6 +101,46 @@ static void add_member_metrics(const struct network_summary *members,
     add_metrics(text, metrics, ARRAY_SIZE(metrics));
 }
 
+static void add_replica_metrics(struct network *network, const struct network_counters *counters,
+                                struct buf *text)
+{
+    struct replica_summary summary;
+    replica_summarise(network_replica(network), &summary);
+    const struct tree_sync_counters *tree = &summary.counters;
+    const struct metric metrics[] = {
+        {"tree_agrees", "gauge", "1: those heard of lately have the same tree", summary.agrees},
+        {"tree_merging", "gauge", "1: a snapshot is being merged", summary.is_merging},
+        {"tree_ops_applied_total", "counter", "changes of others applied", tree->ops_applied},
+        {"tree_ops_known_total", "counter", "changes of others that came again", tree->ops_known},
+        {"tree_ops_early_total", "counter", "that came before their causes", tree->ops_early},
+        {"tree_ops_dropped_total", "counter", "early ones without room", tree->ops_dropped},
+        {"tree_ops_refused_total", "counter", "malformed or beyond limits", tree->ops_refused},
+        {"tree_ops_forked_total", "counter", "that do not continue the log known here",
+         tree->ops_forked},
+        {"tree_messages_received_total", "counter", "messages about the tree received",
+         tree->messages_received},
+        {"tree_message_bytes_received_total", "counter", "bytes of these",
+         tree->message_bytes_received},
+        {"tree_messages_sent_total", "counter", "messages about the tree sent",
+         tree->messages_sent},
+        {"tree_message_bytes_sent_total", "counter", "bytes of these", tree->message_bytes_sent},
+        {"tree_messages_refused_total", "counter", "malformed ones", tree->messages_refused},
+        {"tree_messages_dropped_total", "counter", "came faster than they were taken",
+         summary.inbox_dropped},
+        {"tree_broadcasts_total", "counter", "broadcasts of changes begun here", tree->broadcasts},
+        {"tree_broadcasts_dropped_total", "counter", "of these without room",
+         counters->broadcasts_dropped},
+        {"tree_pulls_total", "counter", "comparisons with others begun here", tree->pulls},
+        {"tree_snapshots_served_total", "counter", "snapshots handed out", tree->snapshots_served},
+        {"tree_snapshots_merged_total", "counter", "snapshots merged here", tree->snapshots_merged},
+        {"tree_divergences_total", "counter", "others with the same changes and another tree",
+         tree->divergences},
+        {"tree_origins_renewed_total", "counter", "new logs begun for local changes",
+         tree->origins_renewed},
+    };
+    add_metrics(text, metrics, ARRAY_SIZE(metrics));
+}
+
 static void add_udp_metrics(const struct udp_counters *udp, struct buf *text)
 {
     const struct metric metrics[] = {
@@ -158,6 +199,7 @@ static void add_network_metrics(struct network *network, struct buf *text)
                                   member_events_newest(network_events(network))};
     add_member_metrics(&members, &counters, text);
     add_metrics(text, &events, 1);
+    add_replica_metrics(network, &counters, text);
     add_udp_metrics(&counters.udp, text);
     add_link_metrics(&counters.link, text);
 }

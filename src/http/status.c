@@ -66,7 +66,7 @@ static void begin_status(struct request *request)
     json_object_set_new(body, "fingerprint", json_string(fingerprint));
     json_object_set_new(body, "entries", json_integer((json_int_t)tree.entries_count));
     json_object_set_new(body, "members", json_integer((json_int_t)members.alive_count));
-    json_object_set_new(body, "agree", json_boolean(members.agrees));
+    json_object_set_new(body, "agree", json_boolean(members.agrees && members.trees_agree));
     json_object_set_new(body, "isolated", json_boolean(members.is_isolated));
     json_object_set_new(body, "cursor", json_string(cursor));
     json_object_set_new(body, "store", json_of_store(&store));

@@ -8,6 +8,7 @@
 #include "node/inbox_priv.h"
 
 struct inbox {
+    struct inbox_limits limits;
     pthread_mutex_t lock; /* over all below */
     struct inbox_message *first;
     struct inbox_message *last;
@@ -16,9 +17,10 @@ struct inbox {
     uint64_t dropped;
 };
 
-struct inbox *inbox_new(void)
+struct inbox *inbox_new(const struct inbox_limits *limits)
 {
     struct inbox *inbox = mem_alloc(sizeof *inbox);
+    inbox->limits = *limits;
     pthread_mutex_init(&inbox->lock, NULL);
     return inbox;
 }
@@ -50,17 +52,41 @@ static void append(struct inbox *inbox, struct inbox_message *message)
     inbox->bytes += message->size;
 }
 
-bool inbox_put(struct inbox *inbox, const struct node_id *from, struct bytes bytes)
+/* Of what waits, what came from `from`. The list is walked only when a share of it is taken. */
+static bool has_share_left(const struct inbox *inbox, const struct node_id *from, size_t size)
+{
+    const size_t bytes_max = inbox->limits.bytes_max / inbox->limits.shares;
+    const size_t messages_max = inbox->limits.messages_max / inbox->limits.shares;
+    if (inbox->limits.shares == 1 ||
+        (inbox->bytes + size <= bytes_max && inbox->messages_count < messages_max)) {
+        return true;
+    }
+    size_t bytes = size;
+    size_t count = 0;
+    const struct inbox_message *message;
+    LL_FOREACH(inbox->first, message)
+    {
+        if (node_id_equal(&message->from, from)) {
+            bytes += message->size;
+            count++;
+        }
+    }
+    return bytes <= bytes_max && count < messages_max;
+}
+
+bool inbox_put(struct inbox *inbox, uint8_t kind, const struct node_id *from, struct bytes bytes)
 {
     struct inbox_message *message = mem_alloc(sizeof *message + bytes.size);
+    message->kind = kind;
     message->from = *from;
     message->size = bytes.size;
     if (bytes.size > 0) {
         memcpy(message->bytes, bytes.data, bytes.size);
     }
     pthread_mutex_lock(&inbox->lock);
-    const bool has_room =
-        inbox->messages_count < INBOX_MESSAGES_MAX && inbox->bytes + bytes.size <= INBOX_BYTES_MAX;
+    const bool has_room = inbox->messages_count < inbox->limits.messages_max &&
+                          inbox->bytes + bytes.size <= inbox->limits.bytes_max &&
+                          has_share_left(inbox, from, bytes.size);
     if (has_room) {
         append(inbox, message);
     } else {
@@ -83,6 +109,13 @@ struct inbox_message *inbox_take(struct inbox *inbox)
     inbox->bytes = 0;
     pthread_mutex_unlock(&inbox->lock);
     return first;
+}
+
+struct inbox_message *inbox_next(struct inbox_message *message)
+{
+    struct inbox_message *next = message->next;
+    free(message);
+    return next;
 }
 
 uint64_t inbox_dropped(struct inbox *inbox)

@@ -12,10 +12,18 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "node/network_priv.h"
+#include "node/replica_priv.h"
 #include "node/resolve.h"
 
 /* Lists of members are exchanged with random others, and with most of them once. */
 #define LINK_IDLE_MS 15000u
+/* Sixteen of the longest messages, of a network of 10,000 all at once. */
+#define INBOX_BYTES_MAX ((size_t)16 * 1024 * 1024)
+#define INBOX_MESSAGES_MAX 4096u
+#define INBOX_SHARES 4u
+/* A second of broadcasts as fast as they go out; more are announced together. */
+#define OUTBOX_MESSAGES_MAX 4096u
+#define OUTBOX_BYTES_MAX (OUTBOX_MESSAGES_MAX * (size_t)DATAGRAM_PAYLOAD_BYTES_MAX)
 
 static void on_wake(uv_async_t *wake)
 {
@@ -89,6 +97,7 @@ static int open_link(struct network *network, const struct network_options *opti
 {
     const struct link_service services[] = {
         {.number = SERVICE_MEMBERS, .context = network, .message = network_message},
+        {.number = SERVICE_TREE, .context = network, .message = network_tree_message},
     };
     struct link_options link_options = {
         .id = *node_identity(network->node),
@@ -129,6 +138,16 @@ static void open_cluster(struct network *network, const struct address *address,
     network_restore(network, now_us, roster);
 }
 
+/* Nobody else ever was a member, as far as we know. */
+static bool is_alone(const struct network *network, const struct network_options *options)
+{
+    size_t count = 0;
+    for (int status = MEMBER_ALIVE; status <= MEMBER_LEFT; status++) {
+        count += cluster_count(network->cluster, (enum member_status)status);
+    }
+    return count == 1 && !options->join;
+}
+
 int network_open(struct node *node, const struct network_options *options,
                  struct network **ret_network)
 {
@@ -143,7 +162,10 @@ int network_open(struct node *node, const struct network_options *options,
     pthread_mutex_init(&network->lock, NULL);
     pthread_mutex_init(&network->ask_lock, NULL);
     pthread_mutex_init(&network->listen_lock, NULL);
-    network->inbox = inbox_new();
+    const struct inbox_limits inbox = {INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, INBOX_SHARES};
+    const struct inbox_limits outbox = {OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX, 1};
+    network->inbox = inbox_new(&inbox);
+    network->outbox = inbox_new(&outbox);
     network->events = member_events_new(MEMBER_EVENTS_KEPT);
     const uint64_t boot_nonce = random_nonce();
     struct address own;
@@ -161,11 +183,14 @@ int network_open(struct node *node, const struct network_options *options,
     if (!err) {
         err = open_link(network, options, boot_nonce);
     }
+    if (!err) {
+        open_cluster(network, &own, boot_nonce);
+        err = replica_open(network, is_alone(network, options), &network->replica);
+    }
     if (err) {
         network_close(network);
         return err;
     }
-    open_cluster(network, &own, boot_nonce);
     if (options->join) {
         network->seeds = seeds_new(&network->loop, options->join, network_seeds_found, network);
     }
@@ -193,7 +218,7 @@ int network_start(struct network *network)
         return -EAGAIN;
     }
     network->is_running = true;
-    return 0;
+    return replica_start(network->replica);
 }
 
 static void close_loop(struct network *network)
@@ -221,7 +246,9 @@ void network_close(struct network *network)
         uv_async_send(&network->wake);
         pthread_join(network->thread, NULL);
     }
+    replica_stop(network->replica);
     link_close(network->link);
+    replica_free(network->replica);
     if (network->has_loop) {
         close_loop(network);
     }
@@ -229,6 +256,7 @@ void network_close(struct network *network)
         network_save_last(network);
     }
     cluster_free(network->cluster);
+    inbox_free(network->outbox);
     inbox_free(network->inbox);
     member_events_free(network->events);
     buf_done(&network->save.roster);
@@ -239,6 +267,11 @@ void network_close(struct network *network)
     pthread_mutex_destroy(&network->ask_lock);
     pthread_mutex_destroy(&network->lock);
     free(network);
+}
+
+struct replica *network_replica(struct network *network)
+{
+    return network->replica;
 }
 
 void network_accept(struct network *network, int fd)

@@ -6,7 +6,8 @@
  * network: this node among others. It owns the core thread, which drives the membership protocol
  * (cluster/cluster.h) by the UDP socket and timers, and the link, over which members exchange what
  * is longer than a datagram. The core thread never waits for disk or network; what it has to keep
- * goes to the file `members` (node/members_file.h) by a worker.
+ * goes to the file `members` (node/members_file.h) by a worker. The replica (node/replica.h), with
+ * a thread of its own, keeps the tree the same as theirs.
  *
  * Threads: all functions from any thread, but for opening, starting and closing.
  */
@@ -85,6 +86,7 @@ struct network_summary {
     /* Every member that spoke to us within NETWORK_AGREE_MS told the list of members that we have;
      * false while isolated. */
     bool agrees;
+    bool trees_agree; /* likewise of its version vector and its tree */
 };
 /* Three rounds of probes; each member hears from its observers in each. */
 #define NETWORK_AGREE_MS (3 * CLUSTER_PROBE_MS)
@@ -101,13 +103,14 @@ struct network_counters {
     struct cluster_counters cluster;
     struct udp_counters udp;
     struct link_counters link;
-    uint64_t messages_dropped; /* came over the link faster than they were taken */
+    uint64_t messages_dropped;   /* came over the link faster than they were taken */
+    uint64_t broadcasts_dropped; /* ops and news of the tree that found no room */
     uint64_t saves;
     uint64_t saves_failed;
 };
+void network_read_counters(struct network *network, struct network_counters *ret_counters);
+
 /* The part that keeps the tree the same; as long as the network. */
 struct replica *network_replica(struct network *network);
-
-void network_read_counters(struct network *network, struct network_counters *ret_counters);
 
 #endif

@@ -11,11 +11,11 @@
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "link/message.h"
 #include "node/network_priv.h"
+#include "node/replica_priv.h"
 
 /* A tick so late is not made while datagrams keep coming in, for so many turns at most: each takes
  * some hundred of them. */
@@ -93,21 +93,43 @@ static void host_event(void *context, const struct cluster_event *event)
     member_events_add(network->events, &kept);
 }
 
-static void host_digests(void *context, const struct node_id *member, const struct digests *digests)
+static struct told *told_by(struct network *network, const struct node_id *member)
 {
-    struct network *network = context;
     struct told *oldest = &network->told[0];
     for (size_t i = 0; i < TOLD_MAX; i++) {
         struct told *told = &network->told[i];
         if (told->at_us != 0 && node_id_equal(&told->id, member)) {
-            oldest = told;
-            break;
+            return told;
         }
         if (told->at_us < oldest->at_us) {
             oldest = told;
         }
     }
-    *oldest = (struct told){*member, digests->members, network_now_us()};
+    *oldest = (struct told){.id = *member};
+    return oldest;
+}
+
+/* The replica is told of what differs from ours, again and again, and of every change. */
+static void host_digests(void *context, const struct node_id *member, const struct digests *digests)
+{
+    struct network *network = context;
+    struct told *told = told_by(network, member);
+    const bool has_same =
+        digests->vector == network->own.vector && digests->tree == network->own.tree;
+    if (!has_same || !told->had_same_tree || digests->vector != told->digests.vector ||
+        digests->tree != told->digests.tree) {
+        replica_put_digests(network->replica, member, digests);
+    }
+    *told = (struct told){*member, *digests, network_now_us(), has_same};
+}
+
+static void host_broadcast(void *context, const struct node_id *from, uint8_t kind,
+                           struct bytes payload)
+{
+    struct network *network = context;
+    if (kind == DATAGRAM_PAYLOAD_TREE) {
+        replica_put_broadcast(network->replica, from, payload);
+    }
 }
 
 struct cluster_host network_host(struct network *network)
@@ -117,6 +139,7 @@ struct cluster_host network_host(struct network *network)
         .send_message = host_message,
         .event = host_event,
         .digests = host_digests,
+        .broadcast = host_broadcast,
         .context = network,
     };
 }
@@ -137,9 +160,16 @@ void network_received(void *context, const struct address *from, struct bytes by
 void network_message(void *context, const struct link_peer *peer, struct bytes bytes)
 {
     struct network *network = context;
-    if (inbox_put(network->inbox, &peer->id, bytes)) {
+    if (inbox_put(network->inbox, 0, &peer->id, bytes)) {
         uv_async_send(&network->wake);
     }
+}
+
+/* Likewise. */
+void network_tree_message(void *context, const struct link_peer *peer, struct bytes bytes)
+{
+    struct network *network = context;
+    replica_put_message(network->replica, &peer->id, bytes);
 }
 
 void network_seeds_found(void *context, const struct address *addresses, size_t count)
@@ -155,13 +185,23 @@ static void take_messages(struct network *network)
 {
     struct inbox_message *message = inbox_take(network->inbox);
     while (message) {
-        struct inbox_message *next = message->next;
         pthread_mutex_lock(&network->lock);
         cluster_receive_message(network->cluster, network_now_us(), &message->from,
                                 BYTES(message->bytes, message->size));
         pthread_mutex_unlock(&network->lock);
-        free(message);
-        message = next;
+        message = inbox_next(message);
+    }
+}
+
+static void take_broadcasts(struct network *network)
+{
+    struct inbox_message *message = inbox_take(network->outbox);
+    while (message) {
+        pthread_mutex_lock(&network->lock);
+        cluster_broadcast(network->cluster, network_now_us(), message->kind,
+                          BYTES(message->bytes, message->size));
+        pthread_mutex_unlock(&network->lock);
+        message = inbox_next(message);
     }
 }
 
@@ -345,6 +385,7 @@ void network_turn(struct network *network)
         return;
     }
     take_messages(network);
+    take_broadcasts(network);
     leave_due(network);
     const uint64_t now_us = network_now_us();
     if (is_behind(network, now_us)) {

@@ -9,6 +9,7 @@
  *   network_core.c  the core thread: a turn of its loop, what the cluster asks of its host
  *   network_save.c  the file `members`
  *   network_read.c  what other threads ask
+ *   network_tree.c  what the replica asks, on its thread
  */
 
 #include <pthread.h>
@@ -20,15 +21,19 @@
 #include "node/network.h"
 #include "node/seeds.h"
 
-/* The service that messages of the members' lists have on the link. */
+struct random;
+
+/* The services of the link: messages of the members' lists, and of the tree. */
 #define SERVICE_MEMBERS 1
+#define SERVICE_TREE 2
 /* Members that told their digest last. In NETWORK_AGREE_MS some twenty do. */
 #define TOLD_MAX 64u
 
 struct told {
     struct node_id id;
-    uint64_t digest;
-    uint64_t at_us; /* 0: free */
+    struct digests digests;
+    uint64_t at_us;     /* 0: free */
+    bool had_same_tree; /* as we, when it was told */
 };
 
 /* Somebody who waits for the end of a leave. */
@@ -66,6 +71,8 @@ struct network {
     struct udp *udp;
     struct link *link;
     struct inbox *inbox;
+    struct inbox *outbox; /* broadcasts of the replica */
+    struct replica *replica;
     struct member_events *events;
     void (*ended)(void *context, enum network_end why, const struct address *other);
     void *ended_context;
@@ -93,6 +100,7 @@ struct network {
     struct cluster *cluster;
     int64_t wall_offset_us; /* what the wall clock is ahead of uv_hrtime() */
     struct told told[TOLD_MAX];
+    struct digests own; /* of vector and tree; that of members is not kept here */
     bool has_left;
 
     pthread_mutex_t ask_lock; /* over the three below */
@@ -119,9 +127,24 @@ static inline uint64_t network_now_us(void)
 struct cluster_host network_host(struct network *network);
 void network_received(void *context, const struct address *from, struct bytes bytes);
 void network_message(void *context, const struct link_peer *peer, struct bytes bytes);
+void network_tree_message(void *context, const struct link_peer *peer, struct bytes bytes);
 void network_seeds_found(void *context, const struct address *addresses, size_t count);
 /* One round of the loop: takes what came, does what is due, sets the timer. */
 void network_turn(struct network *network);
+
+/* network_tree.c: from any thread. */
+
+/* By the core thread, soon; dropped and counted if too many wait. */
+void network_broadcast(struct network *network, struct bytes payload);
+/* To a member, if it is known; dropped if too much waits for it. */
+void network_send(struct network *network, const struct node_id *to, struct bytes message);
+bool network_knows(struct network *network, const struct node_id *id);
+/* Any one that is alive, but for this node. False: there is none. */
+bool network_pick(struct network *network, struct random *random, struct node_id *ret_member);
+/* Others by status. */
+size_t network_count_others(struct network *network, enum member_status status);
+/* What is told in probes. */
+void network_set_digests(struct network *network, uint64_t vector, uint64_t tree);
 
 /* network_save.c */
 

@@ -49,14 +49,24 @@ size_t network_members(struct network *network, struct member_info **ret_members
     return copy.count;
 }
 
-static bool agrees(const struct network *network, uint64_t now_us)
+static bool tells_our_list(const struct network *network, const struct told *told)
 {
-    const uint64_t digest = cluster_digest(network->cluster);
+    return told->digests.members == cluster_digest(network->cluster);
+}
+
+static bool tells_our_tree(const struct network *network, const struct told *told)
+{
+    return told->digests.vector == network->own.vector && told->digests.tree == network->own.tree;
+}
+
+static bool agrees(const struct network *network, uint64_t now_us,
+                   bool (*is_ours)(const struct network *network, const struct told *told))
+{
     for (size_t i = 0; i < TOLD_MAX; i++) {
         const struct told *told = &network->told[i];
         struct cluster_member member;
         if (told->at_us == 0 || now_us - told->at_us > NETWORK_AGREE_MS * (uint64_t)1000 ||
-            told->digest == digest) {
+            is_ours(network, told)) {
             continue;
         }
         /* One that has gone since does not count. */
@@ -77,7 +87,8 @@ void network_summarise(struct network *network, struct network_summary *ret_summ
         .unreachable_count = cluster_count(network->cluster, MEMBER_UNREACHABLE),
         .left_count = cluster_count(network->cluster, MEMBER_LEFT),
         .is_isolated = is_isolated,
-        .agrees = !is_isolated && agrees(network, network_now_us()),
+        .agrees = !is_isolated && agrees(network, network_now_us(), tells_our_list),
+        .trees_agree = !is_isolated && agrees(network, network_now_us(), tells_our_tree),
     };
     pthread_mutex_unlock(&network->lock);
 }
@@ -99,6 +110,7 @@ void network_read_counters(struct network *network, struct network_counters *ret
 {
     *ret_counters = (struct network_counters){
         .messages_dropped = inbox_dropped(network->inbox),
+        .broadcasts_dropped = inbox_dropped(network->outbox),
         .saves = network->saves,
         .saves_failed = network->saves_failed,
     };

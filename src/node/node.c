@@ -205,15 +205,66 @@ void node_listen(struct node *node, void (*changed)(void *context), void *contex
     pthread_mutex_unlock(&node->lock);
 }
 
+static int do_nothing(struct store_job *job, struct kv_txn *txn)
+{
+    (void)job;
+    (void)txn;
+    return 0;
+}
+
+static void tell_changed(struct node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    if (node->changed) {
+        node->changed(node->changed_context);
+    }
+    pthread_mutex_unlock(&node->lock);
+}
+
+void node_set_guard(struct node *node, const struct node_guard *guard)
+{
+    /* Nothing is under way when it is taken away: what was asked for before is done. */
+    struct store_job barrier = {.apply = do_nothing};
+    const int err = store_submit_wait(node->store, &barrier);
+    (void)err; /* also after a failed sync: then no change gets that far any more */
+    node->guard = guard ? *guard : (struct node_guard){0};
+}
+
+struct write {
+    struct store_job job;
+    int (*apply)(void *context, struct kv_txn *txn);
+    void *context;
+};
+
+static int write_apply(struct store_job *base, struct kv_txn *txn)
+{
+    struct write *write = CONTAINER_OF(base, struct write, job);
+    return write->apply(write->context, txn);
+}
+
+int node_write(struct node *node, int (*apply)(void *context, struct kv_txn *txn), void *context)
+{
+    struct write write = {.job = {.apply = write_apply}, .apply = apply, .context = context};
+    const int err = store_submit_wait(node->store, &write.job);
+    if (!err) {
+        tell_changed(node);
+    }
+    return err;
+}
+
 struct change {
     struct node *node;
     struct node_change change;
+    uint64_t mark; /* of the guard */
 };
 
 static int change_also(void *context, struct kv_txn *txn, const struct store_put_result *results)
 {
-    const struct change *change = context;
-    return change->change.apply(change->change.context, change->node->tree, txn, results);
+    struct change *change = context;
+    const struct node_guard *guard = &change->node->guard;
+    const int err = guard->before ? guard->before(guard->context, txn, &change->mark) : 0;
+    return err ? err
+               : change->change.apply(change->change.context, change->node->tree, txn, results);
 }
 
 static void change_done(void *context, int err, const struct store_put_result *results)
@@ -224,11 +275,10 @@ static void change_done(void *context, int err, const struct store_put_result *r
         node->counters.changes_failed++;
     } else {
         node->counters.changes++;
-        pthread_mutex_lock(&node->lock);
-        if (node->changed) {
-            node->changed(node->changed_context);
+        if (node->guard.after) {
+            node->guard.after(node->guard.context, change->mark);
         }
-        pthread_mutex_unlock(&node->lock);
+        tell_changed(node);
     }
     change->change.done(change->change.context, err, results);
     free(change);

@@ -18,6 +18,8 @@ struct node {
     struct maintenance *maintenance;
     struct node_counters counters;
 
+    struct node_guard guard; /* set before the first change */
+
     pthread_mutex_t lock; /* over the two below */
     void (*changed)(void *context);
     void *changed_context;
