@@ -34,9 +34,9 @@ def ip(*words):
     subprocess.run(("ip", *words), check=True)
 
 
-def make_namespace():
+def make_namespace(count):
     ip("link", "set", "lo", "up")
-    for number in range(COUNT):
+    for number in range(count):
         ip("address", "add", f"{address(number)}/32", "dev", "lo")
     # The rule for local addresses comes first of all; let others stand before it.
     ip("rule", "add", "pref", "100", "lookup", "local")
@@ -64,7 +64,7 @@ class Member(Node):
 
 class Hundred(unittest.TestCase):
     def setUp(self):
-        make_namespace()
+        make_namespace(COUNT)
         root = temp_dir()
         self.addCleanup(root.__exit__, None, None, None)
         path = root.__enter__()
@@ -127,9 +127,13 @@ def enter_namespace():
             os.execvp(way[0], (*way, sys.executable, "-B", *sys.argv))
 
 
-if __name__ == "__main__":
+def main():
     if INSIDE not in os.environ:
         enter_namespace()
         print("SKIPPED: neither root nor user namespaces here")
         sys.exit(0)
     harness.main()
+
+
+if __name__ == "__main__":
+    main()
