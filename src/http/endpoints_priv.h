@@ -23,6 +23,8 @@ extern const struct endpoint endpoint_ready;         /* status.c */
 extern const struct endpoint endpoint_scrub;         /* scrub.c */
 extern const struct endpoint endpoint_status;        /* status.c */
 extern const struct endpoint endpoint_watch;         /* watch.c */
+extern const struct endpoint endpoint_watch_post;    /* watch.c */
+extern const struct endpoint endpoint_watch_token;   /* watch_cursor.c */
 
 /* What /status and /metrics tell of tree and store (status.c). */
 [[nodiscard]] int status_gather(struct request *request, struct tree_summary *ret_tree,

@@ -28,6 +28,7 @@
 #include "http/endpoints_priv.h"
 #include "http/members.h"
 #include "http/server_priv.h"
+#include "http/watch_cursor.h"
 #include "tree/feed.h"
 #include "tree/glob.h"
 
@@ -50,9 +51,10 @@ struct watcher {
     struct MHD_Connection *connection;
     struct buf pattern;
     uint64_t epoch;
-    uint64_t position; /* everything up to it was told, or does not match */
-    size_t told;       /* of the op behind it: events looked at already */
-    bool has_members;  /* wants events of membership */
+    uint64_t position;     /* everything up to it was told, or does not match */
+    struct tree_seen seen; /* elsewhere, by the token that it came with */
+    size_t told;           /* of the op behind it: events looked at already */
+    bool has_members;      /* wants events of membership */
     uint64_t members_position;
     struct buf text; /* not taken yet */
     size_t text_sent;
@@ -176,6 +178,12 @@ static void add_gap(struct watcher *watcher, uint64_t position)
                    watcher->epoch, position, watcher->epoch, position);
 }
 
+static bool is_seen(const struct watcher *watcher, const struct tree_feed_item *item)
+{
+    const struct dot dot = {item->parsed.op.origin, item->parsed.op.seq};
+    return item->kind == TREE_FEED_OP && tree_seen_has(&watcher->seen, &dot);
+}
+
 static void add_item(struct watcher *watcher, const struct tree_feed_item *item)
 {
     const struct tree_op *op = &item->parsed.op;
@@ -186,7 +194,7 @@ static void add_item(struct watcher *watcher, const struct tree_feed_item *item)
         watcher->position = position;
         return;
     }
-    const size_t count = events_of(op);
+    const size_t count = is_seen(watcher, item) ? 0 : events_of(op);
     size_t i = watcher->told;
     for (; i < count && watcher->text.size < EVENTS_BYTES; i++) {
         if (event_matches(buf_bytes(&watcher->pattern), op, i)) {
@@ -276,6 +284,14 @@ static ssize_t read_events(void *context, uint64_t stream_position, char *buffer
     return answer_bytes;
 }
 
+static void watcher_done(struct watcher *watcher)
+{
+    tree_seen_done(&watcher->seen);
+    buf_done(&watcher->pattern);
+    buf_done(&watcher->text);
+    free(watcher);
+}
+
 static void watcher_free(void *context)
 {
     struct watcher *watcher = context;
@@ -284,9 +300,7 @@ static void watcher_free(void *context)
     DL_DELETE(watchers->all, watcher);
     watchers->count--;
     pthread_mutex_unlock(&watchers->lock);
-    buf_done(&watcher->pattern);
-    buf_done(&watcher->text);
-    free(watcher);
+    watcher_done(watcher);
 }
 
 /* Wakes those that the item concerns (a gap: all) and moves the others forward. With the lock held.
@@ -302,7 +316,8 @@ static void pass_item(struct watchers *watchers, const struct tree_feed_item *it
             continue;
         }
         bool matches = item->kind == TREE_FEED_GAP;
-        for (size_t i = 0; !matches && i < events_of(op); i++) {
+        const size_t count = is_seen(watcher, item) ? 0 : events_of(op);
+        for (size_t i = 0; !matches && i < count; i++) {
             matches = event_matches(buf_bytes(&watcher->pattern), op, i);
         }
         if (matches) {
@@ -477,71 +492,25 @@ size_t watchers_count(const struct watchers *watchers)
     return watchers->count;
 }
 
-/* "EPOCH:POSITION"; -EINVAL: it is none. */
-static int parse_cursor(const char *text, uint64_t *ret_epoch, uint64_t *ret_position)
-{
-    uint64_t numbers[2] = {0};
-    for (int i = 0; i < 2; i++) {
-        const char *begin = text;
-        for (; *text >= '0' && *text <= '9'; text++) {
-            if (__builtin_mul_overflow(numbers[i], 10u, &numbers[i]) ||
-                __builtin_add_overflow(numbers[i], (uint64_t)(*text - '0'), &numbers[i])) {
-                return -EINVAL;
-            }
-        }
-        if (text == begin || *text != (i == 0 ? ':' : 0)) {
-            return -EINVAL;
-        }
-        text += i == 0;
-    }
-    *ret_epoch = numbers[0];
-    *ret_position = numbers[1];
-    return 0;
-}
-
-/* Begins behind `since`; "0" is the oldest kept position. A cursor of another feed (the data
- * directory is a new one, or an older copy of itself) tells nothing about this one: all that is
- * kept may be news then, behind a gap. */
-static int begin_since(struct watcher *watcher, const struct tree_summary *summary,
-                       const char *since)
-{
-    const uint64_t before_all = summary->feed_first - 1;
-    uint64_t epoch = summary->epoch;
-    uint64_t position = before_all;
-    if (strcmp(since, "0") != 0 && parse_cursor(since, &epoch, &position)) {
-        return -EINVAL;
-    }
-    const bool is_other = epoch != summary->epoch || position > summary->feed_last;
-    watcher->position = is_other ? before_all : position;
-    if (is_other) {
-        add_gap(watcher, before_all);
-    } else {
-        add_position(watcher, "artel");
-    }
-    return 0;
-}
-
 /* Where the stream begins, and its first words. */
-static int begin_stream(struct request *request, struct watcher *watcher)
+static int begin_stream(struct request *request, struct watcher *watcher, const char *token)
 {
-    struct kv_txn *txn = NULL;
-    struct tree_summary summary;
-    int err = node_snapshot(request->node, &txn);
-    if (!err) {
-        err = tree_summary(node_tree(request->node), txn, &summary);
-    }
-    kv_abort(txn);
+    struct watch_begin begin = {0};
+    const char *since = request_header(request, "Last-Event-ID");
+    since = since ? since : request_parameter(request, "since");
+    token = token ? token : request_parameter(request, "token");
+    const int err = watch_begin(request->node, since, token, &begin);
     if (err) {
         return err;
     }
-    const char *since = request_header(request, "Last-Event-ID");
-    since = since ? since : request_parameter(request, "since");
-    watcher->epoch = summary.epoch;
-    if (since) {
-        return begin_since(watcher, &summary, since);
+    watcher->epoch = begin.epoch;
+    watcher->position = begin.position;
+    watcher->seen = begin.seen;
+    if (begin.is_gap) {
+        add_gap(watcher, begin.position);
+    } else {
+        add_position(watcher, "artel");
     }
-    watcher->position = summary.feed_last;
-    add_position(watcher, "artel");
     return 0;
 }
 
@@ -555,15 +524,27 @@ static bool read_members(struct request *request, bool *ret_with_feed, bool *ret
     *ret_with_members = is_only || (members && strcmp(members, "1") == 0);
     const bool is_known = !members || *ret_with_members || strcmp(members, "0") == 0;
     if (!is_known ||
-        (is_only && (request_parameter(request, "path") || request_parameter(request, "since")))) {
+        (is_only && (request_parameter(request, "path") || request_parameter(request, "since") ||
+                     request_parameter(request, "token")))) {
         answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
-                     "members is 0, 1 or only; with only there is neither path nor since");
+                     "members is 0, 1 or only; with only there is no path, since or token");
         return false;
     }
     return true;
 }
 
-static void begin(struct request *request)
+static void answer_no_stream(struct request *request, int err)
+{
+    if (err == -EINVAL || err == -EPROTONOSUPPORT) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_cursor",
+                     "a cursor is EPOCH:POSITION, a token, or 0");
+    } else {
+        answer_failure(request, err);
+    }
+}
+
+/* `token`: from the body, or NULL. */
+static void begin_with(struct request *request, const char *token)
 {
     bool with_feed = true;
     bool with_members = false;
@@ -583,17 +564,13 @@ static void begin(struct request *request)
     watcher->members_position =
         member_events_newest(network_events(request->server->options.network));
     watcher->position = NO_FEED;
-    const int err = bad_pattern || !with_feed ? 0 : begin_stream(request, watcher);
+    const int err = bad_pattern || !with_feed ? 0 : begin_stream(request, watcher, token);
     if (bad_pattern || err) {
-        buf_done(&watcher->pattern);
-        free(watcher);
+        watcher_done(watcher);
         if (bad_pattern) {
             answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query", "no such pattern can be");
-        } else if (err == -EINVAL) {
-            answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_cursor",
-                         "a cursor is EPOCH:POSITION, or 0");
         } else {
-            answer_failure(request, err);
+            answer_no_stream(request, err);
         }
         return;
     }
@@ -609,11 +586,65 @@ static void begin(struct request *request)
     answer(request, MHD_HTTP_OK, response);
 }
 
-static const char *const parameters[] = {"path", "since", "members", NULL};
+static void begin(struct request *request)
+{
+    begin_with(request, NULL);
+}
+
+static const char *const parameters[] = {"path", "since", "token", "members", NULL};
 
 const struct endpoint endpoint_watch = {
     .method = "GET",
     .prefix = "/watch",
     .parameters = parameters,
     .begin = begin,
+};
+
+/* A token of many logs is longer than headers may be: it is the body then. */
+static void begin_post(struct request *request)
+{
+    request->state = mem_alloc(sizeof(struct buf));
+    const uint64_t length = request_length(request);
+    if (length != UINT64_MAX && length > TREE_TOKEN_CHARS_MAX) {
+        answer_failure(request, -EFBIG);
+    }
+}
+
+static size_t body_post(struct request *request, struct bytes piece)
+{
+    struct buf *token = request->state;
+    if (token->size + piece.size > TREE_TOKEN_CHARS_MAX) {
+        answer_failure(request, -EFBIG); /* chunked: it shows only now */
+    } else {
+        buf_add(token, piece);
+    }
+    return piece.size;
+}
+
+static void end_post(struct request *request)
+{
+    struct buf *token = request->state;
+    if (memchr(buf_string(token), 0, token->size)) {
+        answer_no_stream(request, -EINVAL);
+        return;
+    }
+    begin_with(request, token->size > 0 ? buf_string(token) : NULL);
+}
+
+static void done_post(struct request *request)
+{
+    buf_done(request->state);
+    free(request->state);
+}
+
+static const char *const post_parameters[] = {"path", "since", "members", NULL};
+
+const struct endpoint endpoint_watch_post = {
+    .method = "POST",
+    .prefix = "/watch",
+    .parameters = post_parameters,
+    .begin = begin_post,
+    .body = body_post,
+    .end = end_post,
+    .done = done_post,
 };

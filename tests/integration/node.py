@@ -268,10 +268,12 @@ class Watch:
     """A stream of /watch: events as dictionaries, in order. `last_id` is what a client that comes
     back would send."""
 
-    def __init__(self, node, query, headers):
+    def __init__(self, node, query, headers, token=None):
+        """`token`: sent as the body."""
         self.connection = node.connect()
         names = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.connection.request("GET", "/watch" + query, headers=names)
+        method = "GET" if token is None else "POST"
+        self.connection.request(method, "/watch" + query, body=token, headers=names)
         self.sock = self.connection.sock
         self.answer = self.connection.getresponse()
         self.comments = 0

@@ -825,6 +825,73 @@ class Watching(ApiCase):
 
 
 class Itself(ApiCase):
+    def token(self, at=None):
+        answer = self.node.get("/watch/token" + (f"?at={at}" if at else ""))
+        self.assertEqual(answer.status, 200, str(answer))
+        self.assertRegex(answer.json["token"], "^([0-9a-f]{2})+$")
+        return answer.json["token"], answer.json["cursor"]
+
+    def test_tokens(self):
+        """A token of each position begins there, by whatever way it is sent."""
+        begin = self.node.status()["cursor"]
+        with self.node.watch(f"?since={begin}") as watch:
+            for i in range(5):
+                self.put(f"t{i}", b"")
+            events = watch.take(5)
+        self.assertEqual(self.token()[1], self.node.status()["cursor"])
+        for i, event in enumerate(events[:-1]):
+            token, cursor = self.token(event["cursor"])
+            self.assertEqual(cursor, event["cursor"])
+            for query in (f"?since={token}", f"?token={token}", f"?since=1:1&token={token}",
+                          f"?token={token}&path={self.top}/*"):  # fmt: skip
+                with self.node.watch(query) as watch:
+                    self.assertEqual(watch.take(4 - i), events[i + 1 :], query)
+            with self.node.watch(Last_Event_ID=token) as watch:
+                self.assertEqual(watch.next(), events[i + 1])
+            with Watch(self.node, f"?path={self.top}/**", {}, token.encode()) as watch:
+                self.assertEqual(watch.take(4 - i), events[i + 1 :])
+            with Watch(self.node, "?since=1:1", {}, iter([token[:9].encode(), token[9:].encode()])) as w:
+                self.assertEqual(w.next(), events[i + 1])
+        # Its own cursor comes first.
+        with self.node.watch(f"?since={events[3]['cursor']}&token={self.token(begin)[0]}") as watch:
+            self.assertEqual(watch.next(), events[4])
+        # Now, and what comes then.
+        with self.node.watch(f"?since={self.token()[0]}") as watch:
+            self.put("later", b"")
+            self.assertEqual(watch.next()["path"], self.path("later"))
+
+    def test_bad_tokens(self):
+        epoch, position = self.node.status()["cursor"].split(":")
+        for at in (f"{int(epoch) + 1}:1", f"{epoch}:{int(position) + 1}"):
+            self.fails(self.node.get(f"/watch/token?at={at}"), 409, "no_token")
+        for at in ("", "x", "0", "1", "1:", "1:x", self.token()[0]):
+            self.fails(self.node.get(f"/watch/token?at={at}"), 400, "bad_cursor")
+        token = self.token()[0]
+        wrong = token[:-1] + ("0" if token[-1] != "0" else "1")
+        later = "02" + token[2:]
+        for bad in ("x", "01", token[:-2], token + "00", token.upper() + "A", wrong, later):
+            for query in (f"since={bad}", f"token={bad}", f"since=1:1&token={bad}"):
+                self.fails(self.node.get(f"/watch?{query}"), 400, "bad_cursor")
+            self.fails(self.node.request("POST", "/watch", body=bad.encode()), 400, "bad_cursor")
+        self.fails(self.node.get(f"/watch?since={token}&token={token}"), 400, "bad_cursor")
+        self.fails(self.node.get(f"/watch?members=only&token={token}"), 400, "bad_query")
+        body = token.encode() + b"\0"
+        self.fails(self.node.request("POST", "/watch", body=body), 400, "bad_cursor")
+        self.fails(self.node.request("POST", "/watch?since=x", body=b""), 400, "bad_cursor")
+        for body in (b"0" * 800000, iter([b"0" * 800000])):
+            self.fails(self.node.request("POST", "/watch", body=body), 413, "too_large")
+
+    def test_a_token_of_another_node_is_a_gap(self):
+        """Nodes that know nothing of each other."""
+        self.put("g", b"")
+        with Node(self.root / "other") as other:
+            other.put("x", b"")
+            token = other.get("/watch/token").json["token"]
+        with self.node.watch(f"?since={token}&path={self.top}/**") as watch:
+            event = watch.next()
+            # As long as all is kept from the first op, nothing is missing.
+            self.assertEqual((event["event"], event["path"]), ("put", self.path("g")))
+
     def test_status(self):
         status = self.node.status()
         for key in ("node", "name", "zone", "version", "fingerprint", "entries", "cursor", "store"):

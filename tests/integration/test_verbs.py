@@ -5,6 +5,7 @@ import http.server
 import pty
 import socket
 import stat
+import urllib.request
 
 from harness import *
 
@@ -589,6 +590,11 @@ class TestWatch(VerbsTest):
     def cursor(self):
         return json.loads(self.out("status", "--json"))["cursor"]
 
+    def kept_cursor(self):
+        """The first line of the cursor file; the second is a token."""
+        file = self.dir / "cursor"
+        return file.exists() and file.read_text().splitlines()[0]
+
     def test_every_kind_of_change(self):
         since = self.cursor()
         self.put("a", b"one")
@@ -624,8 +630,7 @@ class TestWatch(VerbsTest):
             process = self.start_watch(*arguments)
             seen.append(json.loads(process.stdout.readline())["path"])
             wait_for(
-                lambda: (self.dir / "cursor").exists()
-                and (self.dir / "cursor").read_text().strip() == self.cursor(),
+                lambda: self.kept_cursor() == self.cursor(),
                 10,
                 "the cursor is in the file",
             )
@@ -706,9 +711,8 @@ class TestWatch(VerbsTest):
         )
         for i in range(3):
             self.put(f"elsewhere{i}")
-        cursor = self.dir / "cursor"
         wait_for(
-            lambda: cursor.exists() and cursor.read_text().strip() == self.cursor(),
+            lambda: self.kept_cursor() == self.cursor(),
             40,
             "the cursor is behind changes that do not match",
         )
@@ -716,6 +720,53 @@ class TestWatch(VerbsTest):
         process = self.start_watch("--path", "quiet/**", "--cursor-file", "cursor", "--json")
         self.put("quiet/a")
         self.assertEqual(json.loads(process.stdout.readline())["path"], "quiet/a")
+        self.stop_watch(process)
+
+    def test_a_token_goes_on_where_the_cursor_means_nothing(self):
+        def token():
+            return json.loads(urllib.request.urlopen(f"{self.node.url}/watch/token").read())
+
+        self.put("a")
+        first = token()
+        self.put("b")
+        for since in (
+            ["--since", first["token"]],
+            ["--cursor-file", "other"],  # a cursor of another node
+            ["--cursor-file", "bare"],  # none
+        ):
+            self.write("other", f"1:2\n{first['token']}\n".encode())
+            self.write("bare", f"{first['token']}\n".encode())
+            process = self.start_watch("--json", *since)
+            self.assertEqual(json.loads(process.stdout.readline())["path"], "b")
+            self.assertEqual(self.stop_watch(process).err, "")
+        # With its own cursor a node needs no token.
+        self.put("c")
+        self.write("own", f"{self.cursor()}\n{first['token']}\n".encode())
+        process = self.start_watch("--json", "--cursor-file", "own")
+        self.put("d")
+        self.assertEqual(json.loads(process.stdout.readline())["path"], "d")
+        self.stop_watch(process)
+
+    def test_the_file_has_a_token_of_a_while_ago(self):
+        """What comes again elsewhere begins behind an earlier cursor of this watch."""
+        process = self.start_watch("--json", "--cursor-file", "cursor")
+        file = self.dir / "cursor"
+        wait_for(
+            lambda: file.exists() and len(file.read_text().splitlines()) == 2, 10, "a token"
+        )
+        first = file.read_text().splitlines()[1]
+        for i in range(3):
+            self.put(f"f{i}")
+            json.loads(process.stdout.readline())
+        cursor = self.cursor()
+        wait_for(lambda: self.kept_cursor() == cursor, 10, "the cursor")
+        # The next sign of life of the node is the time for another one.
+        wait_for(lambda: file.read_text().splitlines()[1] != first, 40, "a new token")
+        self.stop_watch(process)
+        token = file.read_text().splitlines()[1]
+        process = self.start_watch("--json", "--since", token)
+        self.put("new")
+        self.assertEqual(json.loads(process.stdout.readline())["path"], "new")
         self.stop_watch(process)
 
     def test_gap(self):
@@ -728,6 +779,13 @@ class TestWatch(VerbsTest):
 
     def test_a_cursor_that_cannot_be(self):
         self.assertIn("bad_cursor", self.run_verb("watch", "--since", "1:x", status=1).err)
+        for token in ("x", "01"):
+            self.assertIn("bad_cursor", self.run_verb("watch", "--since", token, status=1).err)
+        # Too long for a header, and for the node; a line of its own in the file.
+        for length, code in ((20000, "bad_cursor"), (800000, "")):
+            self.write("long", b"1:1\n" + b"0" * length)
+            err = self.run_verb("watch", "--cursor-file", "long", status=1).err
+            self.assertIn(code, err)
         self.run_verb("watch", "--since", "", status=2)
         self.write("cursor", b"not a cursor\n")
         self.run_verb("watch", "--cursor-file", "cursor", status=1)
