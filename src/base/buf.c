@@ -10,16 +10,12 @@
 /* The first allocation: most texts fit, and few bufs are smaller. */
 #define BUF_CAPACITY_MIN 64
 
-/* Makes room for `count` more bytes and the NUL behind them. */
-static void reserve(struct buf *buf, size_t count)
+static void grow(struct buf *buf, size_t count)
 {
     size_t needed;
     if (__builtin_add_overflow(buf->size, count, &needed) ||
         __builtin_add_overflow(needed, (size_t)1, &needed)) {
         mem_out_of_memory();
-    }
-    if (needed <= buf->capacity) {
-        return;
     }
     /* Doubling keeps the cost of n small additions at O(n). */
     size_t capacity = buf->capacity > BUF_CAPACITY_MIN ? buf->capacity : BUF_CAPACITY_MIN;
@@ -30,6 +26,14 @@ static void reserve(struct buf *buf, size_t count)
     }
     buf->data = mem_resize_array(buf->data, capacity, 1);
     buf->capacity = capacity;
+}
+
+/* Makes room for `count` more bytes and the NUL behind them. */
+static inline void reserve(struct buf *buf, size_t count)
+{
+    if (buf->capacity - buf->size <= count) {
+        grow(buf, count);
+    }
 }
 
 void buf_done(struct buf *buf)

@@ -78,8 +78,9 @@ static const struct entry *random_silent(struct cluster *cluster)
     }
     const size_t first = random_below(&cluster->random, MEMBER_BUCKETS);
     for (size_t i = 0; i < MEMBER_BUCKETS; i++) {
-        const struct bucket *bucket = &view->buckets[(first + i) % MEMBER_BUCKETS];
-        if (bucket->count == bucket->alive_count) {
+        const size_t index = (first + i) % MEMBER_BUCKETS;
+        const struct bucket *bucket = &view->buckets[index];
+        if (bucket->count == view->alive_counts[index]) {
             continue;
         }
         const size_t start = random_below(&cluster->random, bucket->count);

@@ -52,14 +52,16 @@ struct entry *view_find(const struct view *view, const struct node_id *id)
 /* Counts an entry in, or out of, the sums that are kept of it. */
 static void account(struct view *view, const struct entry *entry, bool is_in)
 {
-    struct bucket *bucket = &view->buckets[view_bucket_of(&entry->record->id)];
+    const size_t index = view_bucket_of(&entry->record->id);
+    struct bucket *bucket = &view->buckets[index];
     /* An odd factor for each status: any of them changes the whole sum. */
     const uint64_t hash = entry->record->hash * (2u * entry->status + 1);
     const uint64_t digest = is_in ? hash : 0 - hash;
     bucket->digest += digest;
     view->digest += digest;
     if (entry_is_alive(entry)) {
-        bucket->alive_count = is_in ? bucket->alive_count + 1 : bucket->alive_count - 1;
+        uint32_t *alive_count = &view->alive_counts[index];
+        *alive_count = is_in ? *alive_count + 1 : *alive_count - 1;
         view->alive_count = is_in ? view->alive_count + 1 : view->alive_count - 1;
     }
 }
@@ -109,10 +111,13 @@ size_t view_rank(const struct view *view, const struct node_id *id)
     const size_t own = view_bucket_of(id);
     size_t rank = 0;
     for (size_t i = 0; i < own; i++) {
-        rank += view->buckets[i].alive_count;
+        rank += view->alive_counts[i];
     }
     const struct bucket *bucket = &view->buckets[own];
     const size_t end = view_lower(bucket, id);
+    if (view->alive_counts[own] == bucket->count) {
+        return rank + end;
+    }
     for (size_t i = 0; i < end; i++) {
         rank += entry_is_alive(&bucket->entries[i]);
     }
@@ -122,12 +127,15 @@ size_t view_rank(const struct view *view, const struct node_id *id)
 struct entry *view_at_rank(const struct view *view, size_t rank)
 {
     CHECK(rank < view->alive_count);
-    const struct bucket *bucket = view->buckets;
-    while (rank >= bucket->alive_count) {
-        rank -= bucket->alive_count;
-        bucket++;
+    size_t index = 0;
+    while (rank >= view->alive_counts[index]) {
+        rank -= view->alive_counts[index];
+        index++;
     }
-    struct entry *entry = bucket->entries;
+    struct entry *entry = view->buckets[index].entries;
+    if (view->alive_counts[index] == view->buckets[index].count) {
+        return entry + rank;
+    }
     while (!entry_is_alive(entry) || rank-- > 0) {
         entry++;
     }

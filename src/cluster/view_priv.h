@@ -31,12 +31,13 @@ struct bucket {
     struct entry *entries;
     uint32_t count;
     uint32_t capacity;
-    uint32_t alive_count;
     uint64_t digest;
 };
 
 struct view {
     struct member_pool *pool;
+    /* Of each bucket; beside each other, since to find a place on the ring is to add them up. */
+    uint32_t alive_counts[MEMBER_BUCKETS];
     struct bucket buckets[MEMBER_BUCKETS];
     size_t count;
     size_t alive_count;

@@ -108,14 +108,12 @@ size_t address_bytes(const struct address *address)
 
 void field_put_address(struct buf *message, const struct address *address)
 {
-    if (address_is_ipv4(address)) {
-        field_put_u8(message, FAMILY_IPV4);
-        buf_add(message, BYTES(ipv4_of(address), IPV4_BYTES));
-    } else {
-        field_put_u8(message, FAMILY_IPV6);
-        buf_add(message, BYTES(address->ip, sizeof address->ip));
-    }
-    field_put_u16(message, address->port);
+    const bool is_ipv4 = address_is_ipv4(address);
+    const size_t ip_bytes = is_ipv4 ? IPV4_BYTES : sizeof address->ip;
+    uint8_t *at = buf_extend(message, address_bytes(address));
+    at[0] = is_ipv4 ? FAMILY_IPV4 : FAMILY_IPV6;
+    memcpy(at + 1, is_ipv4 ? ipv4_of(address) : address->ip, ip_bytes);
+    codec_put_le16(at + 1 + ip_bytes, address->port);
 }
 
 struct address field_get_address(struct field_reader *reader)

@@ -51,6 +51,16 @@ const char *member_status_name(enum member_status status)
     return "unknown";
 }
 
+/* As nearly all names are. */
+static bool is_printable_ascii(struct bytes text)
+{
+    unsigned others = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        others |= text.data[i] < 0x20 || text.data[i] > 0x7e;
+    }
+    return others == 0;
+}
+
 int member_name_check(struct bytes name)
 {
     static_assert(MEMBER_NAME_BYTES_MAX == MEMBER_ZONE_BYTES_MAX, "one check for both");
@@ -60,7 +70,7 @@ int member_name_check(struct bytes name)
     if (name.size > MEMBER_NAME_BYTES_MAX) {
         return -ENAMETOOLONG;
     }
-    while (name.size) {
+    while (!is_printable_ascii(name)) {
         const size_t char_size = utf8_char_size(name);
         if (char_size == 0) {
             return -EILSEQ;
@@ -95,19 +105,30 @@ size_t member_update_bytes(const struct member_update *update)
                              : STATUS_UPDATE_BYTES;
 }
 
+/* Lists of ten thousand members are written and read often: fields of a fixed size go as one. */
+static void put_version(uint8_t at[MEMBER_VERSION_BYTES], const struct member_version *version)
+{
+    codec_put_le64(at, version->incarnation);
+    codec_put_le64(at + 8, version->boot_nonce);
+    at[16] = (uint8_t)version->status;
+}
+
+static struct member_version get_version(const uint8_t at[MEMBER_VERSION_BYTES])
+{
+    return (struct member_version){codec_get_le64(at), codec_get_le64(at + 8),
+                                   (enum member_status)at[16]};
+}
+
 void field_put_member_version(struct buf *message, const struct member_version *version)
 {
-    field_put_u64(message, version->incarnation);
-    field_put_u64(message, version->boot_nonce);
-    field_put_u8(message, (uint8_t)version->status);
+    put_version(buf_extend(message, MEMBER_VERSION_BYTES), version);
 }
 
 struct member_version field_get_member_version(struct field_reader *reader)
 {
-    struct member_version version;
-    version.incarnation = field_get_u64(reader);
-    version.boot_nonce = field_get_u64(reader);
-    version.status = (enum member_status)field_get_u8(reader);
+    const struct bytes raw = field_get_raw(reader, MEMBER_VERSION_BYTES);
+    const struct member_version version =
+        raw.size == MEMBER_VERSION_BYTES ? get_version(raw.data) : (struct member_version){0};
     if (!member_version_is_valid(&version)) {
         field_fail(reader);
         return (struct member_version){0};
@@ -120,11 +141,13 @@ void field_put_member_update(struct buf *message, const struct member_update *up
     CHECK(member_update_is_valid(update));
 
     const struct member_record *record = &update->record;
-    field_put_u16(message, (uint16_t)(member_update_bytes(update) - SIZE_BYTES));
-    field_put_u8(message, update->is_record ? KIND_RECORD : KIND_STATUS);
-    field_put_node_id(message, &record->id);
-    field_put_member_version(message, &record->version);
-    field_put_u32(message, update->age_s);
+    uint8_t *at = buf_extend(message, STATUS_UPDATE_BYTES);
+    codec_put_le16(at, (uint16_t)(member_update_bytes(update) - SIZE_BYTES));
+    at[2] = update->is_record ? KIND_RECORD : KIND_STATUS;
+    memcpy(at + 3, record->id.bytes, NODE_ID_BYTES);
+    at += 3 + NODE_ID_BYTES;
+    put_version(at, &record->version);
+    codec_put_le32(at + MEMBER_VERSION_BYTES, update->age_s);
     if (update->is_record) {
         field_put_address(message, &record->address);
         field_put_u64(message, record->capacity_bytes);
@@ -135,24 +158,27 @@ void field_put_member_update(struct buf *message, const struct member_update *up
 }
 
 /* What follows the kind. */
-static void get_update(struct field_reader *reader, uint8_t kind, struct member_update *ret_update)
+static void get_update(struct field_reader *reader, struct member_update *update)
 {
-    struct member_update update = {.is_record = kind == KIND_RECORD};
-    struct member_record *record = &update.record;
-    record->id = field_get_node_id(reader);
-    record->version = field_get_member_version(reader);
-    update.age_s = field_get_u32(reader);
-    if (update.is_record) {
+    const size_t fixed_bytes = NODE_ID_BYTES + MEMBER_VERSION_BYTES + AGE_BYTES;
+    const struct bytes fixed = field_get_raw(reader, fixed_bytes);
+    if (fixed.size < fixed_bytes) {
+        return;
+    }
+    struct member_record *record = &update->record;
+    memcpy(record->id.bytes, fixed.data, NODE_ID_BYTES);
+    record->version = get_version(fixed.data + NODE_ID_BYTES);
+    update->age_s = codec_get_le32(fixed.data + NODE_ID_BYTES + MEMBER_VERSION_BYTES);
+    if (update->is_record) {
         record->address = field_get_address(reader);
         record->capacity_bytes = field_get_u64(reader);
         record->minor = field_get_u8(reader);
         record->name = field_get_string(reader, MEMBER_NAME_BYTES_MAX);
         record->zone = field_get_string(reader, MEMBER_ZONE_BYTES_MAX);
     }
-    if (!member_update_is_valid(&update)) {
+    if (!member_update_is_valid(update)) {
         field_fail(reader);
     }
-    *ret_update = update;
 }
 
 bool field_get_member_update(struct field_reader *reader, struct member_update *ret_update)
@@ -168,8 +194,8 @@ bool field_get_member_update(struct field_reader *reader, struct member_update *
         if (kind != KIND_STATUS && kind != KIND_RECORD) {
             continue;
         }
-        struct member_update update;
-        get_update(&inner, kind, &update);
+        struct member_update update = {.is_record = kind == KIND_RECORD};
+        get_update(&inner, &update);
         if (inner.bad) {
             field_fail(reader);
             return false;
