@@ -193,7 +193,8 @@ struct cluster {
 
     /* ring.c */
     uint64_t settle_us;
-    uint64_t woken_us; /* when this process was last found to have been held up */
+    uint64_t settled_us; /* when all were last looked at */
+    uint64_t woken_us;   /* when this process was last found to have been held up */
     struct forgotten *forgotten;
     size_t forgotten_count;
 

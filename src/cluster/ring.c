@@ -24,6 +24,8 @@
 #define WOKEN_US (10 * SECOND)
 /* Departures are remembered so long. */
 #define DEPARTURES_US (3600 * SECOND)
+/* To find who is due, everybody is looked at: not more often than this when many are. */
+#define SETTLE_PAUSE_US SECOND
 #define ROSTER_US (CLUSTER_ROSTER_MS * MS)
 
 static void leave(struct cluster *cluster, struct entry *entry, enum ring_place place)
@@ -74,6 +76,8 @@ static void wake_for(struct cluster *cluster, const struct entry *entry)
     uint64_t wake_us = due_us(cluster, entry);
     /* What was due long ago makes no tick late. */
     wake_us = wake_us > cluster->now_us ? wake_us : cluster->now_us;
+    const uint64_t pause_us = cluster->settled_us + SETTLE_PAUSE_US;
+    wake_us = wake_us > pause_us ? wake_us : pause_us;
     if (wake_us < cluster->settle_us) {
         cluster->settle_us = wake_us;
     }
@@ -162,6 +166,7 @@ void ring_due(struct cluster *cluster)
         return;
     }
     cluster->settle_us = NEVER;
+    cluster->settled_us = cluster->now_us;
     for (size_t i = 0; i < MEMBER_BUCKETS; i++) {
         struct bucket *bucket = &cluster->view.buckets[i];
         for (size_t j = 0; j < bucket->count;) {

@@ -24,6 +24,8 @@
 #define CALM_ROUNDS 3u
 /* Lists given out in a second; who gets none asks somebody else. */
 #define SERVED_MAX 20u
+/* Memory for messages that is kept from one to the next: an OPEN fits. Lists are large and rare. */
+#define KEPT_BYTES_MAX ((size_t)8 * 1024)
 
 static uint64_t round_us(struct cluster *cluster)
 {
@@ -43,6 +45,17 @@ void sync_eagerly(struct cluster *cluster)
     }
 }
 
+static void send(struct cluster *cluster, const struct entry *to)
+{
+    cluster->counters.messages_sent++;
+    cluster->counters.message_bytes_sent += cluster->message.size;
+    cluster->host.send_message(cluster->host.context, &to->record->id, &to->record->address,
+                               buf_bytes(&cluster->message));
+    if (cluster->message.capacity > KEPT_BYTES_MAX) {
+        buf_done(&cluster->message);
+    }
+}
+
 void sync_with(struct cluster *cluster, struct entry *member)
 {
     if (cluster->is_leaving) {
@@ -58,10 +71,7 @@ void sync_with(struct cluster *cluster, struct entry *member)
     cluster->counters.syncs_begun++;
     buf_clear(&cluster->message);
     member_sync_format(&open, &cluster->message);
-    cluster->counters.messages_sent++;
-    cluster->counters.message_bytes_sent += cluster->message.size;
-    cluster->host.send_message(cluster->host.context, &member->record->id, &member->record->address,
-                               buf_bytes(&cluster->message));
+    send(cluster, member);
 }
 
 void sync_saw_digest(struct cluster *cluster, struct entry *member, uint64_t digest)
@@ -112,14 +122,6 @@ uint64_t sync_next_us(const struct cluster *cluster)
     const uint64_t round = cluster->is_eager ? cluster->sync_us : NEVER;
     const uint64_t answer = cluster->sync_is_open ? cluster->sync_deadline_us : NEVER;
     return round < answer ? round : answer;
-}
-
-static void send(struct cluster *cluster, const struct entry *to)
-{
-    cluster->counters.messages_sent++;
-    cluster->counters.message_bytes_sent += cluster->message.size;
-    cluster->host.send_message(cluster->host.context, &to->record->id, &to->record->address,
-                               buf_bytes(&cluster->message));
 }
 
 static void add_entry(struct cluster *cluster, const struct entry *entry)
@@ -192,7 +194,9 @@ struct closing {
     size_t index;
 };
 
-static void add_known_better(struct closing *closing, const struct member_record *theirs)
+/* All that stands before `theirs`, and what is better; NULL: all that is left of the bucket. True:
+ * we know a version of it that is equal or better. */
+static bool add_known_better(struct closing *closing, const struct member_record *theirs)
 {
     struct cluster *cluster = closing->cluster;
     const struct bucket *bucket = &cluster->view.buckets[closing->bucket];
@@ -201,32 +205,49 @@ static void add_known_better(struct closing *closing, const struct member_record
         const struct entry *entry = &bucket->entries[closing->index];
         const int order = theirs ? node_id_compare(&entry->record->id, &theirs->id) : -1;
         if (order > 0) {
-            return;
+            return false;
         }
         closing->index++;
-        const struct member_version own = entry_version(entry);
         if (order < 0) {
             add_entry(cluster, entry);
             continue;
         }
-        if (member_version_compare(&own, &theirs->version) > 0) {
+        const struct member_version own = entry_version(entry);
+        const int better = member_version_compare(&own, &theirs->version);
+        if (better > 0) {
             add_entry(cluster, entry);
         }
-        return;
+        return better >= 0;
     }
+    return false;
+}
+
+/* Answers an update of theirs, and takes it if it is news. True if our list changed. */
+static bool exchange(struct closing *closing, const struct member_update *theirs)
+{
+    if (add_known_better(closing, &theirs->record)) {
+        return false;
+    }
+    const struct bucket *bucket = &closing->cluster->view.buckets[closing->bucket];
+    const uint32_t count = bucket->count;
+    const bool has_changed = merge_update(closing->cluster, theirs, FROM_LIST);
+    closing->index += bucket->count - count; /* it stands before what we have not come to */
+    return has_changed;
 }
 
 static void close_bucket(struct closing *closing, uint8_t *told)
 {
     if (closing->bucket < MEMBER_BUCKETS) {
-        add_known_better(closing, NULL);
+        (void)add_known_better(closing, NULL);
         told[closing->bucket / 8] &= (uint8_t) ~(1u << closing->bucket % 8);
     }
 }
 
-/* What we know better than the answer, in the buckets that it tells of. The answer's updates stand
- * in the order of ids; one that does not makes us send more than is needed, no worse. */
-static void format_close(struct cluster *cluster, const struct member_sync *answer)
+/* Takes what is news in the answer, and writes what we know better in the buckets that it tells of.
+ * Its updates stand in the order of ids; one that does not makes us send more than is needed, no
+ * worse. In one pass: where lists are nearly equal, little is done for each member but to read it.
+ * True if our list changed. */
+static bool merge_and_format_close(struct cluster *cluster, const struct member_sync *answer)
 {
     const struct member_sync close = {.type = MEMBER_SYNC_CLOSE};
     buf_clear(&cluster->message);
@@ -236,21 +257,23 @@ static void format_close(struct cluster *cluster, const struct member_sync *answ
     struct closing closing = {.cluster = cluster, .bucket = MEMBER_BUCKETS};
     struct field_reader reader = field_reader_of(answer->updates);
     struct member_update update;
+    bool has_changed = false;
     while (field_get_member_update(&reader, &update)) {
         const size_t bucket = view_bucket_of(&update.record.id);
         if (bucket != closing.bucket) {
             close_bucket(&closing, told);
             closing = (struct closing){.cluster = cluster, .bucket = bucket};
         }
-        add_known_better(&closing, &update.record);
+        has_changed |= exchange(&closing, &update);
     }
     close_bucket(&closing, told);
     for (size_t i = 0; i < MEMBER_BUCKETS; i++) {
         if (told[i / 8] >> i % 8 & 1) {
             closing = (struct closing){.cluster = cluster, .bucket = i};
-            add_known_better(&closing, NULL);
+            (void)add_known_better(&closing, NULL);
         }
     }
+    return has_changed;
 }
 
 static bool merge_all(struct cluster *cluster, struct bytes updates)
@@ -275,12 +298,12 @@ static void received_answer(struct cluster *cluster, const struct entry *sender,
     const struct member_sync empty = {.type = MEMBER_SYNC_CLOSE};
     CLEANUP_BUF struct buf nothing = BUF_INIT;
     member_sync_format(&empty, &nothing);
-    format_close(cluster, answer);
-    const bool knows_better = cluster->message.size > nothing.size;
-    if (knows_better) {
-        send(cluster, sender);
+    /* Copied: taking what is news may move the sender's entry. */
+    const struct node_id to = sender->record->id;
+    const bool has_learnt = merge_and_format_close(cluster, answer);
+    if (cluster->message.size > nothing.size) {
+        send(cluster, view_find(&cluster->view, &to));
     }
-    const bool has_learnt = merge_all(cluster, answer->updates);
     /* That the other lacked something does not count: it may refuse it. */
     cluster->calm_count = has_learnt ? 0 : cluster->calm_count + 1;
     if (has_learnt) {
