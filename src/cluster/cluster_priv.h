@@ -168,7 +168,8 @@ struct cluster {
     bool sync_is_open;
     struct node_id sync_peer;
     uint64_t sync_deadline_us;
-    uint64_t differs_since_us; /* 0: digests are equal as far as we know */
+    uint64_t differs_since_us; /* digests of others differed from ours, now and then */
+    uint64_t differs_last_us;  /* until then */
     unsigned serve_tokens;
     uint64_t serve_us;
     struct buf message;

@@ -2,8 +2,8 @@
 
 /*
  * Making lists equal. Every ping and every answer tells the sum of its sender's list. When sums
- * differ and ours has not just changed (a broadcast may be under way), lists are exchanged by the
- * three messages of wire/member_sync.h.
+ * differ for longer than a broadcast takes, lists are exchanged by the three messages of
+ * wire/member_sync.h.
  *
  * After joining, and in a storm of changes, a node does not wait for pings: it is *eager*, and
  * exchanges lists with one random member after the other, until some exchanges in a row found
@@ -14,6 +14,9 @@
 
 /* A difference that lasts so long is no broadcast on its way. */
 #define DIFFERS_US SECOND
+/* One that was not seen again for so long was such a broadcast: a random member tells its digest
+ * each second. */
+#define DIFFERS_FORGET_US (5 * SECOND)
 #define ANSWER_US (2 * SECOND)
 /* Rounds of an eager node follow each other by 50 us for each member: that is what exchanging two
  * such lists costs on a slow link. */
@@ -76,19 +79,19 @@ void sync_with(struct cluster *cluster, struct entry *member)
 
 void sync_saw_digest(struct cluster *cluster, struct entry *member, uint64_t digest)
 {
-    if (digest == cluster->view.digest) {
-        cluster->differs_since_us = 0;
+    /* That others have the same list proves nothing: those next to us on the ring, whom we hear
+     * most, lack the same when their part of a broadcast was lost. */
+    if (digest == cluster->view.digest || cluster->is_eager || !entry_is_alive(member)) {
         return;
     }
-    if (cluster->is_eager || !entry_is_alive(member)) {
-        return;
-    }
-    if (cluster->differs_since_us == 0) {
+    if (cluster->now_us - cluster->differs_last_us > DIFFERS_FORGET_US) {
         cluster->differs_since_us = cluster->now_us;
     }
+    cluster->differs_last_us = cluster->now_us;
     if (cluster->now_us - cluster->differs_since_us >= DIFFERS_US && !cluster->sync_is_open &&
         cluster->now_us >= cluster->sync_us) {
         cluster->sync_us = cluster->now_us + round_us(cluster);
+        cluster->differs_since_us = cluster->now_us;
         sync_with(cluster, member);
     }
 }

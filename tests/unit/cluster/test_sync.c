@@ -34,6 +34,64 @@ static void what_no_broadcast_told_comes_by_lists(void **state)
     net_free(net);
 }
 
+static struct cluster_member member_of(const struct net *net, unsigned at, unsigned of)
+{
+    const struct node_id id = net_id(of);
+    struct cluster_member member;
+    assert_true(cluster_find(net->nodes[at].cluster, &id, &member));
+    return member;
+}
+
+/* Node `to` is told by node `from` that its list is another one. */
+static void tell_other_digest(struct net *net, unsigned from, unsigned to)
+{
+    const struct datagram ping = {
+        .type = DATAGRAM_PING,
+        .sender = net_id(from),
+        .sender_nonce = member_of(net, to, from).record.version.boot_nonce,
+        .receiver_nonce = (uint32_t)member_of(net, to, to).record.version.boot_nonce,
+        .number = 1,
+        .incarnation = 1,
+        .digests = {.members = cluster_digest(net->nodes[to].cluster) + 1},
+    };
+    struct buf bytes = BUF_INIT;
+    assert_int_equal(datagram_format(&ping, &bytes), 0);
+    const struct address address = net_address(from);
+    cluster_receive_datagram(net->nodes[to].cluster, net->now_us, &address, buf_bytes(&bytes));
+    buf_done(&bytes);
+}
+
+/* Its neighbours on the ring, whom it hears most, may lack the same. */
+static void who_agrees_does_not_hide_who_differs(void **state)
+{
+    (void)state;
+    struct net *net = net_of(30);
+    net_run(net, 10 * NET_SECOND);
+    const struct cluster_counters *counters = cluster_counters(net->nodes[0].cluster);
+    const uint64_t before = counters->syncs_begun;
+    for (unsigned i = 0; i < 10; i++) {
+        tell_other_digest(net, 1 + i, 0);
+        net_run(net, 900 * NET_MS); /* in which others tell that they have what it has */
+    }
+    assert_true(counters->syncs_begun > before);
+    net_free(net);
+}
+
+/* A broadcast that was on its way. */
+static void a_difference_that_passes_costs_nothing(void **state)
+{
+    (void)state;
+    struct net *net = net_of(30);
+    net_run(net, 10 * NET_SECOND);
+    const uint64_t before = count_syncs(net);
+    for (unsigned i = 0; i < 5; i++) {
+        tell_other_digest(net, 1 + i, 0);
+        net_run(net, 10 * NET_SECOND);
+    }
+    assert_int_equal(count_syncs(net), before);
+    net_free(net);
+}
+
 static void equal_lists_are_left_alone(void **state)
 {
     (void)state;
@@ -118,6 +176,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_no_broadcast_told_comes_by_lists),
+        cmocka_unit_test(who_agrees_does_not_hide_who_differs),
+        cmocka_unit_test(a_difference_that_passes_costs_nothing),
         cmocka_unit_test(equal_lists_are_left_alone),
         cmocka_unit_test(halves_grow_together_again),
         cmocka_unit_test(old_claims_are_looked_into),
