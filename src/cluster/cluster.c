@@ -8,6 +8,8 @@
 
 /* A tick that comes so much later than it was due says that this process was held up. */
 #define HELD_UP_US SECOND
+/* What arrived meanwhile has been read after so long. */
+#define WOKEN_US (100 * MS)
 
 struct cluster *cluster_new(const struct cluster_options *options, uint64_t now_us)
 {
@@ -179,7 +181,7 @@ static void receive_known(struct cluster *cluster, const struct address *from, s
         broadcast_received(cluster, sender, datagram);
         break;
     case DATAGRAM_RECEIPT:
-        broadcast_received_receipt(cluster, sender, datagram);
+        broadcast_received_receipt(cluster, datagram);
         break;
     case DATAGRAM_JOIN:
     case DATAGRAM_WELCOME:
@@ -305,6 +307,13 @@ uint64_t cluster_next_us(const struct cluster *cluster)
         return next_us;
     }
     return cluster->carries_count == 0 ? cluster->now_us : earliest(next_us, cluster->leave_us);
+}
+
+bool cluster_was_held_up(const struct cluster *cluster)
+{
+    const uint64_t due_us = cluster_next_us(cluster);
+    return (cluster->now_us > due_us && cluster->now_us - due_us > HELD_UP_US) ||
+           (cluster->woken_us != 0 && cluster->now_us - cluster->woken_us < WOKEN_US);
 }
 
 static void leave_due(struct cluster *cluster)

@@ -38,6 +38,9 @@
  */
 #define CLUSTER_ANSWER_MS_MIN 300u
 #define CLUSTER_ANSWER_MS_MAX 2000u
+/* The same for the receipt of a broadcast: at least so long, or twice the 99.9th percentile of
+ * answers to what was sent once; half longer after each time. */
+#define CLUSTER_RECEIPT_MS_MIN 60u
 /* Unreachable without a break for so long: out of the ring; and back in it after as long alive,
  * twice that after each further time within an hour. */
 #define CLUSTER_RING_LEAVE_MS 30000u
@@ -137,6 +140,9 @@ struct cluster_counters {
     uint64_t refutations; /* by this node, of what was said of itself */
     uint64_t broadcasts_begun;
     uint64_t broadcasts_forwarded;
+    uint64_t broadcast_parts_resent;    /* no receipt came in time */
+    uint64_t broadcast_parts_lost;      /* nor after all attempts */
+    uint64_t broadcast_parts_unwatched; /* too many under way: sent once, receipt or not */
     uint64_t syncs_begun;
     uint64_t updates_refused; /* an incarnation far ahead, a list beyond MEMBERS_MAX */
 };

@@ -34,11 +34,13 @@
 /* Observers asked in one vote: three rounds. */
 #define VOTE_ROUNDS_MAX 3u
 #define VOTE_ASKED_MAX (VOTE_ROUNDS_MAX * CLUSTER_OBSERVERS)
-/* Parts of a broadcast that wait for a receipt: 16 broadcasts. Beyond that a part is not sent, and
- * digests find the difference. */
-#define CARRIES_MAX 128u
+/* Parts of broadcasts that wait for a receipt: 256 broadcasts at once. The tree begins up to some
+ * hundred a second, and waits a tenth of a second where datagrams are lost. Beyond that a part is
+ * sent once and not watched, which is counted; where it is lost, digests find the difference. */
+#define CARRIES_MAX 2048u
 #define BROADCAST_PARTS 8u
-#define BROADCASTS_SEEN 512u
+/* Broadcasts of some seconds, many a second; one that is forgotten too early goes on again. */
+#define BROADCASTS_SEEN 4096u
 /* Members to be told of with the next broadcast. More changed at once is a storm. */
 #define ANNOUNCE_MAX 128u
 #define CHALLENGES_MAX 16u
@@ -56,6 +58,13 @@ enum probe_purpose {
 struct requester {
     struct node_id id;
     uint32_t number; /* of its request */
+};
+
+/* How long answers took, counted by the logarithm of that. */
+#define DELAY_STEPS 96u
+struct delays {
+    uint32_t counts[DELAY_STEPS];
+    uint32_t total;
 };
 
 struct probe {
@@ -79,18 +88,25 @@ struct vote {
     uint64_t deadline_us;
 };
 
+/* A broadcast, whoever began it; shared by its parts. */
+struct news {
+    uint64_t origin;
+    uint32_t origin_number;
+    uint8_t kind;
+    struct bytes payload;
+    unsigned references;
+};
+
 /* One part of a broadcast, until its delegate sent a receipt. */
 struct carry {
     uint32_t number;
     struct node_id delegate;
     struct node_id range_end;
-    uint64_t origin;
-    uint32_t origin_number;
-    uint8_t kind;
-    unsigned attempt;
+    struct news *news;
+    uint8_t attempt;
+    uint8_t delegates; /* that this part had before this one */
+    uint64_t wait_us;
     uint64_t deadline_us;
-    void *payload; /* owned */
-    size_t payload_size;
 };
 
 struct challenge {
@@ -141,17 +157,20 @@ struct cluster {
     unsigned check_left;
     unsigned check_answers;
     unsigned check_sent;
-    uint32_t rtt_counts[96];
-    uint32_t rtt_total;
+    struct delays answers;     /* from the first ping of a probe on */
+    struct delays round_trips; /* of what was sent once */
     uint64_t answer_us;
+    uint64_t receipt_us;
 
     /* vote.c */
     struct vote votes[VOTES_MAX];
     unsigned votes_count;
 
     /* broadcast.c */
-    struct carry carries[CARRIES_MAX];
+    struct carry *carries;
     unsigned carries_count;
+    unsigned carries_capacity;
+    uint64_t carries_us; /* none is due before */
     uint64_t seen[BROADCASTS_SEEN];
     struct node_id announced[ANNOUNCE_MAX];
     unsigned announced_count;
@@ -220,6 +239,8 @@ uint32_t cluster_number(struct cluster *cluster);
 void cluster_send(struct cluster *cluster, const struct address *to, uint64_t receiver_nonce,
                   struct datagram *datagram);
 void cluster_send_to(struct cluster *cluster, const struct entry *to, struct datagram *datagram);
+/* This process stood still until now, or until just now: what it hears may be old. */
+bool cluster_was_held_up(const struct cluster *cluster);
 struct cluster_member cluster_member_of(const struct cluster *cluster, const struct entry *entry);
 void cluster_tell(struct cluster *cluster, enum cluster_event_kind kind, const struct entry *entry);
 struct member_update cluster_update_of(const struct cluster *cluster, const struct entry *entry);
@@ -293,8 +314,7 @@ void broadcast_due(struct cluster *cluster);
 uint64_t broadcast_next_us(const struct cluster *cluster);
 void broadcast_received(struct cluster *cluster, struct entry *sender,
                         const struct datagram *broadcast);
-void broadcast_received_receipt(struct cluster *cluster, struct entry *sender,
-                                const struct datagram *receipt);
+void broadcast_received_receipt(struct cluster *cluster, const struct datagram *receipt);
 void broadcast_done(struct cluster *cluster);
 
 /* sync.c */

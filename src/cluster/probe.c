@@ -32,9 +32,9 @@
 #define DOUBT_US (2 * SECOND)
 #define TRUST_US (4 * SECOND)
 /* Round-trip times are counted by their logarithm, four steps for each power of two. */
-#define RTT_STEPS 4u
-#define RTT_COUNT_MAX 4096u
-#define RTT_COUNT_MIN 64u
+#define STEPS_PER_POWER 4u
+#define DELAYS_MAX 4096u
+#define DELAYS_MIN 64u
 
 void probe_start(struct cluster *cluster)
 {
@@ -42,6 +42,7 @@ void probe_start(struct cluster *cluster)
     cluster->slot = (unsigned)random_below(&cluster->random, SLOTS);
     cluster->heard_us = cluster->now_us;
     cluster->answer_us = CLUSTER_ANSWER_MS_MIN * MS;
+    cluster->receipt_us = CLUSTER_RECEIPT_MS_MIN * MS;
 }
 
 static void send_ping(struct cluster *cluster, const struct entry *to, uint32_t number)
@@ -101,45 +102,64 @@ static void end(struct cluster *cluster, struct probe *probe)
 
 /* Round-trip times */
 
-static unsigned rtt_step(uint32_t rtt_us)
+static unsigned delay_step(uint32_t delay_us)
 {
-    const unsigned log2 = rtt_us < 2 ? 0 : 31u - (unsigned)__builtin_clz(rtt_us);
-    const unsigned quarter = log2 < 2 ? 0 : (rtt_us >> (log2 - 2)) & 3u;
-    const unsigned step = log2 * RTT_STEPS + quarter;
-    const unsigned last = ARRAY_SIZE(((struct cluster *)NULL)->rtt_counts) - 1;
-    return step < last ? step : last;
+    const unsigned log2 = delay_us < 2 ? 0 : 31u - (unsigned)__builtin_clz(delay_us);
+    const unsigned quarter = log2 < 2 ? 0 : (delay_us >> (log2 - 2)) & 3u;
+    const unsigned step = log2 * STEPS_PER_POWER + quarter;
+    return step < DELAY_STEPS - 1 ? step : DELAY_STEPS - 1;
 }
 
 /* The upper end of a step. */
-static uint64_t rtt_of_step(unsigned step)
+static uint64_t delay_of_step(unsigned step)
 {
-    const unsigned log2 = step / RTT_STEPS;
-    return ((uint64_t)1 << log2) * (RTT_STEPS + step % RTT_STEPS + 1) / RTT_STEPS;
+    const unsigned log2 = step / STEPS_PER_POWER;
+    return ((uint64_t)1 << log2) * (STEPS_PER_POWER + step % STEPS_PER_POWER + 1) / STEPS_PER_POWER;
 }
 
-static void count_rtt(struct cluster *cluster, uint32_t rtt_us)
+/* Twice the 99.9th percentile, within limits. */
+static uint64_t wait_for(const struct delays *delays, uint64_t us_min, uint64_t us_max)
 {
-    cluster->rtt_counts[rtt_step(rtt_us)]++;
-    cluster->rtt_total++;
-    if (cluster->rtt_total % RTT_COUNT_MIN != 0) {
-        return;
-    }
     uint32_t above = 0;
-    size_t step = ARRAY_SIZE(cluster->rtt_counts);
-    while (step > 0 && above <= cluster->rtt_total / 1000) {
-        above += cluster->rtt_counts[--step];
+    size_t step = DELAY_STEPS;
+    while (step > 0 && above <= delays->total / 1000) {
+        above += delays->counts[--step];
     }
-    const uint64_t wanted_us = 2 * rtt_of_step((unsigned)step);
-    cluster->answer_us = wanted_us < CLUSTER_ANSWER_MS_MIN * MS   ? CLUSTER_ANSWER_MS_MIN * MS
-                         : wanted_us > CLUSTER_ANSWER_MS_MAX * MS ? CLUSTER_ANSWER_MS_MAX * MS
-                                                                  : wanted_us;
-    if (cluster->rtt_total >= RTT_COUNT_MAX) {
-        cluster->rtt_total = 0;
-        for (size_t i = 0; i < ARRAY_SIZE(cluster->rtt_counts); i++) {
-            cluster->rtt_counts[i] /= 2;
-            cluster->rtt_total += cluster->rtt_counts[i];
+    const uint64_t wanted_us = 2 * delay_of_step((unsigned)step);
+    return wanted_us < us_min ? us_min : wanted_us > us_max ? us_max : wanted_us;
+}
+
+/* True if there is enough that is new to look at. What is old counts half in the end. */
+static bool count_delay(struct delays *delays, uint64_t delay_us)
+{
+    delays->counts[delay_step(delay_us < UINT32_MAX ? (uint32_t)delay_us : UINT32_MAX)]++;
+    delays->total++;
+    const bool is_worth_a_look = delays->total % DELAYS_MIN == 0;
+    if (delays->total >= DELAYS_MAX) {
+        delays->total = 0;
+        for (size_t i = 0; i < DELAY_STEPS; i++) {
+            delays->counts[i] /= 2;
+            delays->total += delays->counts[i];
         }
-        cluster->rtt_total -= cluster->rtt_total % RTT_COUNT_MIN;
+        delays->total -= delays->total % DELAYS_MIN;
+    }
+    return is_worth_a_look;
+}
+
+static void count_answer(struct cluster *cluster, const struct probe *probe)
+{
+    const uint64_t delay_us = cluster->now_us - probe->sent_us;
+    /* From the first ping on: of a probe that was sent twice that is too much rather than too
+     * little, so that answers which always come late are waited for in the end. */
+    if (count_delay(&cluster->answers, delay_us)) {
+        cluster->answer_us =
+            wait_for(&cluster->answers, CLUSTER_ANSWER_MS_MIN * MS, CLUSTER_ANSWER_MS_MAX * MS);
+    }
+    /* A receipt too many costs little, one that is waited for too long delays all behind it: so
+     * lost datagrams do not count for these. */
+    if (probe->attempt == 0 && count_delay(&cluster->round_trips, delay_us)) {
+        cluster->receipt_us =
+            wait_for(&cluster->round_trips, CLUSTER_RECEIPT_MS_MIN * MS, cluster->answer_us);
     }
 }
 
@@ -390,11 +410,9 @@ void probe_received_ack(struct cluster *cluster, struct entry *sender, const str
     }
     const struct probe probe = *found;
     end(cluster, found);
-    /* From the first ping on: of a probe that was sent twice that is too much rather than too
-     * little, so that answers which always come late are waited for in the end. */
-    const uint64_t rtt_us = cluster->now_us - probe.sent_us;
-    count_rtt(cluster, rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX);
+    count_answer(cluster, &probe);
     if (probe.attempt == 0) {
+        const uint64_t rtt_us = cluster->now_us - probe.sent_us;
         sender->rtt_us = rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX;
     }
     succeed(cluster, &probe, sender);
