@@ -28,6 +28,7 @@ struct node {
     struct sim_world *world;
     const struct shared *shared;
     uint32_t slot;
+    uint32_t identity;
     /* As its events tell it: cluster_count() would have to look at everybody. A bit for each. */
     size_t alive_count;
     uint64_t *alive;
@@ -138,6 +139,18 @@ static void on_event(void *context, const struct cluster_event *event)
     }
 }
 
+static void on_broadcast(void *context, const struct node_id *from, uint8_t kind,
+                         struct bytes payload)
+{
+    struct node *node = context;
+    (void)from;
+    struct node_id origin;
+    if (kind == DATAGRAM_PAYLOAD_TREE && payload.size == sizeof origin.bytes) {
+        memcpy(origin.bytes, payload.data, sizeof origin.bytes);
+        sim_tell(node->world, node->slot, SIM_HEARD, identity_of(&origin), 0);
+    }
+}
+
 static void *node_new(const struct sim_birth *birth, uint64_t now_us)
 {
     const struct shared *shared = birth->shared;
@@ -145,6 +158,7 @@ static void *node_new(const struct sim_birth *birth, uint64_t now_us)
     node->world = birth->world;
     node->shared = shared;
     node->slot = birth->slot;
+    node->identity = birth->identity;
     node->alive = mem_alloc_array(shared->nodes_max / 64 + 1, sizeof *node->alive);
     set_alive(node, birth->identity, true);
     char name[NAME_CHARS];
@@ -161,6 +175,7 @@ static void *node_new(const struct sim_birth *birth, uint64_t now_us)
         .host = {.send_datagram = send_datagram,
                  .send_message = send_message,
                  .event = on_event,
+                 .broadcast = on_broadcast,
                  .context = node},
     };
     node->cluster = cluster_new(&options, now_us);
@@ -218,6 +233,14 @@ static void leave(void *context, uint64_t now_us)
 {
     struct node *node = context;
     cluster_leave(node->cluster, now_us, MEMBER_LEFT);
+}
+
+static void broadcast(void *context, uint64_t now_us)
+{
+    struct node *node = context;
+    const struct node_id id = id_of(node->shared, node->identity);
+    cluster_broadcast(node->cluster, now_us, DATAGRAM_PAYLOAD_TREE,
+                      BYTES(id.bytes, sizeof id.bytes));
 }
 
 static void save(const void *context, struct buf *ret_bytes)
@@ -314,6 +337,7 @@ const struct sim_protocol *sim_protocol_artel(void)
         .tick = tick,
         .next_us = next_us,
         .leave = leave,
+        .broadcast = broadcast,
         .save = save,
         .forge = forge,
         .digest = digest,

@@ -36,7 +36,7 @@ struct sim_birth {
     struct bytes roster; /* as saved; empty: none */
 };
 
-/* What a node tells of another, or of itself (the last five). */
+/* What a node tells of another, or of itself (the last but one five). */
 enum sim_news {
     SIM_SEES_ALIVE = 1,
     SIM_SEES_UNREACHABLE = 2,
@@ -49,6 +49,7 @@ enum sim_news {
     SIM_INCARNATION = 9, /* `value` has to be kept on disk */
     SIM_CONFLICT = 10,   /* it has to stop */
     SIM_LEAVE_DONE = 11,
+    SIM_HEARD = 12, /* a broadcast that the other began */
 };
 
 struct sim_protocol {
@@ -70,6 +71,8 @@ struct sim_protocol {
     uint64_t (*next_us)(const void *node);
     /* Ends with SIM_LEAVE_DONE. */
     void (*leave)(void *node, uint64_t now_us);
+    /* Tells all others something, which they tell as SIM_HEARD; NULL: it can't. */
+    void (*broadcast)(void *node, uint64_t now_us);
     /* Appends its roster. */
     void (*save)(const void *node, struct buf *ret_bytes);
 

@@ -138,5 +138,6 @@ extern const struct sim_scenario scenario_mass_crash;
 extern const struct sim_scenario scenario_hostile;
 extern const struct sim_scenario scenario_chaos;
 extern const struct sim_scenario scenario_table;
+extern const struct sim_scenario scenario_broadcast;
 
 #endif

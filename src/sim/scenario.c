@@ -11,7 +11,7 @@ static const struct sim_scenario *const scenarios[] = {
     &scenario_leave,        &scenario_loss,       &scenario_pause,   &scenario_bad_node,
     &scenario_partition,    &scenario_skew,       &scenario_clone,   &scenario_lost_disk,
     &scenario_mass_restart, &scenario_mass_crash, &scenario_hostile, &scenario_chaos,
-    &scenario_table,
+    &scenario_table,        &scenario_broadcast,
 };
 
 const struct sim_scenario *const *sim_scenarios(size_t *ret_count)

@@ -130,6 +130,8 @@ void sim_world_pause(struct sim_world *world, uint32_t slot);
 void sim_world_resume(struct sim_world *world, uint32_t slot);
 /* Says good-bye and ends. */
 void sim_world_leave(struct sim_world *world, uint32_t slot);
+/* Tells all others something; the protocol can. */
+void sim_world_broadcast(struct sim_world *world, uint32_t slot);
 /* Keeps what SIM_DISK_ROLLED_BACK goes back to. */
 void sim_world_snapshot_disk(struct sim_world *world, uint32_t slot);
 

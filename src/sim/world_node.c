@@ -303,6 +303,14 @@ void sim_world_leave(struct sim_world *world, uint32_t slot)
     arm(world, host, false);
 }
 
+void sim_world_broadcast(struct sim_world *world, uint32_t slot)
+{
+    struct host *host = world_host(world, slot);
+    CHECK(host->state == SIM_RUNNING);
+    world->protocol->broadcast(host->node, local_us(world, host));
+    arm(world, host, false);
+}
+
 static void carry_datagram(struct sim_world *world, uint32_t from, uint32_t to,
                            struct bytes datagram, uint64_t wire_bytes)
 {
@@ -395,7 +403,7 @@ void sim_tell(struct sim_world *world, uint32_t slot, enum sim_news news, uint32
         [SIM_RING_ENTERED] = "ring-with",  [SIM_RING_LEFT] = "ring-without",
         [SIM_ISOLATED] = "is-isolated",    [SIM_CONNECTED] = "is-connected",
         [SIM_INCARNATION] = "incarnation", [SIM_CONFLICT] = "conflict",
-        [SIM_LEAVE_DONE] = "leave-done",
+        [SIM_LEAVE_DONE] = "leave-done",   [SIM_HEARD] = "hears",
     };
     world_log(world, slot, names[news], news == SIM_INCARNATION ? (uint32_t)value : identity);
     trace_number(world, (uint64_t)slot << 32 | (uint64_t)identity << 8 | news);

@@ -57,6 +57,12 @@ static void crash_holds(void **state)
     assert_holds("crash");
 }
 
+static void broadcast_holds(void **state)
+{
+    (void)state;
+    assert_holds("broadcast");
+}
+
 static void join_holds(void **state)
 {
     (void)state;
@@ -162,7 +168,7 @@ static void unknown_scenarios_are_not_found_and_known_ones_are(void **state)
     (void)state;
     size_t count;
     const struct sim_scenario *const *scenarios = sim_scenarios(&count);
-    assert_int_equal(count, 17);
+    assert_int_equal(count, 18);
     for (size_t i = 0; i < count; i++) {
         assert_ptr_equal(sim_scenario_find(scenarios[i]->name), scenarios[i]);
     }
@@ -424,6 +430,7 @@ int main(void)
         cmocka_unit_test(cold_start_holds),
         cmocka_unit_test(idle_holds),
         cmocka_unit_test(crash_holds),
+        cmocka_unit_test(broadcast_holds),
         cmocka_unit_test(join_holds),
         cmocka_unit_test(leave_holds),
         cmocka_unit_test(loss_holds),
