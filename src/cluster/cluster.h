@@ -143,6 +143,7 @@ struct cluster_counters {
     uint64_t broadcast_parts_resent;    /* no receipt came in time */
     uint64_t broadcast_parts_lost;      /* nor after all attempts */
     uint64_t broadcast_parts_unwatched; /* too many under way: sent once, receipt or not */
+    uint64_t welcomes_withheld;         /* from strangers that came faster than they are answered */
     uint64_t syncs_begun;
     uint64_t updates_refused; /* an incarnation far ahead, a list beyond MEMBERS_MAX */
 };

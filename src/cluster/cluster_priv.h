@@ -206,6 +206,8 @@ struct cluster {
     bool wants_sync_after_join;
     unsigned greet_tokens;
     uint64_t greet_us;
+    unsigned welcome_tokens;
+    uint64_t welcome_us;
 
     /* conflict.c */
     struct challenge challenges[CHALLENGES_MAX];

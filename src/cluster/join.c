@@ -22,6 +22,10 @@
 #define JOIN_SEEDS 3u
 #define JOIN_ROSTER 3u
 #define GREETINGS_PER_SECOND 10u
+/* A welcome has ten times the size of a join, and anybody can send one in the name of an address:
+ * strangers are answered so often at most, 6 Mbit/s. Who gets no answer asks again, and of ten
+ * thousand that come at once the others hear from those that were answered. */
+#define WELCOMES_PER_SECOND 512u
 
 static_assert(2 * MEMBER_UPDATE_BYTES_MAX <= DATAGRAM_PAYLOAD_BYTES_MAX,
               "who welcomes and who is welcomed fit");
@@ -218,6 +222,44 @@ static void add_sample(struct cluster *cluster, struct datagram *welcome,
     }
 }
 
+/* `before`: what was known of the sender of `join`; NULL: nothing. */
+static void send_welcome(struct cluster *cluster, const struct address *to,
+                         const struct datagram *join, const struct record *before,
+                         enum member_status status)
+{
+    struct datagram welcome = {
+        .type = DATAGRAM_WELCOME,
+        .number = join->number,
+        .updates = {cluster_update_of(cluster, cluster_self(cluster))},
+        .updates_count = 1,
+    };
+    if (before) {
+        welcome.updates[welcome.updates_count++] =
+            (struct member_update){.is_record = true, .record = record_value(before, status)};
+    }
+    add_sample(cluster, &welcome, &join->sender);
+    cluster_send(cluster, to, join->sender_nonce, &welcome);
+}
+
+static bool may_welcome(struct cluster *cluster, const struct address *from,
+                        const struct datagram *join, const struct entry *known)
+{
+    if (known && known->record->boot_nonce == join->sender_nonce &&
+        address_equal(&known->record->address, from)) {
+        return true;
+    }
+    if (cluster->now_us - cluster->welcome_us >= SECOND) {
+        cluster->welcome_us = cluster->now_us;
+        cluster->welcome_tokens = WELCOMES_PER_SECOND;
+    }
+    if (cluster->welcome_tokens == 0) {
+        cluster->counters.welcomes_withheld++;
+        return false;
+    }
+    cluster->welcome_tokens--;
+    return true;
+}
+
 void join_received_join(struct cluster *cluster, const struct address *from,
                         const struct datagram *join)
 {
@@ -231,19 +273,11 @@ void join_received_join(struct cluster *cluster, const struct address *from,
     /* Its strings are borrowed: keep the record until the welcome is sent. */
     struct record *before = known ? record_share(known->record) : NULL;
     const enum member_status status = known ? (enum member_status)known->status : MEMBER_ALIVE;
+    const bool is_answered = may_welcome(cluster, from, join, known);
     (void)merge_sender(cluster, join);
-    struct datagram welcome = {
-        .type = DATAGRAM_WELCOME,
-        .number = join->number,
-        .updates = {cluster_update_of(cluster, cluster_self(cluster))},
-        .updates_count = 1,
-    };
-    if (before) {
-        welcome.updates[welcome.updates_count++] =
-            (struct member_update){.is_record = true, .record = record_value(before, status)};
+    if (is_answered) {
+        send_welcome(cluster, from, join, before, status);
     }
-    add_sample(cluster, &welcome, &join->sender);
-    cluster_send(cluster, from, join->sender_nonce, &welcome);
     pool_give(cluster->view.pool, before);
 }
 

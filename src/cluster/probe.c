@@ -70,7 +70,6 @@ static void send_ping_requests(struct cluster *cluster, const struct entry *subj
             .type = DATAGRAM_PING_REQ,
             .number = number,
             .subject = subject->record->id,
-            .address = subject->record->address,
         };
         cluster_send_to(cluster, relay, &request);
     }

@@ -40,7 +40,7 @@
 enum datagram_type {
     DATAGRAM_PING = 1,     /* incarnation, digests */
     DATAGRAM_ACK = 2,      /* incarnation, digests; number as in the ping */
-    DATAGRAM_PING_REQ = 3, /* subject, address: ask it, and tell me if it answers */
+    DATAGRAM_PING_REQ = 3, /* subject: ask it, and tell me if it answers */
     DATAGRAM_PING_ACK = 4, /* subject, subject_version: it answered; number as in the request */
     DATAGRAM_ALERT = 5,   /* subject, subject_version: it does not answer me; does it answer you? */
     DATAGRAM_VERDICT = 6, /* subject, subject_version, verdict; number as in the alert */

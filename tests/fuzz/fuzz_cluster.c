@@ -39,7 +39,7 @@
  */
 #define RECEIVE_SENDS_MAX 100u
 /* All probes again with requests, all votes, all parts of broadcasts, all challenges. */
-#define TICK_SENDS_MAX 600u
+#define TICK_SENDS_MAX 1000u
 /* The highest incarnation that a node lets itself be pushed to. */
 #define INCARNATION_MAX ((uint64_t)1 << 62)
 /* As long as names and zones may be. */

@@ -64,6 +64,71 @@ static void clocks_may_be_anything(void **state)
     net_free(net);
 }
 
+/* A join of a node that is at no address known so far. */
+static void join_of_a_stranger(struct net *net, unsigned stranger, const struct address *from)
+{
+    const struct datagram join = {
+        .type = DATAGRAM_JOIN,
+        .sender = net_id(stranger),
+        .sender_nonce = 1 + stranger,
+        .number = 1,
+        .updates = {{.is_record = true,
+                     .record = {.id = net_id(stranger),
+                                .version = {1, 1 + stranger, MEMBER_ALIVE},
+                                .address = *from,
+                                .name = bytes_of_string("stranger"),
+                                .zone = bytes_of_string("default")}}},
+        .updates_count = 1,
+    };
+    struct buf bytes = BUF_INIT;
+    assert_int_equal(datagram_format(&join, &bytes), 0);
+    cluster_receive_datagram(net->nodes[0].cluster, net->now_us, from, buf_bytes(&bytes));
+    buf_done(&bytes);
+}
+
+/* Or a node would send to any victim ten times what somebody sends to it. */
+static void strangers_are_welcomed_so_often_in_a_second(void **state)
+{
+    (void)state;
+    struct net *net = net_of(20);
+    const struct cluster_counters *counters = cluster_counters(net->nodes[0].cluster);
+    const struct address victim = net_address(5000);
+    uint64_t before = counters->datagram_bytes_sent;
+    for (unsigned i = 0; i < 5000; i++) {
+        join_of_a_stranger(net, 1000 + i, &victim);
+    }
+    assert_true(counters->welcomes_withheld > 4000);
+    assert_true(counters->datagram_bytes_sent - before < (uint64_t)1024 * 1024);
+    /* The next second has as many again. */
+    const uint64_t withheld = counters->welcomes_withheld;
+    net_run(net, NET_SECOND);
+    join_of_a_stranger(net, 9000, &victim);
+    assert_true(counters->welcomes_withheld == withheld);
+    /* Members that say who they are get their answer, however many strangers there are. */
+    for (unsigned i = 0; i < 5000; i++) {
+        join_of_a_stranger(net, 10000 + i, &victim);
+    }
+    const uint64_t sent = counters->datagrams_sent;
+    const struct node_id id = net_id(3);
+    struct cluster_member member;
+    assert_true(cluster_find(net->nodes[0].cluster, &id, &member));
+    const struct datagram join = {
+        .type = DATAGRAM_JOIN,
+        .sender = id,
+        .sender_nonce = member.record.version.boot_nonce,
+        .number = 1,
+        .updates = {{.is_record = true, .record = member.record}},
+        .updates_count = 1,
+    };
+    struct buf bytes = BUF_INIT;
+    assert_int_equal(datagram_format(&join, &bytes), 0);
+    const struct address from = net_address(3);
+    cluster_receive_datagram(net->nodes[0].cluster, net->now_us, &from, buf_bytes(&bytes));
+    buf_done(&bytes);
+    assert_true(counters->datagrams_sent == sent + 1);
+    net_free(net);
+}
+
 static void a_good_bye_is_heard_by_all(void **state)
 {
     (void)state;
@@ -203,6 +268,7 @@ int main(void)
         cmocka_unit_test(clocks_may_be_anything),
         cmocka_unit_test(a_newcomer_makes_no_tick_late),
         cmocka_unit_test(a_stranger_locks_nobody_out),
+        cmocka_unit_test(strangers_are_welcomed_so_often_in_a_second),
         cmocka_unit_test(a_good_bye_is_heard_by_all),
         cmocka_unit_test(a_stop_is_heard_by_all_and_the_ring_waits),
         cmocka_unit_test(who_is_alone_leaves_at_once),
