@@ -240,16 +240,13 @@ static int listen_once(struct setup *setup)
     setup->server_options.accept_link = accept_link;
     setup->server_options.link_context = setup->network;
     err = server_start(setup->node, &setup->server_options, &setup->server);
-    if (!err) {
-        err = network_start(setup->network);
-    }
     if (err) {
-        server_stop(setup->server);
-        setup->server = NULL;
         network_close(setup->network);
         setup->network = NULL;
+        return err;
     }
-    return err;
+    network_start(setup->network);
+    return 0;
 }
 
 static int listen_all(struct setup *setup)

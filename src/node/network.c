@@ -148,6 +148,21 @@ static bool is_alone(const struct network *network, const struct network_options
     return count == 1 && !options->join;
 }
 
+static void *run(void *argument)
+{
+    struct network *network = argument;
+    pthread_mutex_lock(&network->ask_lock);
+    while (!network->is_started && !network->stopping) {
+        pthread_cond_wait(&network->started, &network->ask_lock);
+    }
+    pthread_mutex_unlock(&network->ask_lock);
+    if (!network->stopping) {
+        network_turn(network);
+        uv_run(&network->loop, UV_RUN_DEFAULT);
+    }
+    return NULL;
+}
+
 int network_open(struct node *node, const struct network_options *options,
                  struct network **ret_network)
 {
@@ -166,6 +181,7 @@ int network_open(struct node *node, const struct network_options *options,
     const struct inbox_limits outbox = {OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX, 1};
     network->inbox = inbox_new(&inbox);
     network->outbox = inbox_new(&outbox);
+    pthread_cond_init(&network->started, NULL);
     network->events = member_events_new(MEMBER_EVENTS_KEPT);
     const uint64_t boot_nonce = random_nonce();
     struct address own;
@@ -195,6 +211,11 @@ int network_open(struct node *node, const struct network_options *options,
         network->seeds = seeds_new(&network->loop, options->join, network_seeds_found, network);
     }
     uv_check_start(&network->check, on_check);
+    if (pthread_create(&network->thread, NULL, run, network) != 0) {
+        network_close(network);
+        return -EAGAIN;
+    }
+    network->has_thread = true;
     *ret_network = network;
     return 0;
 }
@@ -204,21 +225,13 @@ struct address network_address(const struct network *network)
     return network->address;
 }
 
-static void *run(void *argument)
+void network_start(struct network *network)
 {
-    struct network *network = argument;
-    network_turn(network);
-    uv_run(&network->loop, UV_RUN_DEFAULT);
-    return NULL;
-}
-
-int network_start(struct network *network)
-{
-    if (pthread_create(&network->thread, NULL, run, network) != 0) {
-        return -EAGAIN;
-    }
-    network->is_running = true;
-    return replica_start(network->replica);
+    pthread_mutex_lock(&network->ask_lock);
+    network->is_started = true;
+    pthread_cond_signal(&network->started);
+    pthread_mutex_unlock(&network->ask_lock);
+    replica_start(network->replica);
 }
 
 static void close_loop(struct network *network)
@@ -231,7 +244,7 @@ static void close_loop(struct network *network)
         uv_close((uv_handle_t *)&network->again, NULL);
         uv_close((uv_handle_t *)&network->wake, NULL);
     }
-    /* Ends when the worker has written and the resolver has answered. */
+    /* Ends when the worker has written. */
     uv_run(&network->loop, UV_RUN_DEFAULT);
     CHECK(uv_loop_close(&network->loop) == 0);
 }
@@ -241,8 +254,11 @@ void network_close(struct network *network)
     if (!network) {
         return;
     }
-    if (network->is_running) {
+    if (network->has_thread) {
+        pthread_mutex_lock(&network->ask_lock);
         network->stopping = true;
+        pthread_cond_signal(&network->started);
+        pthread_mutex_unlock(&network->ask_lock);
         uv_async_send(&network->wake);
         pthread_join(network->thread, NULL);
     }
@@ -252,7 +268,7 @@ void network_close(struct network *network)
     if (network->has_loop) {
         close_loop(network);
     }
-    if (network->cluster && network->is_running) {
+    if (network->cluster && network->is_started) {
         network_save_last(network);
     }
     cluster_free(network->cluster);
@@ -263,6 +279,7 @@ void network_close(struct network *network)
     if (network->dir_fd >= 0) {
         close(network->dir_fd);
     }
+    pthread_cond_destroy(&network->started);
     pthread_mutex_destroy(&network->listen_lock);
     pthread_mutex_destroy(&network->ask_lock);
     pthread_mutex_destroy(&network->lock);

@@ -57,8 +57,9 @@ struct network_options {
 /* Where it listens; the port for UDP is that of TCP. */
 struct address network_address(const struct network *network);
 
-/* Starts the core thread. -EAGAIN: no thread to be had. */
-[[nodiscard]] int network_start(struct network *network);
+/* Lets the core thread go, which network_open() made: this can't fail, so whoever was let in
+ * meanwhile and wants this node to leave does not wait in vain. */
+void network_start(struct network *network);
 
 /* Ends the threads, writes the roster; blocks for that. Nobody else calls here any more. Others
  * are told nothing: that is network_leave(). NULL is allowed. */
@@ -69,7 +70,8 @@ void network_accept(struct network *network, int fd);
 
 /* Tells others good-bye (MEMBER_LEFT: for good; MEMBER_UNREACHABLE: a stop) and calls `done` when
  * they know, or it took CLUSTER_LEAVE_MS; on the core thread, never before this returns. `done` of
- * a network that has left already comes soon. Between network_start() and network_close(). */
+ * a network that has left already comes soon. Between network_open() and network_close(); nothing
+ * happens before network_start(). */
 void network_leave(struct network *network, enum member_status status, void (*done)(void *context),
                    void *context);
 /* The same, and waits for it. */

@@ -67,7 +67,7 @@ struct network {
     bool has_loop;
     bool has_handles; /* the four above */
     pthread_t thread;
-    bool is_running;
+    bool has_thread;
     struct udp *udp;
     struct link *link;
     struct inbox *inbox;
@@ -103,7 +103,9 @@ struct network {
     struct digests own; /* of vector and tree; that of members is not kept here */
     bool has_left;
 
-    pthread_mutex_t ask_lock; /* over the three below */
+    pthread_mutex_t ask_lock; /* over the four below */
+    pthread_cond_t started;
+    bool is_started;
     struct leaver *leavers;
     enum member_status leave_as; /* 0: nobody has asked */
     bool leave_is_begun;

@@ -179,6 +179,11 @@ static void *run(void *argument)
 {
     struct replica *replica = argument;
     bool has_changed = false;
+    pthread_mutex_lock(&replica->lock);
+    while (!replica->is_started && !replica->stopping) {
+        pthread_cond_wait(&replica->news_came, &replica->lock);
+    }
+    pthread_mutex_unlock(&replica->lock);
     while (!replica->stopping) {
         if (has_changed) {
             tree_sync_changed(replica->sync, network_now_us());
@@ -247,19 +252,23 @@ int replica_open(struct network *network, bool is_alone, struct replica **ret_re
         .host = replica_host(replica),
     };
     replica->sync = tree_sync_new(&options, network_now_us());
+    if (pthread_create(&replica->thread, NULL, run, replica) != 0) {
+        replica_free(replica);
+        return -EAGAIN;
+    }
+    replica->has_thread = true;
     const struct node_guard guard = {before_change, after_change, replica};
     node_set_guard(network->node, &guard);
     *ret_replica = replica;
     return 0;
 }
 
-int replica_start(struct replica *replica)
+void replica_start(struct replica *replica)
 {
-    if (pthread_create(&replica->thread, NULL, run, replica) != 0) {
-        return -EAGAIN;
-    }
-    replica->is_running = true;
-    return 0;
+    pthread_mutex_lock(&replica->lock);
+    replica->is_started = true;
+    pthread_cond_signal(&replica->news_came);
+    pthread_mutex_unlock(&replica->lock);
 }
 
 void replica_stop(struct replica *replica)
@@ -268,10 +277,10 @@ void replica_stop(struct replica *replica)
         return;
     }
     replica->stopping = true;
-    if (replica->is_running) {
+    if (replica->has_thread) {
         replica_wake(replica);
         pthread_join(replica->thread, NULL);
-        replica->is_running = false;
+        replica->has_thread = false;
     }
     node_set_guard(replica->node, NULL);
     replica_asks_end(replica);

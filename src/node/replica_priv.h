@@ -78,11 +78,12 @@ struct replica {
     struct tree_sync *sync;
     int dir_fd;
     pthread_t thread;
-    bool is_running;
+    bool has_thread;
     _Atomic bool stopping;
 
     pthread_mutex_t lock; /* over all down to the next empty line */
     pthread_cond_t news_came;
+    bool is_started;
     bool has_news;
     bool has_changed; /* local changes were committed */
     struct replica_await *new_awaits;
@@ -111,7 +112,7 @@ struct replica {
  * for the last two. */
 [[nodiscard]] int replica_open(struct network *network, bool is_alone,
                                struct replica **ret_replica);
-[[nodiscard]] int replica_start(struct replica *replica);
+void replica_start(struct replica *replica);
 void replica_stop(struct replica *replica);
 void replica_free(struct replica *replica);
 

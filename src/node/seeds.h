@@ -6,7 +6,9 @@
  * seeds: the members that --join names, as addresses. Names are looked up again and again, since
  * the machine behind a name may come later, or change; numbers stand for themselves.
  *
- * Threads: the loop's. The look-ups run in libuv's workers.
+ * Threads: the loop's. A look-up runs in a thread of its own, for as long as the system's resolver
+ * takes; that may be half a minute, and nothing can end it before. So nobody waits for it: not the
+ * roster that a worker of libuv writes, nor the end of the process.
  */
 
 #include <uv.h>
@@ -31,9 +33,8 @@ struct seeds *seeds_new(uv_loop_t *loop, const char *names, seeds_found *found, 
  * A name that can't be looked up keeps the addresses that it had. */
 void seeds_look_up(struct seeds *seeds);
 
-/* Nothing is called any more; what is under way ends with the loop, which the caller runs until
- * nothing is left in it (a look-up lasts as long as the system's resolver takes). NULL is
- * allowed. */
+/* Nothing is called any more; a look-up that is under way ends on its own, some time. The caller
+ * runs the loop until nothing is left in it. NULL is allowed. */
 void seeds_close(struct seeds *seeds);
 
 #endif

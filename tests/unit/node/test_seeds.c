@@ -6,6 +6,9 @@
 
 #include <cmocka.h>
 
+#include <dlfcn.h>
+#include <netdb.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,6 +54,7 @@ static struct heard look_up(const char *names, unsigned rounds)
         uv_run(&loop, UV_RUN_DEFAULT);
     }
     seeds_close(seeds);
+    uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&loop), 0);
     return heard;
 }
@@ -131,6 +135,72 @@ static void it_can_be_closed_while_it_looks_up(void **state)
     assert_int_equal(heard.rounds, 0);
 }
 
+/* The resolver's answer to SLOW comes when the gate is open. In place of the C library's own. */
+#define SLOW "slow.invalid"
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool is_open;
+    unsigned asked;
+    unsigned answered;
+} gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **ret_found)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (strcmp(node, SLOW) != 0) {
+        return real(node, service, hints, ret_found);
+    }
+    pthread_mutex_lock(&gate.lock);
+    gate.asked++;
+    pthread_cond_broadcast(&gate.changed);
+    while (!gate.is_open) {
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    }
+    gate.answered++;
+    pthread_cond_broadcast(&gate.changed);
+    pthread_mutex_unlock(&gate.lock);
+    return real("127.0.0.9", service, hints, ret_found);
+}
+
+static void wait_until(const unsigned *counter, unsigned count)
+{
+    pthread_mutex_lock(&gate.lock);
+    while (*counter < count) {
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    }
+    pthread_mutex_unlock(&gate.lock);
+}
+
+static void open_gate(void)
+{
+    pthread_mutex_lock(&gate.lock);
+    gate.is_open = true;
+    pthread_cond_broadcast(&gate.changed);
+    pthread_mutex_unlock(&gate.lock);
+}
+
+/* Would hang if it waited: the gate opens after it. */
+static void the_end_does_not_wait_for_the_resolver(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    struct heard heard = {0};
+    assert_int_equal(uv_loop_init(&loop), 0);
+    struct seeds *seeds = seeds_new(&loop, SLOW ":1,127.0.0.5:5", on_found, &heard);
+    seeds_look_up(seeds);
+    wait_until(&gate.asked, 1);
+    seeds_close(seeds);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    assert_int_equal(heard.rounds, 0);
+    open_gate();
+    wait_until(&gate.answered, 1);
+    assert_true(has((const struct heard[]){look_up(SLOW ":1", 1)}, "127.0.0.9:1"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +209,7 @@ int main(void)
         cmocka_unit_test(what_has_not_changed_is_told_once),
         cmocka_unit_test(a_name_that_is_nobody_hides_no_other),
         cmocka_unit_test(it_can_be_closed_while_it_looks_up),
+        cmocka_unit_test(the_end_does_not_wait_for_the_resolver),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
