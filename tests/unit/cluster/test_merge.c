@@ -2,6 +2,7 @@
 #include "net.h"
 
 #include "base/random.h"
+#include "wire/member_sync.h"
 
 /* A cluster that is told of members by broadcasts from a peer that it knows. */
 struct listener {
@@ -184,6 +185,45 @@ static void lost_again_counts_anew(void **state)
     net_free(listener.net);
 }
 
+/* As the end of an exchange of lists with the peer. */
+static void tell_by_list(struct listener *listener, const struct member_update *update)
+{
+    const struct member_sync close = {.type = MEMBER_SYNC_CLOSE};
+    const struct node_id peer = net_id(1);
+    struct buf message = BUF_INIT;
+    member_sync_format(&close, &message);
+    field_put_member_update(&message, update);
+    cluster_receive_message(listener->cluster, listener->net->now_us, &peer, buf_bytes(&message));
+    buf_done(&message);
+}
+
+/* What a list has had as unreachable for long is looked into when we know that very version as
+ * alive: the list may be of the other side of a partition. But whoever knows a later version than
+ * we knows better; that member may be gone for good, and nobody would ask it. */
+static void a_list_of_a_later_version_is_believed(void **state)
+{
+    (void)state;
+    struct listener listener = listener_new();
+    const struct member_update alive = update_of(10, 1, MEMBER_ALIVE);
+    struct member_update lost = update_of(10, 1, MEMBER_UNREACHABLE);
+    lost.age_s = 60;
+    tell(&listener, &alive, 1);
+    const uint64_t probes = cluster_counters(listener.cluster)->probes_sent;
+    tell_by_list(&listener, &lost);
+    assert_int_equal(net_sees(listener.net, 0, 10), MEMBER_ALIVE);
+    assert_true(cluster_counters(listener.cluster)->probes_sent > probes);
+    lost.record.version.incarnation = 2;
+    tell_by_list(&listener, &lost);
+    assert_int_equal(net_sees(listener.net, 0, 10), MEMBER_UNREACHABLE);
+    /* Its age goes with it: 60 s ago it was lost, so it is out of the ring soon. */
+    net_run(listener.net, 2 * NET_SECOND);
+    const struct node_id id = net_id(10);
+    struct cluster_member member;
+    assert_true(cluster_find(listener.cluster, &id, &member));
+    assert_false(member.in_ring);
+    net_free(listener.net);
+}
+
 static void a_list_beyond_the_limit_is_cut(void **state)
 {
     (void)state;
@@ -210,6 +250,7 @@ int main(void)
         cmocka_unit_test(a_jump_far_ahead_is_not_believed),
         cmocka_unit_test(what_is_said_of_oneself_is_refuted),
         cmocka_unit_test(lost_again_counts_anew),
+        cmocka_unit_test(a_list_of_a_later_version_is_believed),
         cmocka_unit_test(a_list_beyond_the_limit_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
