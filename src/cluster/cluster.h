@@ -38,8 +38,7 @@
  */
 #define CLUSTER_ANSWER_MS_MIN 300u
 #define CLUSTER_ANSWER_MS_MAX 2000u
-/* The same for the receipt of a broadcast: at least so long, or twice the 99.9th percentile of
- * answers to what was sent once; half longer after each time. */
+/* The same for the receipt of a broadcast; half longer after each time. */
 #define CLUSTER_RECEIPT_MS_MIN 60u
 /* Unreachable without a break for so long: out of the ring; and back in it after as long alive,
  * twice that after each further time within an hour. */

@@ -67,12 +67,15 @@ struct delays {
     uint32_t total;
 };
 
+/* Its second ping has a number of its own, so that an answer tells which of the two it answers:
+ * round trips are measured exactly however many datagrams are lost (the ambiguity that Karn and
+ * Partridge 1987 leave out). */
 struct probe {
-    uint32_t number;
+    uint32_t numbers[2];
     enum probe_purpose purpose;
     unsigned attempt;
     struct node_id subject;
-    uint64_t sent_us;
+    uint64_t sent_us[2];
     uint64_t deadline_us;
     struct requester requester; /* PROBE_RELAY, PROBE_VOTE */
 };
@@ -157,8 +160,7 @@ struct cluster {
     unsigned check_left;
     unsigned check_answers;
     unsigned check_sent;
-    struct delays answers;     /* from the first ping of a probe on */
-    struct delays round_trips; /* of what was sent once */
+    struct delays round_trips;
     uint64_t answer_us;
     uint64_t receipt_us;
 

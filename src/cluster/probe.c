@@ -7,7 +7,7 @@
  * what its sender knows: the gossip that makes everything converge.
  *
  * A ping that is not answered is sent again while two others are asked to ask; when that is in vain
- * too, a vote begins (vote.c). All datagrams of a probe carry one number.
+ * too, a vote begins (vote.c).
  *
  * A node whose own probes mostly fail first asks eight members at random whether it hears anybody
  * at all. If it hears few, it is its own links that fail, or its processor: then it begins no votes
@@ -84,13 +84,13 @@ static struct probe *begin(struct cluster *cluster, const struct entry *subject,
     }
     struct probe *probe = &cluster->probes[cluster->probes_count++];
     *probe = (struct probe){
-        .number = cluster_number(cluster),
+        .numbers = {cluster_number(cluster)},
         .purpose = purpose,
         .subject = subject->record->id,
-        .sent_us = cluster->now_us,
+        .sent_us = {cluster->now_us},
         .deadline_us = cluster->now_us + cluster->answer_us,
     };
-    send_ping(cluster, subject, probe->number);
+    send_ping(cluster, subject, probe->numbers[0]);
     return probe;
 }
 
@@ -145,20 +145,13 @@ static bool count_delay(struct delays *delays, uint64_t delay_us)
     return is_worth_a_look;
 }
 
-static void count_answer(struct cluster *cluster, const struct probe *probe)
+static void count_round_trip(struct cluster *cluster, uint64_t rtt_us)
 {
-    const uint64_t delay_us = cluster->now_us - probe->sent_us;
-    /* From the first ping on: of a probe that was sent twice that is too much rather than too
-     * little, so that answers which always come late are waited for in the end. */
-    if (count_delay(&cluster->answers, delay_us)) {
+    if (count_delay(&cluster->round_trips, rtt_us)) {
         cluster->answer_us =
-            wait_for(&cluster->answers, CLUSTER_ANSWER_MS_MIN * MS, CLUSTER_ANSWER_MS_MAX * MS);
-    }
-    /* A receipt too many costs little, one that is waited for too long delays all behind it: so
-     * lost datagrams do not count for these. */
-    if (probe->attempt == 0 && count_delay(&cluster->round_trips, delay_us)) {
-        cluster->receipt_us =
-            wait_for(&cluster->round_trips, CLUSTER_RECEIPT_MS_MIN * MS, cluster->answer_us);
+            wait_for(&cluster->round_trips, CLUSTER_ANSWER_MS_MIN * MS, CLUSTER_ANSWER_MS_MAX * MS);
+        cluster->receipt_us = wait_for(&cluster->round_trips, CLUSTER_RECEIPT_MS_MIN * MS,
+                                       CLUSTER_ANSWER_MS_MAX * MS);
     }
 }
 
@@ -265,9 +258,11 @@ static bool try_again(struct cluster *cluster, struct probe *probe, const struct
     }
     probe->attempt++;
     probe->deadline_us = cluster->now_us + cluster->answer_us;
-    send_ping(cluster, subject, probe->number);
+    probe->numbers[1] = cluster_number(cluster);
+    probe->sent_us[1] = cluster->now_us;
+    send_ping(cluster, subject, probe->numbers[1]);
     if (probe->purpose == PROBE_OBSERVE) {
-        send_ping_requests(cluster, subject, probe->number);
+        send_ping_requests(cluster, subject, probe->numbers[0]);
     }
     return true;
 }
@@ -361,7 +356,8 @@ static struct probe *find(struct cluster *cluster, const struct node_id *subject
 {
     for (unsigned i = 0; i < cluster->probes_count; i++) {
         struct probe *probe = &cluster->probes[i];
-        if (probe->number == number && node_id_equal(&probe->subject, subject)) {
+        if ((probe->numbers[0] == number || (probe->attempt > 0 && probe->numbers[1] == number)) &&
+            node_id_equal(&probe->subject, subject)) {
             return probe;
         }
     }
@@ -409,11 +405,10 @@ void probe_received_ack(struct cluster *cluster, struct entry *sender, const str
     }
     const struct probe probe = *found;
     end(cluster, found);
-    count_answer(cluster, &probe);
-    if (probe.attempt == 0) {
-        const uint64_t rtt_us = cluster->now_us - probe.sent_us;
-        sender->rtt_us = rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX;
-    }
+    const uint64_t rtt_us =
+        cluster->now_us - probe.sent_us[ack->number == probe.numbers[0] ? 0 : 1];
+    count_round_trip(cluster, rtt_us);
+    sender->rtt_us = rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX;
     succeed(cluster, &probe, sender);
     sync_saw_digest(cluster, sender, ack->digests.members);
     if (cluster->host.digests) {
@@ -456,7 +451,7 @@ void probe_for_vote(struct cluster *cluster, struct entry *subject,
     }
     probe->requester = *requester;
     probe->deadline_us = cluster->now_us + VOTE_PING_AGAIN_US;
-    send_ping_requests(cluster, subject, probe->number);
+    send_ping_requests(cluster, subject, probe->numbers[0]);
 }
 
 void probe_claim(struct cluster *cluster, struct entry *entry)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net.h"
 
+#include "base/random.h"
+
 static void idle_traffic_is_two_probes_a_second(void **state)
 {
     (void)state;
@@ -51,6 +53,42 @@ static bool loses_to_and_from_0(struct net *net, unsigned from, unsigned to, str
     return from == 0 || to == 0;
 }
 
+/* One of eight, by chance, whatever it is. */
+static bool loses_an_eighth(struct net *net, unsigned from, unsigned to, struct bytes bytes,
+                            bool is_message)
+{
+    (void)from;
+    (void)to;
+    (void)bytes;
+    (void)is_message;
+    return random_below(net->context, 8) == 0;
+}
+
+/* Pings that had to be sent again say nothing of how long answers take. Did they count, answers
+ * would be waited for longer and longer. */
+static void lost_datagrams_make_nobody_slower_to_notice(void **state)
+{
+    (void)state;
+    struct random random;
+    random_init(&random, 1);
+    struct net *net = net_of(20);
+    net->context = &random;
+    net->loses = loses_an_eighth;
+    net_run(net, 300 * NET_SECOND);
+    for (unsigned victim = 3; victim < 8; victim++) {
+        const uint64_t begin_us = net->now_us;
+        net_stop(net, victim);
+        bool is_noticed = false;
+        while (!is_noticed && net->now_us < begin_us + 20 * NET_SECOND) {
+            net_run(net, 100 * NET_MS);
+            is_noticed = net_sees(net, 0, victim) == MEMBER_UNREACHABLE &&
+                         net_sees(net, 19, victim) == MEMBER_UNREACHABLE;
+        }
+        assert_true(net->now_us - begin_us <= 4 * NET_SECOND);
+    }
+    net_free(net);
+}
+
 static void who_hears_nobody_is_isolated_and_says_so(void **state)
 {
     (void)state;
@@ -76,6 +114,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle_traffic_is_two_probes_a_second),
         cmocka_unit_test(round_trips_are_measured),
+        cmocka_unit_test(lost_datagrams_make_nobody_slower_to_notice),
         cmocka_unit_test(who_hears_nobody_is_isolated_and_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
