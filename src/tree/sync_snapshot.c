@@ -392,9 +392,10 @@ static void fetch_again(struct tree_sync *sync)
     if (sync->now_us < sync->fetch.not_before_us) {
         return;
     }
-    sync->fetch.not_before_us = sync->now_us + TRY_AGAIN_US;
     if (sync->host.pick(sync->host.context, &peer)) {
         snapshot_fetch(sync, &peer, sync->has_forked ? TREE_MERGE_ADOPT : TREE_MERGE_NORMAL);
+    } else {
+        sync->fetch.not_before_us = sync->now_us + TRY_AGAIN_US;
     }
 }
 

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sync_net.h"
+#include "tree/rows_priv.h"
+
+/* So many ops that who has none is given a snapshot. */
+enum { MANY = 12000 };
+
+static void fill(struct net *net, uint32_t index, int count)
+{
+    change_begin(net, index);
+    for (int i = 0; i < count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "d%d/f%d", i % 100, i);
+        assert_int_equal(put_file(net->nodes[index].fixture, name, 'x'), 0);
+    }
+    change_end(net, index);
+}
+
+/* The others hear of nothing while node 0 is filled. */
+static struct net *net_with_one_full(uint32_t count, uint64_t seed, int entries)
+{
+    struct net *net = net_new(count, seed);
+    net->broadcast_loss_percent = 100;
+    fill(net, 0, entries);
+    net_run(net, 10);
+    net->broadcast_loss_percent = 0;
+    return net;
+}
+
+static void forget_log(struct net *net, uint32_t index)
+{
+    struct fixture *fixture = net->nodes[index].fixture;
+    bool more = true;
+    while (more) {
+        begin(fixture);
+        assert_int_equal(
+            tree_expire(fixture->tree, fixture->txn, fixture->host.now_ms + 1, 1000, &more), 0);
+        commit(fixture);
+    }
+}
+
+static void test_an_empty_node_takes_a_snapshot(void **state)
+{
+    (void)state;
+    struct net *net = net_with_one_full(2, 1, MANY);
+    net_run_until_agreed(net, 10000);
+    assert_int_equal(tree_sync_counters(net->nodes[1].sync)->snapshots_merged, 1);
+    assert_int_equal(tree_sync_counters(net->nodes[1].sync)->ops_applied, 0);
+    assert_int_equal(count_events(&net->nodes[1], TREE_SYNC_MERGE_DONE), 1);
+    assert_false(net->nodes[1].has_inbox);
+    /* It lives on. */
+    net_put(net, 1, "later", 'y');
+    net_run(net, 100);
+    assert_true(net_agrees(net));
+    net_free(net);
+}
+
+static void test_several_share_one_snapshot(void **state)
+{
+    (void)state;
+    struct net *net = net_with_one_full(5, 2, MANY);
+    net_run_until_agreed(net, 20000);
+    uint64_t merged = 0;
+    for (uint32_t i = 1; i < 5; i++) {
+        merged += tree_sync_counters(net->nodes[i].sync)->snapshots_merged;
+    }
+    assert_int_equal(merged, 4);
+    net_free(net);
+}
+
+static void test_few_ops_come_as_ops(void **state)
+{
+    (void)state;
+    struct net *net = net_with_one_full(2, 3, 500);
+    net_run_until_agreed(net, 10000);
+    assert_int_equal(tree_sync_counters(net->nodes[1].sync)->snapshots_merged, 0);
+    net_free(net);
+}
+
+static void test_what_is_forgotten_comes_as_a_snapshot(void **state)
+{
+    (void)state;
+    struct net *net = net_new(3, 4);
+    net_put(net, 2, "kept", 'k');
+    net_put(net, 0, "goes", 'g');
+    net_run(net, 100);
+    net->cut[0][2] = net->cut[2][0] = net->cut[1][2] = net->cut[2][1] = true;
+    begin(net->nodes[0].fixture);
+    assert_int_equal(delete_path(net->nodes[0].fixture, "goes", false), 0);
+    change_end(net, 0);
+    net_put(net, 2, "here", 'h');
+    net_put(net, 0, "there", 't');
+    net_run(net, 3000);
+    forget_log(net, 0);
+    forget_log(net, 1);
+    memset(net->cut, 0, sizeof net->cut);
+    net_run_until_agreed(net, 15000);
+    assert_node_tree(net, 2, "here=h kept=k there=t ");
+    assert_int_equal(tree_sync_counters(net->nodes[2].sync)->snapshots_merged, 1);
+    net_free(net);
+}
+
+static void test_a_restart_in_the_middle_goes_on(void **state)
+{
+    (void)state;
+    struct net *net = net_with_one_full(2, 5, MANY);
+    while (count_events(&net->nodes[1], TREE_SYNC_MERGE_BEGUN) == 0) {
+        net_step(net);
+    }
+    assert_true(summary_of(&net->nodes[1]).is_merging);
+    net_stop(net, 1);
+    net_put(net, 0, "meanwhile", 'm');
+    net_start(net, 1, false);
+    net_run_until_agreed(net, 10000);
+    assert_int_equal(net->messages_count[TREE_MESSAGE_SNAPSHOT_ASK], 1);
+    net_free(net);
+}
+
+static void test_a_lost_file_costs_another_snapshot(void **state)
+{
+    (void)state;
+    struct net *net = net_with_one_full(2, 6, MANY);
+    while (count_events(&net->nodes[1], TREE_SYNC_MERGE_BEGUN) == 0) {
+        net_step(net);
+    }
+    net_stop(net, 1);
+    net_inbox_drop(&net->nodes[1]);
+    net_start(net, 1, false);
+    net_run_until_agreed(net, 20000);
+    assert_int_equal(net->messages_count[TREE_MESSAGE_SNAPSHOT_ASK], 2);
+    net_free(net);
+}
+
+static void test_local_changes_go_on_during_a_merge(void **state)
+{
+    (void)state;
+    struct net *net = net_with_one_full(3, 7, MANY);
+    while (count_events(&net->nodes[1], TREE_SYNC_MERGE_BEGUN) == 0) {
+        net_step(net);
+    }
+    assert_true(summary_of(&net->nodes[1]).is_merging);
+    net_put(net, 1, "d0/f0", 'l'); /* perhaps merged already, perhaps not */
+    net_put(net, 1, "d99/f99", 'l');
+    net_put(net, 1, "own", 'o');
+    net_run_until_agreed(net, 20000);
+    struct tree_entry entry;
+    begin(net->nodes[0].fixture);
+    assert_int_equal(find(net->nodes[0].fixture, "own", &entry), 0);
+    kv_abort(STEAL_PTR(net->nodes[0].fixture->txn));
+    net_free(net);
+}
+
+static void test_a_lost_connection_costs_what_was_on_its_way(void **state)
+{
+    (void)state;
+    struct net *net = net_with_one_full(2, 8, MANY);
+    while (!net->nodes[1].has_inbox) {
+        net_step(net);
+    }
+    net->cut[0][1] = true;
+    net_run(net, 4000);
+    net->cut[0][1] = false;
+    net_run_until_agreed(net, 20000);
+    assert_int_equal(net->messages_count[TREE_MESSAGE_SNAPSHOT_ASK], 1);
+    net_free(net);
+}
+
+/* Takes the entry of a file at the root out of the tables, as decay might, with its fingerprint. */
+static void damage_entry(struct fixture *fixture, const char *name)
+{
+    begin(fixture);
+    struct entry_row row = {0};
+    struct tree_state tree_state;
+    assert_int_equal(
+        entry_get(fixture->tree, fixture->txn, DIRECTORY_ROOT, bytes_of_string(name), &row), 0);
+    assert_int_equal(row.heads_count, 1);
+    struct origin_row origin;
+    assert_int_equal(origin_get(fixture->tree, fixture->txn, row.heads[0].origin, &origin), 0);
+    row.heads[0].version.dot.origin = origin.id;
+    uint64_t part[4];
+    fingerprint_of(bytes_of_string(name), &row.heads[0].version, part);
+    entry_row_done(&row);
+    assert_int_equal(
+        entry_remove(fixture->tree, fixture->txn, DIRECTORY_ROOT, bytes_of_string(name)), 0);
+    struct directory_row root;
+    assert_int_equal(directory_get(fixture->tree, fixture->txn, DIRECTORY_ROOT, &root), 0);
+    root.entries_count--;
+    assert_int_equal(directory_put(fixture->tree, fixture->txn, DIRECTORY_ROOT, &root), 0);
+    assert_int_equal(state_get(fixture->tree, fixture->txn, &tree_state), 0);
+    fingerprint_subtract(tree_state.fingerprint, part);
+    tree_state.entries_count--;
+    assert_int_equal(state_put(fixture->tree, fixture->txn, &tree_state), 0);
+    commit(fixture);
+}
+
+static void test_a_divergence_is_told_and_repaired(void **state)
+{
+    (void)state;
+    struct net *net = net_new(3, 9);
+    net_put(net, 0, "a", 'x');
+    net_put(net, 1, "b", 'y');
+    net_run(net, 3000);
+    assert_true(net_agrees(net));
+    /* A row is damaged behind everybody's back: the head of "a" is gone from one tree. */
+    damage_entry(net->nodes[2].fixture, "a");
+    tree_sync_changed(net->nodes[2].sync, net->now_us);
+    assert_false(net_agrees(net));
+    net_run_until_agreed(net, 15000);
+    assert_node_tree(net, 0, "a=x b=y ");
+    uint64_t divergences = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        divergences += tree_sync_counters(net->nodes[i].sync)->divergences;
+    }
+    assert_true(divergences > 0);
+    net_free(net);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_empty_node_takes_a_snapshot),
+        cmocka_unit_test(test_several_share_one_snapshot),
+        cmocka_unit_test(test_few_ops_come_as_ops),
+        cmocka_unit_test(test_what_is_forgotten_comes_as_a_snapshot),
+        cmocka_unit_test(test_a_restart_in_the_middle_goes_on),
+        cmocka_unit_test(test_a_lost_file_costs_another_snapshot),
+        cmocka_unit_test(test_local_changes_go_on_during_a_merge),
+        cmocka_unit_test(test_a_lost_connection_costs_what_was_on_its_way),
+        cmocka_unit_test(test_a_divergence_is_told_and_repaired),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
