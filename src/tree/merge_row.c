@@ -78,7 +78,9 @@ static int find_whether_comes(struct merge *merge, const struct head *head, stru
         comes = !is_covered || (merge->tree->omits & OMIT_GONE);
         break;
     case TREE_MERGE_UNION:
-        comes = is_covered && !merge_gone_has(merge, dot, path);
+        /* Not what ops will bring: it would stand beside what it replaces until they come. */
+        comes = (is_covered || dot->seq > merge->snapshot->origins[head->origin].seq) &&
+                !merge_gone_has(merge, dot, path);
         break;
     case TREE_MERGE_ADOPT:
         comes = !merge_gone_has(merge, dot, path);

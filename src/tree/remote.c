@@ -38,7 +38,7 @@ int tree_apply_begin(const struct tree *tree, struct kv_txn *txn, struct tree_ba
     batch->tree = tree;
     batch->txn = txn;
     batch->apply = apply;
-    batch->is_merging = is_merging;
+    batch->is_merging = is_merging && !(tree->omits & OMIT_HELD_UP);
     *ret_batch = batch;
     return 0;
 }

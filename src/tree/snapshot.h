@@ -54,8 +54,9 @@ enum tree_merge_mode {
     /* The rules above. */
     TREE_MERGE_NORMAL = 1,
     /* Vectors are equal and trees are not, which must not be: whatever either has stays, so that
-     * nothing is lost and all come to the same. Only versions that both vectors cover are added,
-     * and the vector is left as it is: what either lacks besides, ops bring. */
+     * nothing is lost and all come to the same, but for versions that ops of ours which the
+     * snapshot does not know have replaced, and those that ops will bring. The vector is left as it
+     * is: raised, it would skip ops that take away what this side has. */
     TREE_MERGE_UNION = 2,
     /* Our own log went two ways (a data directory that was put back): the others' is taken, and
      * what only ours did is undone. Heads whose dots the snapshot's vector covers are made what it

@@ -4,6 +4,7 @@
 #include "base/codec.h"
 #include "tree/place_priv.h"
 #include "tree/rows_priv.h"
+#include "tree/token.h"
 
 #define PAIR                                                                                       \
     struct fixture *a = *state;                                                                    \
@@ -523,6 +524,7 @@ static void test_adoption_of_the_other_branch(void **state)
     }
     CLEANUP_BUF struct buf text = BUF_INIT;
     list_feed(a, 0, &text); /* still to be read */
+    assert_int_equal(tree_token_make(a->tree, a->txn, 0, &text), -ESTALE);
 
     (void)pull_all(a, b);
     assert_same(a, b);
