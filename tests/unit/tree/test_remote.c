@@ -420,7 +420,6 @@ static void test_what_was_replaced_does_not_come_back(void **state)
     assert_int_equal(delete_path(pair->a, "h", true), 0);
     const struct dot deletion = pair->a->dot;
     assert_int_equal(replaced_rows(pair->a), 2);
-    next_txn(pair->a);
     assert_int_equal(apply_forged(pair->a, &forged).verdict, TREE_APPLIED);
     assert_tree(pair->a, "d(/) d/f=2 d/g=1 ");
     assert_int_equal(replaced_rows(pair->a), 0);

@@ -415,6 +415,17 @@ static void check_holds(struct world *world, struct fixture *node)
     assert_memory_equal(holds, node->host.holds, sizeof holds);
 }
 
+/* The locks of all trees are held by one thread here: always taken in the same order. */
+static void next_txns(struct world *world)
+{
+    for (int i = 0; i < NODES; i++) {
+        commit(world->nodes[i]);
+    }
+    for (int i = 0; i < NODES; i++) {
+        begin(world->nodes[i]);
+    }
+}
+
 static void run(struct world *world, uint64_t seed, int steps)
 {
     print_message("seed %llu\n", (unsigned long long)seed);
@@ -433,7 +444,7 @@ static void run(struct world *world, uint64_t seed, int steps)
         } else if (kind < 38) {
             broadcast(world, world->nodes[below(world, NODES)], node);
         } else if (kind < 39) {
-            next_txn(node);
+            next_txns(world);
         } else if (world->next_origin < 'z') {
             const struct origin_id fresh = origin_of(world->next_origin++);
             assert_int_equal(tree_renew_origin(node->tree, node->txn, &fresh), 0);
@@ -464,7 +475,7 @@ static void run(struct world *world, uint64_t seed, int steps)
 static void test_any_order_gives_the_same(void **state)
 {
     (void)state;
-    enum { SEEDS = 16, STEPS = 800 };
+    enum { SEEDS = 6, STEPS = 500 };
     const char *given = getenv("ARTEL_TEST_SEED");
     uint64_t first = 0;
     random_system(&first, sizeof first);
