@@ -144,8 +144,6 @@ static void add_replica_metrics(struct network *network, const struct network_co
         {"tree_snapshots_merged_total", "counter", "snapshots merged here", tree->snapshots_merged},
         {"tree_divergences_total", "counter", "others with the same changes and another tree",
          tree->divergences},
-        {"tree_origins_renewed_total", "counter", "new logs begun for local changes",
-         tree->origins_renewed},
     };
     add_metrics(text, metrics, ARRAY_SIZE(metrics));
 }

@@ -138,16 +138,6 @@ static void open_cluster(struct network *network, const struct address *address,
     network_restore(network, now_us, roster);
 }
 
-/* Nobody else ever was a member, as far as we know. */
-static bool is_alone(const struct network *network, const struct network_options *options)
-{
-    size_t count = 0;
-    for (int status = MEMBER_ALIVE; status <= MEMBER_LEFT; status++) {
-        count += cluster_count(network->cluster, (enum member_status)status);
-    }
-    return count == 1 && !options->join;
-}
-
 static void *run(void *argument)
 {
     struct network *network = argument;
@@ -201,7 +191,7 @@ int network_open(struct node *node, const struct network_options *options,
     }
     if (!err) {
         open_cluster(network, &own, boot_nonce);
-        err = replica_open(network, is_alone(network, options), &network->replica);
+        err = replica_open(network, &network->replica);
     }
     if (err) {
         network_close(network);

@@ -143,8 +143,6 @@ void network_send(struct network *network, const struct node_id *to, struct byte
 bool network_knows(struct network *network, const struct node_id *id);
 /* Any one that is alive, but for this node. False: there is none. */
 bool network_pick(struct network *network, struct random *random, struct node_id *ret_member);
-/* Others by status. */
-size_t network_count_others(struct network *network, enum member_status status);
 /* What is told in probes. */
 void network_set_digests(struct network *network, uint64_t vector, uint64_t tree);
 

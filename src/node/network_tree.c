@@ -83,14 +83,6 @@ bool network_pick(struct network *network, struct random *random, struct node_id
     return pick.seen_count > 0;
 }
 
-size_t network_count_others(struct network *network, enum member_status status)
-{
-    pthread_mutex_lock(&network->lock);
-    const size_t count = cluster_count(network->cluster, status);
-    pthread_mutex_unlock(&network->lock);
-    return status == MEMBER_ALIVE && count > 0 ? count - 1 : count;
-}
-
 void network_set_digests(struct network *network, uint64_t vector, uint64_t tree)
 {
     pthread_mutex_lock(&network->lock);

@@ -16,6 +16,7 @@
 #include "node/node_priv.h"
 #include "store/hold.h"
 #include "store/writer.h"
+#include "tree/vector.h"
 #include "wire/member.h"
 
 /* What the tree asks of its host. */
@@ -41,7 +42,8 @@ static uint64_t host_now(void *context)
 struct open_job {
     struct store_job job;
     struct node *node;
-    struct origin_id origin;
+    struct origin_id origin; /* of a tree that is made now */
+    struct origin_id fresh;  /* that changes go to */
     uint64_t epoch;
     struct tree *tree;
 };
@@ -56,13 +58,15 @@ static int open_apply(struct store_job *base, struct kv_txn *txn)
         .context = job->node,
     };
     tree_close(STEAL_PTR(job->tree));
-    return tree_open(txn, STORE_TABLES, &host, &job->origin, job->epoch, &job->tree);
+    const int err = tree_open(txn, STORE_TABLES, &host, &job->origin, job->epoch, &job->tree);
+    return err ? err : tree_renew_origin(job->tree, txn, &job->fresh);
 }
 
 static int open_tree(struct node *node)
 {
     struct open_job job = {.job = {.apply = open_apply}, .node = node};
     random_system(&job.origin, sizeof job.origin);
+    random_system(&job.fresh, sizeof job.fresh);
     random_system(&job.epoch, sizeof job.epoch);
     job.epoch >>= 11; /* a number that JSON can carry exactly */
     const int err = store_submit_wait(node->store, &job.job);
@@ -221,13 +225,14 @@ static void tell_changed(struct node *node)
     pthread_mutex_unlock(&node->lock);
 }
 
-void node_set_guard(struct node *node, const struct node_guard *guard)
+void node_listen_own(struct node *node, void (*changed)(void *context), void *context)
 {
     /* Nothing is under way when it is taken away: what was asked for before is done. */
     struct store_job barrier = {.apply = do_nothing};
     const int err = store_submit_wait(node->store, &barrier);
     (void)err; /* also after a failed sync: then no change gets that far any more */
-    node->guard = guard ? *guard : (struct node_guard){0};
+    node->own_changed = changed;
+    node->own_changed_context = context;
 }
 
 struct write {
@@ -255,16 +260,12 @@ int node_write(struct node *node, int (*apply)(void *context, struct kv_txn *txn
 struct change {
     struct node *node;
     struct node_change change;
-    uint64_t mark; /* of the guard */
 };
 
 static int change_also(void *context, struct kv_txn *txn, const struct store_put_result *results)
 {
-    struct change *change = context;
-    const struct node_guard *guard = &change->node->guard;
-    const int err = guard->before ? guard->before(guard->context, txn, &change->mark) : 0;
-    return err ? err
-               : change->change.apply(change->change.context, change->node->tree, txn, results);
+    const struct change *change = context;
+    return change->change.apply(change->change.context, change->node->tree, txn, results);
 }
 
 static void change_done(void *context, int err, const struct store_put_result *results)
@@ -275,8 +276,8 @@ static void change_done(void *context, int err, const struct store_put_result *r
         node->counters.changes_failed++;
     } else {
         node->counters.changes++;
-        if (node->guard.after) {
-            node->guard.after(node->guard.context, change->mark);
+        if (node->own_changed) {
+            node->own_changed(node->own_changed_context);
         }
         tell_changed(node);
     }

@@ -71,17 +71,9 @@ void node_change_async(struct node *node, const struct node_change *change);
 [[nodiscard]] int node_write(struct node *node, int (*apply)(void *context, struct kv_txn *txn),
                              void *context);
 
-/* Who keeps the tree the same as those of other nodes has a say in each change made here. */
-struct node_guard {
-    /* In the transaction of each node_change, before it is applied; may be called again for another
-     * try. An error ends the change. */
-    int (*before)(void *context, struct kv_txn *txn, uint64_t *ret_mark);
-    /* After the commit, before `done`, on the writer thread; `mark` is what before() gave last. */
-    void (*after)(void *context, uint64_t mark);
-    void *context;
-};
-/* Set before the first change, and taken away (NULL) after the last. Copied. */
-void node_set_guard(struct node *node, const struct node_guard *guard);
+/* Called after each commit of a node_change, before its `done`, on the writer thread. One listener,
+ * set before the first change and taken away (NULL) after the last. */
+void node_listen_own(struct node *node, void (*changed)(void *context), void *context);
 
 /* Called after each commit that changed the tree, on the writer thread or that of node_write(). One
  * listener, set before the first change and taken away (NULL) before it ends. */

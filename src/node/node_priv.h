@@ -18,7 +18,8 @@ struct node {
     struct maintenance *maintenance;
     struct node_counters counters;
 
-    struct node_guard guard; /* set before the first change */
+    void (*own_changed)(void *context); /* set before the first change */
+    void *own_changed_context;
 
     pthread_mutex_t lock; /* over the two below */
     void (*changed)(void *context);

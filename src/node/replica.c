@@ -63,36 +63,10 @@ void replica_put_digests(struct replica *replica, const struct node_id *from,
 /* ---- local changes -----------------------------------------------------------------------------
  */
 
-/* On the writer thread. Of the changes of one transaction the first begins the new log; the mark
- * tells its number to after_change(), which takes the first of them that is answered. */
-static int before_change(void *context, struct kv_txn *txn, uint64_t *ret_mark)
+/* On the writer thread. */
+static void own_changed(void *context)
 {
     struct replica *replica = context;
-    *ret_mark = 0;
-    if (!tree_sync_must_renew(replica->sync)) {
-        return 0;
-    }
-    const struct tree *tree = node_tree(replica->node);
-    struct tree_summary summary;
-    int err = tree_summary(tree, txn, &summary);
-    if (!err && !origin_id_equal(&summary.origin, &replica->fresh)) {
-        err = tree_renew_origin(tree, txn, &replica->fresh);
-    }
-    if (!err) {
-        *ret_mark = replica->fresh_number;
-    }
-    return err;
-}
-
-static void after_change(void *context, uint64_t mark)
-{
-    struct replica *replica = context;
-    if (mark == replica->fresh_number) {
-        random_system(&replica->fresh, sizeof replica->fresh);
-        replica->fresh_number++;
-        replica->renewed_count++;
-        tree_sync_renewed(replica->sync);
-    }
     pthread_mutex_lock(&replica->lock);
     replica->has_changed = true;
     replica->has_news = true;
@@ -212,7 +186,7 @@ static void init_condition(pthread_cond_t *condition)
     pthread_condattr_destroy(&attributes);
 }
 
-int replica_open(struct network *network, bool is_alone, struct replica **ret_replica)
+int replica_open(struct network *network, struct replica **ret_replica)
 {
     static const struct inbox_limits limits = {
         REPLICA_INBOX_BYTES_MAX,
@@ -226,9 +200,7 @@ int replica_open(struct network *network, bool is_alone, struct replica **ret_re
     replica->spool.fd = -1;
     replica->spool.new_fd = -1;
     replica->arrival.fd = -1;
-    replica->fresh_number = 1;
     replica->next_number = 1;
-    random_system(&replica->fresh, sizeof replica->fresh);
     uint64_t seed = 0;
     random_system(&seed, sizeof seed);
     random_init(&replica->random, seed);
@@ -248,7 +220,6 @@ int replica_open(struct network *network, bool is_alone, struct replica **ret_re
         .tree = node_tree(network->node),
         .id = *node_identity(network->node),
         .random_seed = random_u64(&replica->random),
-        .is_alone = is_alone,
         .host = replica_host(replica),
     };
     replica->sync = tree_sync_new(&options, network_now_us());
@@ -257,8 +228,7 @@ int replica_open(struct network *network, bool is_alone, struct replica **ret_re
         return -EAGAIN;
     }
     replica->has_thread = true;
-    const struct node_guard guard = {before_change, after_change, replica};
-    node_set_guard(network->node, &guard);
+    node_listen_own(network->node, own_changed, replica);
     *ret_replica = replica;
     return 0;
 }
@@ -282,7 +252,7 @@ void replica_stop(struct replica *replica)
         pthread_join(replica->thread, NULL);
         replica->has_thread = false;
     }
-    node_set_guard(replica->node, NULL);
+    node_listen_own(replica->node, NULL, NULL);
     replica_asks_end(replica);
     replica_files_close(replica);
 }
@@ -325,5 +295,4 @@ void replica_summarise(struct replica *replica, struct replica_summary *ret_summ
     pthread_mutex_lock(&replica->lock);
     ret_summary->counters = replica->counters;
     pthread_mutex_unlock(&replica->lock);
-    ret_summary->counters.origins_renewed += replica->renewed_count;
 }

@@ -34,18 +34,6 @@ static bool host_pick(void *context, struct node_id *ret_member)
     return network_pick(replica->network, &replica->random, ret_member);
 }
 
-static size_t host_others_count(void *context)
-{
-    struct replica *replica = context;
-    return network_count_others(replica->network, MEMBER_ALIVE);
-}
-
-static size_t host_missing_count(void *context)
-{
-    struct replica *replica = context;
-    return network_count_others(replica->network, MEMBER_UNREACHABLE);
-}
-
 static void host_digests(void *context, uint64_t vector, uint64_t tree)
 {
     struct replica *replica = context;
@@ -141,8 +129,6 @@ struct tree_sync_host replica_host(struct replica *replica)
         .broadcast = host_broadcast,
         .send = host_send,
         .pick = host_pick,
-        .others_count = host_others_count,
-        .missing_count = host_missing_count,
         .read = host_read,
         .write = host_write,
         .spool = replica_spool,

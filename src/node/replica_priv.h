@@ -90,11 +90,6 @@ struct replica {
     struct replica_ask *new_asks;
     struct tree_sync_counters counters;
 
-    /* The writer thread's alone, after opening. */
-    struct origin_id fresh; /* for the next new log */
-    uint64_t fresh_number;
-    _Atomic uint64_t renewed_count; /* for any thread to read */
-
     /* The replica's thread's alone, after opening. */
     struct random random;
     uint64_t next_number;
@@ -107,11 +102,10 @@ struct replica {
 };
 
 /* Opens and closes: the network, in this order. After replica_open() the tree's local changes are
- * looked at (node_set_guard()); after replica_stop() nothing is called any more, and what comes
+ * looked at (node_listen_own()); after replica_stop() nothing is called any more, and what comes
  * until replica_free() is left lying. -EAGAIN: no thread to be had; -EIO, -EMFILE. NULL is allowed
  * for the last two. */
-[[nodiscard]] int replica_open(struct network *network, bool is_alone,
-                               struct replica **ret_replica);
+[[nodiscard]] int replica_open(struct network *network, struct replica **ret_replica);
 void replica_start(struct replica *replica);
 void replica_stop(struct replica *replica);
 void replica_free(struct replica *replica);

@@ -42,16 +42,14 @@ static int mark_get(const struct tree *tree, struct kv_txn *txn, struct mark *re
     struct mark mark = {0};
     const struct bytes id = field_get_raw(&reader, ID_BYTES);
     mark.options.mode = (enum tree_merge_mode)field_get_u8(&reader);
-    const struct bytes fork = field_get_raw(&reader, sizeof mark.options.fork);
     mark.offset = field_get_u64(&reader);
     mark.record_path = field_get_string(&reader, PATH_BYTES_MAX);
     mark.path = field_get_string(&reader, PATH_BYTES_MAX);
     if (!field_reader_ended(&reader) || mark.options.mode < TREE_MERGE_NORMAL ||
-        mark.options.mode > TREE_MERGE_ADOPT) {
+        mark.options.mode > TREE_MERGE_UNION) {
         return -EIO;
     }
     memcpy(mark.options.snapshot.bytes, id.data, id.size);
-    memcpy(mark.options.fork.bytes, fork.data, fork.size);
     *ret_mark = mark;
     return 0;
 }
@@ -61,7 +59,6 @@ static int mark_put(const struct tree *tree, struct kv_txn *txn, const struct ma
     CLEANUP_BUF struct buf value = BUF_INIT;
     buf_add(&value, id_bytes(&mark->options.snapshot));
     field_put_u8(&value, (uint8_t)mark->options.mode);
-    buf_add(&value, BYTES(mark->options.fork.bytes, sizeof mark->options.fork.bytes));
     field_put_u64(&value, mark->offset);
     field_put_string(&value, mark->record_path);
     field_put_string(&value, mark->path);
@@ -160,34 +157,7 @@ static int merge_init(struct merge *merge, const struct tree *tree, struct kv_tx
 
 static bool has_same_options(const struct tree_merge_options *a, const struct tree_merge_options *b)
 {
-    return id_equal(&a->snapshot, &b->snapshot) && a->mode == b->mode &&
-           (a->mode != TREE_MERGE_ADOPT || origin_id_equal(&a->fork, &b->fork));
-}
-
-/* Nothing but the fork and our own log may be ahead of the snapshot. */
-static int check_adoption(struct merge *merge)
-{
-    for (uint32_t number = 1; number < merge->state.next_origin; number++) {
-        struct origin_row row;
-        const int err = origin_get(merge->tree, merge->txn, number, &row);
-        if (err) {
-            return err == -ENOENT ? -EIO : err;
-        }
-        const bool is_fork = origin_id_equal(&row.id, &merge->options.fork);
-        if (number == merge->state.own_origin) {
-            if (is_fork) {
-                return -EINVAL;
-            }
-            continue;
-        }
-        const size_t index = snapshot_origin(merge->snapshot, &row.id);
-        const uint64_t seq =
-            index < merge->snapshot->origins_count ? merge->snapshot->origins[index].seq : 0;
-        if (!is_fork && row.seq > seq) {
-            return -EAGAIN;
-        }
-    }
-    return 0;
+    return id_equal(&a->snapshot, &b->snapshot) && a->mode == b->mode;
 }
 
 static int begin_anew(struct merge *merge)
@@ -197,13 +167,9 @@ static int begin_anew(struct merge *merge)
     if (lamport > state->lamport && lamport - state->lamport > TREE_LAMPORT_JUMP_MAX) {
         return -EPROTO;
     }
-    int err = merge->options.mode == TREE_MERGE_ADOPT ? check_adoption(merge) : 0;
-    if (err) {
-        return err;
-    }
     /* From now on: what is changed here meanwhile comes after what the snapshot brings. */
     state->lamport = lamport > state->lamport ? lamport : state->lamport;
-    err = merge_feed_gap(merge->tree, merge->txn, state, merge->now_ms);
+    int err = merge_feed_gap(merge->tree, merge->txn, state, merge->now_ms);
     if (!err) {
         err = state_put(merge->tree, merge->txn, state);
     }
@@ -304,75 +270,10 @@ static int take_replaced(struct merge *merge)
     return 0;
 }
 
-/* An op that nobody else has under its name: it stays what watchers are told of its position. */
-static int disown_op(struct merge *merge, uint64_t position, const struct feed_row *row)
-{
-    CLEANUP_BUF struct buf bytes = BUF_INIT;
-    int err = op_get(merge->tree, merge->txn, row->origin, row->seq, &bytes);
-    if (!err) {
-        err = op_remove(merge->tree, merge->txn, row->origin, row->seq);
-    }
-    if (!err) {
-        err = op_put(merge->tree, merge->txn, 0, position, buf_bytes(&bytes));
-    }
-    const struct feed_row nobodys = {row->kind, 0, position, row->at_ms};
-    return err ? err : feed_replace(merge->tree, merge->txn, position, &nobodys);
-}
-
-static int disown_ops(struct merge *merge, uint32_t number)
-{
-    for (uint64_t at = merge->state.feed_first; at <= merge->state.feed_last; at++) {
-        uint8_t key[8];
-        codec_put_be64(key, at);
-        struct bytes value;
-        struct feed_row row;
-        int err =
-            kv_get(merge->txn, tree_table(merge->tree, TREE_FEED), BYTES(key, sizeof key), &value);
-        if (!err) {
-            err = feed_decode(value, &row);
-        }
-        if (!err && row.kind == TREE_FEED_OP && row.origin == number) {
-            err = disown_op(merge, at, &row);
-        }
-        if (err) {
-            return err == -ENOENT ? -EIO : err;
-        }
-    }
-    return 0;
-}
-
-/* The log of the fork is the others'. */
-static int adopt_log(struct merge *merge)
-{
-    uint32_t number = 0;
-    struct origin_row before;
-    int err = origin_number(merge->tree, merge->txn, &merge->options.fork, &number);
-    if (err) {
-        return err == -ENOENT ? 0 : err;
-    }
-    err = origin_get(merge->tree, merge->txn, number, &before);
-    if (err) {
-        return err == -ENOENT ? -EIO : err;
-    }
-    const size_t index = snapshot_origin(merge->snapshot, &merge->options.fork);
-    struct origin_row after = {.id = merge->options.fork};
-    if (index < merge->snapshot->origins_count) {
-        after.seq = merge->snapshot->origins[index].seq;
-        after.hash = merge->snapshot->origins[index].hash;
-    }
-    state_count_origin(&merge->state, &before, &after);
-    err = disown_ops(merge, number);
-    return err ? err : origin_put(merge->tree, merge->txn, number, &after);
-}
-
 static int finish(struct merge *merge)
 {
     int err = 0;
-    if (merge->options.mode == TREE_MERGE_ADOPT) {
-        err = adopt_log(merge);
-        merge->caches->stamp++; /* what is known of the fork is old */
-    }
-    if (!err && merge->options.mode != TREE_MERGE_UNION) {
+    if (merge->options.mode != TREE_MERGE_UNION) {
         err = raise_vector(merge);
         if (!err) {
             err = take_replaced(merge);

@@ -89,9 +89,6 @@ static int scan_origin(struct merge *merge, uint32_t number)
     if (err) {
         return err == -ENOENT ? -EIO : err;
     }
-    if (merge->options.mode == TREE_MERGE_ADOPT && origin_id_equal(&row.id, &merge->options.fork)) {
-        return 0;
-    }
     const size_t index = snapshot_origin(merge->snapshot, &row.id);
     uint64_t seq = merge->caches->scanned[number];
     if (index < merge->snapshot->origins_count && merge->snapshot->origins[index].seq > seq) {

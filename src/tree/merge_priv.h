@@ -91,8 +91,8 @@ struct merge {
 [[nodiscard]] int merge_path(struct merge *merge, struct bytes path,
                              const struct snapshot_record *record, bool has_row);
 
-/* merge_gone.c: looks at all ops that the snapshot's vector does not cover, but for those of a
- * fork. -EAGAIN: they are not kept, or too many. */
+/* merge_gone.c: looks at all ops that the snapshot's vector does not cover.
+ * -EAGAIN: they are not kept, or too many. */
 [[nodiscard]] int merge_gone_update(struct merge *merge);
 bool merge_gone_has(const struct merge *merge, const struct dot *dot, struct bytes path);
 void merge_gone_clear(struct merge_caches *caches);

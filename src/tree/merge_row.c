@@ -42,11 +42,6 @@ static int find_local(struct merge *merge, uint32_t number, struct merge_local *
     return 0;
 }
 
-static bool is_fork(const struct merge *merge, const struct origin_id *origin)
-{
-    return merge->options.mode == TREE_MERGE_ADOPT && origin_id_equal(origin, &merge->options.fork);
-}
-
 /* A head that is not in the snapshot (rule 4). */
 static bool goes(const struct merge *merge, const struct head *head, uint32_t index,
                  struct bytes path)
@@ -55,8 +50,7 @@ static bool goes(const struct merge *merge, const struct head *head, uint32_t in
     if (merge->options.mode == TREE_MERGE_UNION || (merge->tree->omits & OMIT_ABSENT)) {
         return false;
     }
-    return is_fork(merge, &dot->origin) ||
-           (index < merge->snapshot->origins_count &&
+    return (index < merge->snapshot->origins_count &&
             dot->seq <= merge->snapshot->origins[index].seq) ||
            snapshot_has_replaced(merge->snapshot, dot, path);
 }
@@ -81,9 +75,6 @@ static int find_whether_comes(struct merge *merge, const struct head *head, stru
         /* Not what ops will bring: it would stand beside what it replaces until they come. */
         comes = (is_covered || dot->seq > merge->snapshot->origins[head->origin].seq) &&
                 !merge_gone_has(merge, dot, path);
-        break;
-    case TREE_MERGE_ADOPT:
-        comes = !merge_gone_has(merge, dot, path);
         break;
     }
     bool was_replaced = false;
@@ -219,8 +210,7 @@ static int join_ours(struct merge *merge, struct bytes path, const struct snapsh
         const size_t at = record ? find_in_record(record, local->index, head->version.dot.seq) : 0;
         const bool is_there = record && at < record->heads_count;
         bool stays = !is_there && !goes(merge, head, local->index, path);
-        if (is_there && (!is_fork(merge, &local->id) ||
-                         has_same_content(&head->version, &record->heads[at].version))) {
+        if (is_there) {
             merge->caches->matched[at] = true;
             stays = true;
         }

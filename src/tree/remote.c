@@ -20,7 +20,8 @@ struct tree_batch {
     struct kv_txn *txn;
     struct apply *apply;
     bool is_merging;
-    struct buf kept; /* room for an op that is here already */
+    struct origin_id own; /* the log that nobody else writes */
+    struct buf kept;      /* room for an op that is here already */
 };
 
 int tree_apply_begin(const struct tree *tree, struct kv_txn *txn, struct tree_batch **ret_batch)
@@ -31,13 +32,20 @@ int tree_apply_begin(const struct tree *tree, struct kv_txn *txn, struct tree_ba
     if (!err) {
         err = apply_begin(tree, txn, APPLY_REMOTE, &apply);
     }
+    struct origin_row own;
+    if (!err) {
+        err = origin_get(tree, txn, apply_state(apply)->own_origin, &own);
+        err = err == -ENOENT ? -EIO : err;
+    }
     if (err) {
+        apply_drop(apply);
         return err;
     }
     struct tree_batch *batch = mem_alloc(sizeof *batch);
     batch->tree = tree;
     batch->txn = txn;
     batch->apply = apply;
+    batch->own = own.id;
     batch->is_merging = is_merging && !(tree->omits & OMIT_HELD_UP);
     *ret_batch = batch;
     return 0;
@@ -130,6 +138,10 @@ static int judge(struct tree_batch *batch, const struct tree_op *op, struct byte
     }
     if (op->seq <= origin.seq) {
         return compare_known(batch, op, bytes, &origin, &remote->verdict);
+    }
+    if (origin_id_equal(&op->origin, &batch->own)) {
+        remote->verdict = TREE_REFUSED; /* we never made it */
+        return 0;
     }
     if (batch->is_merging) {
         remote->verdict = TREE_HELD_UP;

@@ -41,8 +41,7 @@ struct tree_remote {
 /* Applies an op that came from elsewhere if its turn has come: its sequence is the next of its
  * origin, and the vector covers all contexts. 0 with a verdict, or an error of the transaction,
  * which the caller aborts then: -ENOSPC, -EIO. An op under our own origin's name that we did not
- * make is TREE_FORKED or applied like any other: tree_summary tells that there is more in our log
- * than we wrote (see tree_renew_origin()). */
+ * make is TREE_FORKED, or TREE_REFUSED: nobody else writes that log (see tree_renew_origin()). */
 [[nodiscard]] int tree_apply(const struct tree *tree, struct kv_txn *txn, struct bytes op,
                              struct tree_remote *ret_remote);
 
@@ -60,16 +59,6 @@ struct tree_batch;
 /* Takes it back without that; the transaction is aborted then. NULL is allowed. */
 void tree_apply_drop(struct tree_batch *batch);
 CLEANUP_DEFINE(tree_apply_drop, struct tree_batch)
-
-/* Our own log went two ways (others have another op under the name `from`): makes the changes of
- * our ops from that one on again, one for one, as ops of the writer that local changes go to now
- * (tree_renew_origin() first: -EINVAL if it is the same, or `from` was never applied). Their
- * contexts name each other where the old ones did, and none of the fork, so that what others did
- * under the same names stands beside them; so do the old heads here, until TREE_MERGE_ADOPT takes
- * them away. -EIO: some of them are not kept; nothing changed. Take the others' side then. -EFBIG:
- * an op would be larger than one may be. After another error the transaction is aborted. */
-[[nodiscard]] int tree_issue_again(const struct tree *tree, struct kv_txn *txn,
-                                   const struct dot *from);
 
 /* Appends the bytes of one op. -ENOENT: not kept (any more), or not applied yet. */
 [[nodiscard]] int tree_op_read(const struct tree *tree, struct kv_txn *txn, const struct dot *dot,

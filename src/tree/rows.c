@@ -423,6 +423,25 @@ int origin_add(const struct tree *tree, struct kv_txn *txn, struct tree_state *s
     return origin_put(tree, txn, number, &(struct origin_row){.id = *id});
 }
 
+int origin_rename(const struct tree *tree, struct kv_txn *txn, uint32_t number,
+                  const struct origin_row *row, const struct origin_id *id)
+{
+    struct origin_row renamed = *row;
+    uint8_t value[4];
+    renamed.id = *id;
+    codec_put_le32(value, number);
+    int err = kv_delete(txn, tree_table(tree, TREE_ORIGIN_IDS),
+                        BYTES(row->id.bytes, sizeof row->id.bytes));
+    if (!err) {
+        err = kv_put(txn, tree_table(tree, TREE_ORIGIN_IDS), BYTES(id->bytes, sizeof id->bytes),
+                     BYTES(value, sizeof value));
+    }
+    if (err) {
+        return err == -ENOENT ? -EIO : err;
+    }
+    return origin_put(tree, txn, number, &renamed);
+}
+
 /* Ops. */
 
 static struct bytes op_key(uint32_t origin, uint64_t seq, uint32_t part, uint8_t key[OP_KEY_BYTES])

@@ -155,6 +155,9 @@ void state_count_origin(struct tree_state *state, const struct origin_row *befor
                                 const struct origin_id *id, uint32_t *ret_number);
 [[nodiscard]] int origin_add(const struct tree *tree, struct kv_txn *txn, struct tree_state *state,
                              const struct origin_id *id, uint32_t *ret_number);
+/* Gives the origin `number`, whose row is `row`, another id. */
+[[nodiscard]] int origin_rename(const struct tree *tree, struct kv_txn *txn, uint32_t number,
+                                const struct origin_row *row, const struct origin_id *id);
 
 /* Ops are kept in parts, so that no value is large. */
 [[nodiscard]] int op_put(const struct tree *tree, struct kv_txn *txn, uint32_t origin, uint64_t seq,

@@ -58,17 +58,11 @@ enum tree_merge_mode {
      * snapshot does not know have replaced, and those that ops will bring. The vector is left as it
      * is: raised, it would skip ops that take away what this side has. */
     TREE_MERGE_UNION = 2,
-    /* Our own log went two ways (a data directory that was put back): the others' is taken, and
-     * what only ours did is undone. Heads whose dots the snapshot's vector covers are made what it
-     * says, but for what our own ops under another name have replaced; the vector of `fork` is set
-     * to the snapshot's even if that is lower. Our ops of that name are kept for watchers only. */
-    TREE_MERGE_ADOPT = 3,
 };
 
 struct tree_merge_options {
     struct id snapshot; /* a name for it: SHA-256 of its bytes */
     enum tree_merge_mode mode;
-    struct origin_id fork; /* TREE_MERGE_ADOPT */
 };
 
 /* What a tree knows of a merge under way. */
@@ -96,10 +90,8 @@ CLEANUP_DEFINE(tree_snapshot_close, struct tree_snapshot)
 /* Sets the mark, and raises the lamport to the snapshot's, so that local changes from now on come
  * after what it brings. If there is a mark for the same snapshot and mode, the merge goes on where
  * it was; for another, this one begins anew. -EPROTO: a lamport that jumps (tree/remote.h).
- * TREE_MERGE_UNION and TREE_MERGE_ADOPT: -EAGAIN if ops that the snapshot's vector does not cover
- * are not kept here any more, or name a million versions: a newer snapshot is needed.
- * TREE_MERGE_ADOPT: also -EAGAIN if our vector covers more than the snapshot's, but for `fork` and
- * our own origin: wait until others have it; -EINVAL: local changes still go to `fork`. */
+ * TREE_MERGE_UNION: -EAGAIN if ops that the snapshot's vector does not cover
+ * are not kept here any more, or name a million versions: a newer snapshot is needed. */
 [[nodiscard]] int tree_merge_begin(const struct tree *tree, struct kv_txn *txn,
                                    struct tree_snapshot *snapshot,
                                    const struct tree_merge_options *options);

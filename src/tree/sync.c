@@ -12,6 +12,9 @@
 #define RETRY_US (1 * SECOND)
 /* Same vectors and other trees for so long, told at least twice: no moment between two writes. */
 #define DIVERGES_US (1 * SECOND)
+/* Who was not heard of for so long may lack anything, and is compared with after so long. */
+#define SILENT_US (20 * SECOND)
+#define NEW_US (100 * MS)
 
 void sync_event(struct tree_sync *sync, enum tree_sync_event_kind kind,
                 const struct node_id *member, uint64_t count)
@@ -118,10 +121,6 @@ struct tree_sync *tree_sync_new(const struct tree_sync_options *options, uint64_
     random_init(&sync->random, options->random_seed);
     sync_refresh(sync);
     sync->spread = (struct dot){sync->own.origin, sync->own.seq};
-    sync->claim = options->is_alone ? CLAIM_HOLDS : CLAIM_NONE;
-    sync->must_renew = !options->is_alone;
-    sync->may_fork = options->is_alone && sync->own.seq > 0;
-    sync->first_origin = sync->own.origin;
     snapshot_begin(sync);
     return sync;
 }
@@ -176,9 +175,6 @@ static void receive(struct tree_sync *sync, const struct node_id *from,
     case TREE_MESSAGE_SNAPSHOT_PIECE:
         snapshot_received(sync, from, message);
         break;
-    case TREE_MESSAGE_FORKED:
-        fork_received(sync, from, message);
-        break;
     case TREE_MESSAGE_STATE_ASK:
         serve_state(sync, from, message->number);
         break;
@@ -197,7 +193,6 @@ static void receive(struct tree_sync *sync, const struct node_id *from,
     }
     case TREE_MESSAGE_SPREAD_OPS:
     case TREE_MESSAGE_SPREAD_NEWS:
-    case TREE_MESSAGE_SPREAD_CLAIM:
         spread_received(sync, from, message);
         break;
     }
@@ -275,6 +270,7 @@ void tree_sync_digests(struct tree_sync *sync, uint64_t now_us, const struct nod
     sync->now_us = now_us;
     struct sync_peer *peer = find_peer(sync, from);
     const bool is_same_again = peer->heard_us != 0 && peer->vector_sum == digests->vector;
+    const bool is_new = peer->heard_us == 0 || now_us - peer->heard_us >= SILENT_US;
     peer->heard_us = now_us;
     peer->vector_sum = digests->vector;
     peer->tree_sum = digests->tree;
@@ -288,7 +284,8 @@ void tree_sync_digests(struct tree_sync *sync, uint64_t now_us, const struct nod
     }
     peer->diverges_us = 0;
     if (peer->differs_us == 0) {
-        peer->differs_us = now_us;
+        /* Who just came differs by more than what is on its way. */
+        peer->differs_us = is_new ? now_us - TREE_SYNC_DIFFERS_MS * MS + NEW_US : now_us;
     }
 }
 
@@ -305,7 +302,7 @@ static void compare_due(struct tree_sync *sync)
             peer->differs_us = 0;
             continue;
         }
-        if (sync->compared_us == 0 && sync->now_us >= sync->compare_us) {
+        if (sync->compared_us == 0 && sync->now_us >= sync->compare_us && !pull_repairs(sync)) {
             peer->differs_us = 0; /* its next digest tells whether that helped */
             pull_compare(sync, &peer->id);
         }
@@ -317,7 +314,7 @@ static uint64_t compare_next_us(const struct tree_sync *sync)
     uint64_t next_us = NEVER;
     for (unsigned i = 0; i < SYNC_PEERS_MAX; i++) {
         const struct sync_peer *peer = &sync->peers[i];
-        if (peer->differs_us != 0 && sync->compared_us == 0) {
+        if (peer->differs_us != 0 && sync->compared_us == 0 && !pull_repairs(sync)) {
             uint64_t due_us = peer->differs_us + TREE_SYNC_DIFFERS_MS * MS;
             due_us = due_us > sync->compare_us ? due_us : sync->compare_us;
             next_us = due_us < next_us ? due_us : next_us;
@@ -339,16 +336,6 @@ void tree_sync_ask(struct tree_sync *sync, uint64_t now_us, const struct node_id
     sync->now_us = now_us;
     const struct tree_message ask = {.type = TREE_MESSAGE_STATE_ASK, .number = number};
     sync_send_message(sync, member, &ask);
-}
-
-bool tree_sync_must_renew(const struct tree_sync *sync)
-{
-    return sync->must_renew;
-}
-
-void tree_sync_renewed(struct tree_sync *sync)
-{
-    sync->must_renew = false;
 }
 
 void tree_sync_tick(struct tree_sync *sync, uint64_t now_us)

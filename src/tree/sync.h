@@ -48,10 +48,11 @@
 struct tree_sync;
 
 enum tree_sync_event_kind {
-    TREE_SYNC_APPLIED = 1,  /* ops of others were applied; `count` of them */
-    TREE_SYNC_AWAITED = 2,  /* the await `number` has come to an end: `count` others have it */
-    TREE_SYNC_STATE = 3,    /* `member` answered the state question `number`: `state` */
-    TREE_SYNC_FORK = 4,     /* an op of `member` was refused: its log went two ways; or ours did */
+    TREE_SYNC_APPLIED = 1, /* ops of others were applied; `count` of them */
+    TREE_SYNC_AWAITED = 2, /* the await `number` has come to an end: `count` others have it */
+    TREE_SYNC_STATE = 3,   /* `member` answered the state question `number`: `state` */
+    TREE_SYNC_FORK =
+        4, /* an op of `member` was refused: it does not go on with the log that is known */
     TREE_SYNC_REFUSED = 5,  /* `member` sent what can't be */
     TREE_SYNC_DIVERGED = 6, /* alarm: same vector as `member`, other tree; being repaired */
     TREE_SYNC_MERGE_BEGUN = 7,
@@ -83,9 +84,6 @@ struct tree_sync_host {
     void (*send)(void *context, const struct node_id *to, struct bytes message);
     /* A member alive other than this node, any one; false: there is none. */
     bool (*pick)(void *context, struct node_id *ret_member);
-    /* How many others are alive; how many are known that are neither alive nor have left. */
-    size_t (*others_count)(void *context);
-    size_t (*missing_count)(void *context);
 
     /* A snapshot of the database. */
     int (*read)(void *context, struct kv_txn **ret_txn);
@@ -121,8 +119,6 @@ struct tree_sync_options {
     const struct tree *tree;
     struct node_id id;
     uint64_t random_seed;
-    /* Nobody else was ever a member: our own log is as we left it. */
-    bool is_alone;
     struct tree_sync_host host;
 };
 
@@ -143,7 +139,6 @@ struct tree_sync_counters {
     uint64_t snapshots_served;
     uint64_t snapshots_merged;
     uint64_t divergences;
-    uint64_t origins_renewed; /* local changes that went to a new log */
 };
 
 struct tree_sync *tree_sync_new(const struct tree_sync_options *options, uint64_t now_us);
@@ -177,13 +172,6 @@ void tree_sync_await(struct tree_sync *sync, uint64_t now_us, const struct dot *
 /* Asks a member for its state: TREE_SYNC_STATE comes if it answers. */
 void tree_sync_ask(struct tree_sync *sync, uint64_t now_us, const struct node_id *member,
                    uint64_t number);
-
-/* True until others have confirmed our own log, or a new one was begun: a local change calls
- * tree_renew_origin() first then, in its own transaction, and tells so once that is durable. A
- * directory that was copied and put back may lack ops of ours that others have; a new log never
- * uses a name again. From any thread. */
-bool tree_sync_must_renew(const struct tree_sync *sync);
-void tree_sync_renewed(struct tree_sync *sync);
 
 /* Does what is due. */
 void tree_sync_tick(struct tree_sync *sync, uint64_t now_us);

@@ -205,7 +205,6 @@ static bool settle(struct tree_sync *sync, struct arrived *arrived)
 {
     const enum tree_verdict verdict = arrived->verdict;
     const struct node_id from = arrived->from;
-    const struct dot dot = arrived->dot;
     if (arrived->is_early) {
         forget_early(sync, arrived);
     } else {
@@ -220,7 +219,7 @@ static bool settle(struct tree_sync *sync, struct arrived *arrived)
         break;
     case TREE_FORKED:
         sync->counters.ops_forked++;
-        fork_found(sync, &from, &dot);
+        sync_event(sync, TREE_SYNC_FORK, &from, 1);
         break;
     case TREE_REFUSED:
         sync->counters.ops_refused++;

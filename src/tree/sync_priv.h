@@ -7,15 +7,12 @@
  *
  *   sync.c           opening, what we have, digests of others, what is due
  *   sync_arrive.c    ops that came: applying them, waiting for their causes
- *   sync_spread.c    telling everybody of ours, hearing of others'; the claim of our own log
+ *   sync_spread.c    telling everybody of ours, hearing of others'
  *   sync_pull.c      comparing vectors, asking for ops
  *   sync_serve.c     answering others
  *   sync_await.c     who has an op on disk
- *   sync_fork.c      our own log went two ways
  *   sync_snapshot.c  handing out and taking snapshots
  */
-
-#include <stdatomic.h>
 
 #include "base/map.h"
 #include "base/random.h"
@@ -127,13 +124,6 @@ struct await {
     bool has[SYNC_AWAIT_MEMBERS_MAX];
 };
 
-enum claim_state {
-    CLAIM_NONE = 0, /* others have to be asked first */
-    CLAIM_TOLD,     /* an objection may come until claim_us */
-    CLAIM_HOLDS,
-    CLAIM_LOST, /* others have more of our log, or another one */
-};
-
 enum fetch_state {
     FETCH_NONE = 0,
     FETCH_ASKED,
@@ -194,9 +184,6 @@ struct tree_sync {
     struct dot spread; /* the last of our ops that was told */
     uint64_t spread_window_us;
     unsigned spread_count;
-    enum claim_state claim;
-    uint64_t claim_us;
-    _Atomic bool must_renew;
 
     /* sync_pull.c */
     struct pull pulls[SYNC_PULLS_MAX];
@@ -214,12 +201,6 @@ struct tree_sync {
     size_t awaits_count;
     size_t awaits_capacity;
     uint64_t next_number;
-
-    /* sync_fork.c */
-    bool may_fork; /* we started alone, with a log: others may have more of it */
-    struct origin_id first_origin;
-    bool has_forked;
-    struct origin_id fork;
 
     /* sync_snapshot.c */
     struct fetch fetch;
@@ -268,6 +249,8 @@ uint64_t spread_next_us(const struct tree_sync *sync);
 
 /* Compares vectors with a peer whose sum differs, if nothing else of that kind is under way. */
 void pull_compare(struct tree_sync *sync, const struct node_id *peer);
+/* What a comparison has found is on its way. */
+bool pull_repairs(const struct tree_sync *sync);
 void pull_received_part(struct tree_sync *sync, const struct node_id *from,
                         const struct tree_message *part);
 void pull_received_ops(struct tree_sync *sync, const struct node_id *from,
@@ -304,16 +287,6 @@ void serve_due(struct tree_sync *sync);
 void await_received_has(struct tree_sync *sync, const struct node_id *from, uint64_t number);
 void await_due(struct tree_sync *sync);
 uint64_t await_next_us(const struct tree_sync *sync);
-
-/* sync_fork.c */
-
-/* An op of `from` does not go with the log of its origin that we have. */
-void fork_found(struct tree_sync *sync, const struct node_id *from, const struct dot *dot);
-void fork_received(struct tree_sync *sync, const struct node_id *from,
-                   const struct tree_message *forked);
-/* `peer` tells of a log of ours: has it gone another way? */
-void fork_compare(struct tree_sync *sync, const struct node_id *peer,
-                  const struct tree_message_entry *entry);
 
 /* sync_snapshot.c */
 

@@ -139,6 +139,27 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
     send_want(sync, peer, TREE_WANT_WHEN_HERE, &lack, 1);
 }
 
+/* Some of the log of `origin` is on its way. */
+static bool is_pulled(const struct tree_sync *sync, const struct origin_id *origin)
+{
+    for (size_t i = 0; i < sync->pulls_count; i++) {
+        if (find_lack(&sync->pulls[i], origin)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pull_repairs(const struct tree_sync *sync)
+{
+    for (size_t i = 0; i < sync->pulls_count; i++) {
+        if (sync->pulls[i].is_repair) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- comparing --------------------------------------------------------------------------------
  */
 
@@ -171,29 +192,27 @@ void pull_received_part(struct tree_sync *sync, const struct node_id *from,
     if (sync->own.is_merging || sync->host.read(sync->host.context, &txn) != 0) {
         return;
     }
-    struct pull *pull = make_pull(sync, from);
-    if (!pull) {
-        return;
-    }
+    struct pull found = {.lacks_count = 0};
     struct bytes list = part->list;
     struct tree_message_entry entry;
-    pull->lacks_count = 0;
-    pull->is_repair = true;
     while (tree_message_next_entry(&list, &entry)) {
         const uint64_t seq = sync_seq_of(sync, txn, &entry.origin);
-        const bool is_new = !find_lack(pull, &entry.origin);
-        if (entry.seq > seq && is_new && pull->lacks_count < TREE_WANT_LACKS_MAX) {
-            add_lack(pull, &(struct tree_message_lack){entry.origin, seq, entry.seq});
+        if (entry.seq > seq && !is_pulled(sync, &entry.origin) &&
+            !find_lack(&found, &entry.origin) && found.lacks_count < TREE_WANT_LACKS_MAX) {
+            add_lack(&found, &(struct tree_message_lack){entry.origin, seq, entry.seq});
         }
-        fork_compare(sync, from, &entry);
     }
-    if (pull->lacks_count == 0) {
-        end_pull(sync, pull);
-        return;
+    struct pull *pull = found.lacks_count > 0 ? make_pull(sync, from) : NULL;
+    for (size_t i = 0; pull && i < found.lacks_count; i++) {
+        add_lack(pull, &found.lacks[i]);
     }
-    pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
-    const uint8_t flags = sync->own.ops_count <= LITTLE_OPS ? TREE_WANT_SNAPSHOT : 0;
-    send_want(sync, from, flags, pull->lacks, pull->lacks_count);
+    if (pull) {
+        pull->is_repair = true;
+        pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
+        const uint8_t flags = sync->own.ops_count <= LITTLE_OPS ? TREE_WANT_SNAPSHOT : 0;
+        send_want(sync, from, flags, found.lacks, found.lacks_count);
+    }
+    free(found.lacks);
 }
 
 /* ---- what comes -------------------------------------------------------------------------------

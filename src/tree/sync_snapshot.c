@@ -172,7 +172,7 @@ void snapshot_fetch(struct tree_sync *sync, const struct node_id *peer, enum tre
     *fetch = (struct fetch){
         .state = FETCH_ASKED,
         .peer = *peer,
-        .merge = {.mode = mode, .fork = sync->fork},
+        .merge = {.mode = mode},
     };
     ask(sync);
 }
@@ -222,7 +222,7 @@ static void merge(struct tree_sync *sync)
         return;
     }
     err = sync->host.write(sync->host.context, begin_merge, sync);
-    if (err == -EAGAIN) { /* TREE_MERGE_ADOPT, and the peer does not have all of ours yet */
+    if (err == -EAGAIN) { /* TREE_MERGE_UNION, and the snapshot is too old for it */
         give_up(sync);
         return;
     }
@@ -337,7 +337,6 @@ static void merge_done(struct tree_sync *sync)
 {
     const struct node_id peer = sync->fetch.peer;
     const bool is_repair = sync->fetch.merge.mode != TREE_MERGE_NORMAL;
-    sync->has_forked = sync->has_forked && sync->fetch.merge.mode != TREE_MERGE_ADOPT;
     sync->counters.snapshots_merged++;
     sync->host.inbox_drop(sync->host.context);
     end_fetch(sync, is_repair ? REPAIR_PAUSE_US : 0);
@@ -385,7 +384,7 @@ void snapshot_begin(struct tree_sync *sync)
     }
 }
 
-/* The mark stands, or our log has forked, and nothing is on its way: asks somebody. */
+/* The mark stands, and nothing is on its way: asks somebody. */
 static void fetch_again(struct tree_sync *sync)
 {
     struct node_id peer;
@@ -393,7 +392,7 @@ static void fetch_again(struct tree_sync *sync)
         return;
     }
     if (sync->host.pick(sync->host.context, &peer)) {
-        snapshot_fetch(sync, &peer, sync->has_forked ? TREE_MERGE_ADOPT : TREE_MERGE_NORMAL);
+        snapshot_fetch(sync, &peer, TREE_MERGE_NORMAL);
     } else {
         sync->fetch.not_before_us = sync->now_us + TRY_AGAIN_US;
     }
@@ -408,11 +407,6 @@ static void spooled_due(struct tree_sync *sync)
     }
 }
 
-static bool needs_snapshot(const struct tree_sync *sync)
-{
-    return sync->own.is_merging || sync->has_forked;
-}
-
 void snapshot_due(struct tree_sync *sync)
 {
     struct fetch *fetch = &sync->fetch;
@@ -422,7 +416,7 @@ void snapshot_due(struct tree_sync *sync)
         merge_due(sync);
         break;
     case FETCH_NONE:
-        if (needs_snapshot(sync)) {
+        if (sync->own.is_merging) {
             fetch_again(sync);
         }
         break;
@@ -452,7 +446,7 @@ uint64_t snapshot_next_us(const struct tree_sync *sync)
     case FETCH_MERGING:
         return sync->now_us;
     case FETCH_NONE:
-        next_us = needs_snapshot(sync) ? fetch->not_before_us : NEVER;
+        next_us = sync->own.is_merging ? fetch->not_before_us : NEVER;
         break;
     case FETCH_ASKED:
     case FETCH_RECEIVING:

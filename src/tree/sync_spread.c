@@ -4,11 +4,6 @@
  * Telling everybody. Short ops travel in the broadcast itself; of many, or long ones, only the
  * names do, and each node pulls them from the one that told it, so that they take the same way at
  * most once over each link. Whoever is told before its teller has them waits there (sync_serve.c).
- *
- * A log that goes on where a copied-back directory left off would use names again. So after a start
- * local changes go to a new log, until this node has said which op of its old one is the last, to
- * everybody, and nobody who answers knows a later one. While members are missing who may know, it
- * is not said.
  */
 
 #include "base/mem.h"
@@ -19,11 +14,6 @@
 /* Broadcasts in a window of time; beyond, what comes waits for the next and goes together. */
 #define SPREAD_WINDOW_US (50 * MS)
 #define SPREAD_WINDOW_MAX 16u
-/* Nobody claims at once when a whole network starts: the claims of all are spread over so long. */
-#define CLAIM_WAIT_US (2 * SECOND)
-#define CLAIM_WAIT_US_EACH (10 * MS)
-/* An objection comes back within so long. */
-#define CLAIM_ANSWER_US (3 * SECOND)
 
 static void broadcast(struct tree_sync *sync, const struct buf *payload)
 {
@@ -96,7 +86,7 @@ static bool read_own(struct tree_sync *sync, uint64_t seq, struct payloads *payl
     return true;
 }
 
-static void spread_own(struct tree_sync *sync)
+void spread_due(struct tree_sync *sync)
 {
     if (!origin_id_equal(&sync->spread.origin, &sync->own.origin)) {
         sync->spread = (struct dot){sync->own.origin, 0};
@@ -124,72 +114,6 @@ static void spread_own(struct tree_sync *sync)
     sync->spread.seq = sync->own.seq;
 }
 
-/* ---- the claim of our log ---------------------------------------------------------------------
- */
-
-static void claim_begin(struct tree_sync *sync)
-{
-    /* A log without ops has nothing to go on with; a new one costs nothing. */
-    if (sync->own.seq == 0 || sync->host.others_count(sync->host.context) == 0 ||
-        sync->host.missing_count(sync->host.context) > 0 || sync->own.is_merging) {
-        sync->claim_us = sync->now_us + CLAIM_WAIT_US;
-        return;
-    }
-    const struct tree_message claim = {
-        .type = TREE_MESSAGE_SPREAD_CLAIM,
-        .node = sync->id,
-        .dot = {sync->own.origin, sync->own.seq},
-        .id = sync->own.hash,
-    };
-    CLEANUP_BUF struct buf payload = BUF_INIT;
-    tree_message_format(&claim, &payload);
-    broadcast(sync, &payload);
-    sync->claim = CLAIM_TOLD;
-    sync->claim_us = sync->now_us + CLAIM_ANSWER_US;
-}
-
-static void claim_due(struct tree_sync *sync)
-{
-    if (!sync->must_renew) {
-        return;
-    }
-    if (sync->claim_us == 0) {
-        const uint64_t others = sync->host.others_count(sync->host.context);
-        sync->claim_us = sync->now_us + CLAIM_WAIT_US +
-                         random_below(&sync->random, others * CLAIM_WAIT_US_EACH + 1);
-        return;
-    }
-    if (sync->now_us < sync->claim_us) {
-        return;
-    }
-    if (sync->claim == CLAIM_NONE) {
-        claim_begin(sync);
-    } else if (sync->claim == CLAIM_TOLD) {
-        sync->claim = CLAIM_HOLDS;
-        sync->must_renew = false;
-    }
-}
-
-/* Somebody means to go on with a log: do we know more of it, or another one? */
-static void received_claim(struct tree_sync *sync, const struct tree_message *claim)
-{
-    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
-    struct vector_entry entry = {.seq = 0};
-    if (sync->host.read(sync->host.context, &txn) != 0 ||
-        tree_vector_get(sync->tree, txn, &claim->dot.origin, &entry) != 0) {
-        return;
-    }
-    if (entry.seq > claim->dot.seq ||
-        (entry.seq == claim->dot.seq && !id_equal(&entry.hash, &claim->id))) {
-        const struct tree_message objection = {
-            .type = TREE_MESSAGE_FORKED,
-            .dot = {claim->dot.origin, entry.seq},
-            .id = entry.hash,
-        };
-        sync_send_message(sync, &claim->node, &objection);
-    }
-}
-
 /* ---- what others tell -------------------------------------------------------------------------
  */
 
@@ -208,10 +132,6 @@ void spread_received(struct tree_sync *sync, const struct node_id *from,
         received_news(sync, from, message);
         return;
     }
-    if (message->type == TREE_MESSAGE_SPREAD_CLAIM) {
-        received_claim(sync, message);
-        return;
-    }
     struct bytes list = message->list;
     struct bytes op;
     while (tree_message_next_op(&list, &op)) {
@@ -219,19 +139,9 @@ void spread_received(struct tree_sync *sync, const struct node_id *from,
     }
 }
 
-void spread_due(struct tree_sync *sync)
-{
-    spread_own(sync);
-    claim_due(sync);
-}
-
 uint64_t spread_next_us(const struct tree_sync *sync)
 {
-    uint64_t next_us = sync->must_renew ? sync->claim_us : NEVER;
     const bool waits = origin_id_equal(&sync->spread.origin, &sync->own.origin) &&
                        sync->spread.seq < sync->own.seq;
-    if (waits && sync->spread_window_us + SPREAD_WINDOW_US < next_us) {
-        next_us = sync->spread_window_us + SPREAD_WINDOW_US;
-    }
-    return next_us;
+    return waits ? sync->spread_window_us + SPREAD_WINDOW_US : NEVER;
 }

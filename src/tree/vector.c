@@ -98,6 +98,14 @@ int tree_renew_origin(const struct tree *tree, struct kv_txn *txn, const struct 
     if (err != -ENOENT) {
         return err ? err : -EEXIST;
     }
+    struct origin_row own;
+    err = origin_get(tree, txn, state.own_origin, &own);
+    if (err) {
+        return err == -ENOENT ? -EIO : err;
+    }
+    if (own.seq == 0) { /* nobody knows it: its place is taken over */
+        return origin_rename(tree, txn, state.own_origin, &own, fresh);
+    }
     err = origin_add(tree, txn, &state, fresh, &state.own_origin);
     return err ? err : state_put(tree, txn, &state);
 }

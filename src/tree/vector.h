@@ -34,9 +34,11 @@ struct vector_entry {
 [[nodiscard]] int tree_vector_sums(const struct tree *tree, struct kv_txn *txn,
                                    uint64_t ret_sums[TREE_VECTOR_BUCKETS]);
 
-/* Local changes go to the log of `fresh`, a new random id, from now on: what is kept of the old one
- * may be older than what others have of it, also if it is nothing. -EEXIST: there is one of that
- * name. */
+/* Local changes go to the log of `fresh`, a new random id, from now on. To be called whenever a
+ * database is opened: it may be a copy that was put back, and others may have more of the log that
+ * it kept than it has itself; no name of an op is used twice then. An own log without ops is only
+ * renamed, so that this costs something (a row here, 32 bytes in comparisons) only where changes
+ * are made. -EEXIST: that log is known. */
 [[nodiscard]] int tree_renew_origin(const struct tree *tree, struct kv_txn *txn,
                                     const struct origin_id *fresh);
 

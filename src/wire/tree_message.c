@@ -26,7 +26,6 @@ enum part {
     PART_OFFSET,
     PART_ID,
     PART_CRC,
-    PART_NODE,
     PART_STATE,
     /* These take all that is left. */
     PART_ENTRIES,
@@ -53,7 +52,6 @@ static const struct form forms[] = {
     [TREE_MESSAGE_SNAPSHOT_OFFER] = {{PART_ID, PART_SIZE}},
     [TREE_MESSAGE_SNAPSHOT_WANT] = {{PART_ID, PART_OFFSET}},
     [TREE_MESSAGE_SNAPSHOT_PIECE] = {{PART_ID, PART_OFFSET, PART_CRC, PART_BYTES}},
-    [TREE_MESSAGE_FORKED] = {{PART_DOT, PART_ID}},
     [TREE_MESSAGE_STATE_ASK] = {{PART_NUMBER}},
     [TREE_MESSAGE_STATE] = {{PART_NUMBER, PART_STATE}},
 };
@@ -61,7 +59,6 @@ static const struct form forms[] = {
 static const struct form spread_forms[] = {
     [TREE_MESSAGE_SPREAD_OPS - TREE_MESSAGE_SPREAD_OPS] = {{PART_OPS}},
     [TREE_MESSAGE_SPREAD_NEWS - TREE_MESSAGE_SPREAD_OPS] = {{PART_DOT, PART_LAST_SEQ}},
-    [TREE_MESSAGE_SPREAD_CLAIM - TREE_MESSAGE_SPREAD_OPS] = {{PART_NODE, PART_DOT, PART_ID}},
 };
 
 #define HEADER_BYTES 3
@@ -140,9 +137,6 @@ static void put_part(struct buf *bytes, enum part part, const struct tree_messag
         break;
     case PART_CRC:
         field_put_u32(bytes, message->crc);
-        break;
-    case PART_NODE:
-        field_put_node_id(bytes, &message->node);
         break;
     case PART_STATE:
         put_state(bytes, message);
@@ -320,9 +314,6 @@ static void get_part(struct field_reader *reader, enum part part, struct tree_me
         break;
     case PART_CRC:
         message->crc = field_get_u32(reader);
-        break;
-    case PART_NODE:
-        message->node = field_get_node_id(reader);
         break;
     case PART_STATE:
         get_state(reader, message);

@@ -22,7 +22,6 @@
  *   SNAPSHOT_WANT   id 32 bytes, offset u64
  *   SNAPSHOT_PIECE  id 32 bytes, offset u64, CRC-32C u32 of the piece, bytes (none: that
  *                   snapshot is not here any more)
- *   FORKED          dot, hash 32 bytes of the op that I have: yours is refused
  *   STATE_ASK       number u64
  *   STATE           number u64, vector sum u64, fingerprint 32 bytes, ops u64 (of all logs
  *                   together), entries u64
@@ -36,8 +35,6 @@
  *   SPREAD_OPS      ops, as in OPS
  *   SPREAD_NEWS     dot, last u64: there are new ops; who told you gets them before you or at the
  *                   same time
- *   SPREAD_CLAIM    node id 20 bytes, dot, hash 32 bytes: I mean to go on with this log, of which
- *                   this is the last op
  *
  * Fields as in wire/fields.h; versions are treated as in wire/datagram.h, but a list or bytes at
  * the end leave no room behind them.
@@ -48,7 +45,6 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "hash/id.h"
-#include "wire/node_id.h"
 #include "wire/tree_op.h"
 
 #define TREE_MESSAGE_BYTES_MAX ((size_t)1024 * 1024)
@@ -72,12 +68,10 @@ enum tree_message_type {
     TREE_MESSAGE_SNAPSHOT_OFFER = 11,
     TREE_MESSAGE_SNAPSHOT_WANT = 12,
     TREE_MESSAGE_SNAPSHOT_PIECE = 13,
-    TREE_MESSAGE_FORKED = 14,
-    TREE_MESSAGE_STATE_ASK = 15,
-    TREE_MESSAGE_STATE = 16,
+    TREE_MESSAGE_STATE_ASK = 14,
+    TREE_MESSAGE_STATE = 15,
     TREE_MESSAGE_SPREAD_OPS = 32, /* in broadcasts alone */
     TREE_MESSAGE_SPREAD_NEWS = 33,
-    TREE_MESSAGE_SPREAD_CLAIM = 34,
 };
 
 /* Of WANT: a snapshot is welcome, there is little here. */
@@ -104,7 +98,6 @@ struct tree_message {
     struct id id; /* of a snapshot, or a hash */
     uint32_t crc;
     struct bytes bytes; /* of a piece */
-    struct node_id node;
     uint64_t vector_sum;
     uint8_t fingerprint[32];
     uint64_t ops_count;

@@ -130,12 +130,6 @@ static inline size_t net_others(void *context)
     return count;
 }
 
-static inline size_t net_missing(void *context)
-{
-    const struct net_node *node = context;
-    return node->net->count - 1 - net_others(context);
-}
-
 static inline bool net_pick(void *context, struct node_id *ret_member)
 {
     struct net_node *node = context;
@@ -265,20 +259,16 @@ static inline size_t count_events(const struct net_node *node, enum tree_sync_ev
     return count;
 }
 
-/* `is_alone`: nobody ever knew it. */
-static inline void net_start(struct net *net, uint32_t index, bool is_alone)
+static inline void net_start(struct net *net, uint32_t index)
 {
     struct net_node *node = &net->nodes[index];
     const struct tree_sync_options options = {
         .tree = node->fixture->tree,
         .id = node_id_of(index),
         .random_seed = random_u64(&net->random),
-        .is_alone = is_alone,
         .host = {.broadcast = net_broadcast,
                  .send = net_send,
                  .pick = net_pick,
-                 .others_count = net_others,
-                 .missing_count = net_missing,
                  .read = net_read,
                  .write = net_write,
                  .spool = net_spool,
@@ -296,12 +286,24 @@ static inline void net_start(struct net *net, uint32_t index, bool is_alone)
     node->sync = tree_sync_new(&options, net->now_us);
 }
 
+/* As a process that opens the tree anew. */
+static inline void net_restart(struct net *net, uint32_t index)
+{
+    struct fixture *fixture = net->nodes[index].fixture;
+    struct origin_id fresh;
+    random_fill(&net->random, &fresh, sizeof fresh);
+    begin(fixture);
+    assert_int_equal(tree_renew_origin(fixture->tree, fixture->txn, &fresh), 0);
+    commit(fixture);
+    net_start(net, index);
+}
+
 static inline void net_stop(struct net *net, uint32_t index)
 {
     tree_sync_free(STEAL_PTR(net->nodes[index].sync));
 }
 
-/* `count` nodes that go on with their logs at once; node 0 writes to origin 'A', and so on. */
+/* `count` nodes; node 0 writes to origin 'A', and so on. */
 static inline struct net *net_new(uint32_t count, uint64_t seed)
 {
     struct net *net = mem_alloc(sizeof *net);
@@ -314,7 +316,7 @@ static inline struct net *net_new(uint32_t count, uint64_t seed)
         *node = (struct net_node){.net = net, .index = i};
         node->fixture = fixture_new(false, (char)('A' + i));
         commit(node->fixture);
-        net_start(net, i, true);
+        net_start(net, i);
     }
     return net;
 }
@@ -461,17 +463,11 @@ static inline void net_run_until_agreed(struct net *net, uint64_t limit_ms)
     }
 }
 
-/* A change at a node, as its host makes it: in a transaction, in a new log if need be, told. */
+/* A change at a node, as its host makes it: in a transaction, and told. */
 static inline void change_begin(struct net *net, uint32_t index)
 {
     struct net_node *node = &net->nodes[index];
     begin(node->fixture);
-    if (node->sync && tree_sync_must_renew(node->sync)) {
-        struct origin_id fresh;
-        random_fill(&net->random, &fresh, sizeof fresh);
-        assert_int_equal(tree_renew_origin(node->fixture->tree, node->fixture->txn, &fresh), 0);
-        tree_sync_renewed(node->sync);
-    }
 }
 
 static inline void change_end(struct net *net, uint32_t index)

@@ -472,98 +472,6 @@ static void test_union(void **state)
     fixture_free(c);
 }
 
-/* A data directory that was put back: the log of A went two ways. What only this side did under
- * that name is undone, what it did under another is kept. */
-static void test_adoption_of_the_other_branch(void **state)
-{
-    PAIR;
-    struct fixture *other = fixture_new(false, 'A');
-    assert_int_equal(put_file(a, "base", '1'), 0);
-    assert_int_equal(put_file(a, "d/deleted", '2'), 0);
-    assert_int_equal(put_file(a, "same", '3'), 0);
-    (void)pull_all(a, other);
-    assert_int_equal(put_file(other, "same", '4'), 0); /* A4 here, and below */
-    assert_int_equal(put_file(other, "theirs", '5'), 0);
-    (void)pull_all(other, b);
-    assert_int_equal(put_file(b, "theirs", '6'), 0);
-
-    assert_int_equal(put_file(a, "same", '7'), 0);
-    assert_int_equal(delete_path(a, "d/deleted", false), 0);
-    assert_int_equal(put_file(a, "ours/f", '8'), 0);
-    assert_int_equal(put_file(a, "ours/g", '9'), 0);
-
-    CLEANUP_BUF struct buf file = BUF_INIT;
-    (void)snapshot_of(b, &file);
-    struct tree_merge_options options = options_of(&file, TREE_MERGE_ADOPT);
-    options.fork = origin_of('A');
-    struct tree_snapshot *snapshot = open_snapshot(&file);
-    /* Not while changes still go there. */
-    assert_int_equal(begin_merge(a, snapshot, &options), -EINVAL);
-    const struct origin_id fresh = origin_of('R');
-    assert_int_equal(tree_renew_origin(a->tree, a->txn, &fresh), 0);
-    assert_int_equal(put_file(a, "base", 'a'), 0);
-    assert_int_equal(put_file(a, "kept", 'b'), 0);
-    const uint64_t position = summary_of(a).feed_last;
-    assert_int_equal(begin_merge(a, snapshot, &options), 0);
-    assert_false(merge_step(a, snapshot, 2));
-    assert_int_equal(put_file(a, "meanwhile", 'c'), 0);
-    while (!merge_step(a, snapshot, 2)) {
-    }
-    tree_snapshot_close(snapshot);
-    check_sums(a);
-    check_vector(a);
-    assert_tree(a, "base=a d(/) d/deleted=2 kept=b meanwhile=c same=4 theirs=6 ");
-    assert_feed(a, position,
-                "gap merged:+d/deleted=A2 op merged:-ours/f=A6,-ours/g=A7 "
-                "merged:+same=A4,+theirs=B1 ");
-    assert_int_equal(vector_of(a, &options.fork).seq, 5);
-    CLEANUP_BUF struct buf op = BUF_INIT;
-    const struct dot dots[] = {{options.fork, 4}, {options.fork, 7}};
-    for (size_t i = 0; i < 2; i++) {
-        assert_int_equal(tree_op_read(a->tree, a->txn, &dots[i], &op), -ENOENT);
-    }
-    CLEANUP_BUF struct buf text = BUF_INIT;
-    list_feed(a, 0, &text); /* still to be read */
-    assert_int_equal(tree_token_make(a->tree, a->txn, 0, &text), -ESTALE);
-
-    (void)pull_all(a, b);
-    assert_same(a, b);
-    assert_int_equal(put_file(other, "next", 'd'), 0);
-    (void)pull_all(other, a);
-    assert_int_equal(vector_of(a, &options.fork).seq, 6);
-    bool more = false;
-    assert_int_equal(tree_expire(a->tree, a->txn, UINT64_MAX, 100, &more), 0);
-    uint64_t ops = 1;
-    assert_int_equal(kv_count(a->txn, TREE_OPS, &ops), 0);
-    assert_int_equal(ops, 0);
-    fixture_free(b);
-    fixture_free(other);
-}
-
-static void test_adoption_waits_for_others(void **state)
-{
-    PAIR;
-    struct fixture *c = fixture_new(false, 'C');
-    assert_int_equal(put_file(c, "f", '1'), 0);
-    (void)pull_all(c, a);
-    CLEANUP_BUF struct buf file = BUF_INIT;
-    (void)snapshot_of(b, &file);
-    struct tree_merge_options options = options_of(&file, TREE_MERGE_ADOPT);
-    options.fork = origin_of('X');
-    struct tree_snapshot *snapshot = open_snapshot(&file);
-    assert_int_equal(begin_merge(a, snapshot, &options), -EAGAIN);
-    options.fork = origin_of('C');
-    assert_int_equal(begin_merge(a, snapshot, &options), 0);
-    while (!merge_step(a, snapshot, 1)) {
-    }
-    tree_snapshot_close(snapshot);
-    assert_tree(a, "");
-    assert_int_equal(vector_of(a, &options.fork).seq, 0);
-    check_vector(a);
-    fixture_free(b);
-    fixture_free(c);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -579,8 +487,6 @@ int main(void)
         TEST_BOTH(test_unknown_content_is_kept_without),
         TEST_BOTH(test_feed_of_a_merge),
         TEST_BOTH(test_union),
-        TEST_BOTH(test_adoption_of_the_other_branch),
-        TEST_BOTH(test_adoption_waits_for_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

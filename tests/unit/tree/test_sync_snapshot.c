@@ -110,7 +110,7 @@ static void test_a_restart_in_the_middle_goes_on(void **state)
     assert_true(summary_of(&net->nodes[1]).is_merging);
     net_stop(net, 1);
     net_put(net, 0, "meanwhile", 'm');
-    net_start(net, 1, false);
+    net_restart(net, 1);
     net_run_until_agreed(net, 10000);
     assert_int_equal(net->messages_count[TREE_MESSAGE_SNAPSHOT_ASK], 1);
     net_free(net);
@@ -125,7 +125,7 @@ static void test_a_lost_file_costs_another_snapshot(void **state)
     }
     net_stop(net, 1);
     net_inbox_drop(&net->nodes[1]);
-    net_start(net, 1, false);
+    net_restart(net, 1);
     net_run_until_agreed(net, 20000);
     assert_int_equal(net->messages_count[TREE_MESSAGE_SNAPSHOT_ASK], 2);
     net_free(net);

@@ -34,12 +34,10 @@ static const enum tree_message_type types[] = {
     TREE_MESSAGE_SNAPSHOT_OFFER,
     TREE_MESSAGE_SNAPSHOT_WANT,
     TREE_MESSAGE_SNAPSHOT_PIECE,
-    TREE_MESSAGE_FORKED,
     TREE_MESSAGE_STATE_ASK,
     TREE_MESSAGE_STATE,
     TREE_MESSAGE_SPREAD_OPS,
     TREE_MESSAGE_SPREAD_NEWS,
-    TREE_MESSAGE_SPREAD_CLAIM,
 };
 
 static bool is_spread(enum tree_message_type type)
@@ -75,14 +73,10 @@ static size_t head_bytes(unsigned type)
         return HEADER_BYTES + 32 + 8;
     case TREE_MESSAGE_SNAPSHOT_PIECE:
         return HEADER_BYTES + 32 + 8 + 4;
-    case TREE_MESSAGE_FORKED:
-        return HEADER_BYTES + DOT_BYTES + 32;
     case TREE_MESSAGE_STATE:
         return HEADER_BYTES + 8 + 8 + 32 + 8 + 8;
     case TREE_MESSAGE_SPREAD_NEWS:
         return HEADER_BYTES + DOT_BYTES + 8;
-    case TREE_MESSAGE_SPREAD_CLAIM:
-        return HEADER_BYTES + 20 + DOT_BYTES + 32;
     default:
         return 0;
     }
@@ -136,7 +130,6 @@ static struct tree_message sample(enum tree_message_type type)
     fill(message.buckets, sizeof message.buckets, 1);
     fill(message.dot.origin.bytes, sizeof message.dot.origin.bytes, 0xd0);
     fill(message.id.bytes, sizeof message.id.bytes, 0x60);
-    fill(message.node.bytes, sizeof message.node.bytes, 0x20);
     fill(message.fingerprint, sizeof message.fingerprint, 0x90);
     return message;
 }
@@ -260,11 +253,6 @@ static void fields_come_back(void **state)
     assert_memory_equal(read.fingerprint, written.fingerprint, sizeof read.fingerprint);
     assert_int_equal(read.ops_count, written.ops_count);
     assert_int_equal(read.entries_count, written.entries_count);
-    CLEANUP_BUF struct buf claim = formatted(TREE_MESSAGE_SPREAD_CLAIM);
-    read = parsed(TREE_MESSAGE_SPREAD_CLAIM, &claim);
-    assert_true(node_id_equal(&read.node, &written.node));
-    assert_true(id_equal(&read.id, &written.id));
-    assert_int_equal(read.dot.seq, written.dot.seq);
 }
 
 static void lists_come_back(void **state)
@@ -392,9 +380,9 @@ static int answer_to(const struct tree_message *message)
 static void sequences_are_in_order(void **state)
 {
     (void)state;
-    static const enum tree_message_type with_dot[] = {
-        TREE_MESSAGE_LARGE,  TREE_MESSAGE_PIECE_WANT,  TREE_MESSAGE_PIECE,       TREE_MESSAGE_AWAIT,
-        TREE_MESSAGE_FORKED, TREE_MESSAGE_SPREAD_NEWS, TREE_MESSAGE_SPREAD_CLAIM};
+    static const enum tree_message_type with_dot[] = {TREE_MESSAGE_LARGE, TREE_MESSAGE_PIECE_WANT,
+                                                      TREE_MESSAGE_PIECE, TREE_MESSAGE_AWAIT,
+                                                      TREE_MESSAGE_SPREAD_NEWS};
     for (size_t i = 0; i < ARRAY_SIZE(with_dot); i++) {
         struct tree_message message = sample(with_dot[i]);
         message.dot.seq = 0;
