@@ -216,7 +216,7 @@ static int build(struct builder *builder, enum tree_event event, struct bytes ev
     if (err) {
         return err;
     }
-    for (size_t i = 0; i < builder->changes_count; i++) {
+    for (size_t i = 0; builder->dots && i < builder->changes_count; i++) {
         builder->changes[i].context = builder->dots + builder->context_begins[i];
     }
     if (event == TREE_EVENT_RENAME) {

@@ -10,6 +10,8 @@
 #include <inttypes.h>
 #include <poll.h>
 
+#include "tree/snapshot.h"
+
 #define HEARTBEAT_MS 15000u
 /* Long enough for whatever is waited for, under a sanitizer on a busy machine. */
 #define PATIENCE_MS 60000
@@ -64,6 +66,7 @@ struct watch {
     bool is_body;
     char id[64];      /* of the block that is being read */
     char event[64];   /* likewise */
+    char version[80]; /* of the last event that had one */
     char last_id[64]; /* what it would come back with */
 };
 
@@ -116,6 +119,10 @@ static const char *next_block(struct watch *watch)
         }
         sscanf(line, "id: %63s", watch->id);
         sscanf(line, "event: %63s", watch->event);
+        const char *version = strstr(line, "\"version\":\"");
+        if (version) {
+            sscanf(version, "\"version\":\"%79[^\"]", watch->version);
+        }
     }
 }
 
@@ -252,6 +259,113 @@ static void a_cursor_of_another_feed_is_a_gap(void **state)
     }
 }
 
+/* ---- a snapshot of another tree ---- */
+
+static int no_content(void *context, struct kv_txn *txn, const struct id *file)
+{
+    (void)context;
+    (void)txn;
+    (void)file;
+    return -ENOENT;
+}
+
+static uint64_t no_time(void *context)
+{
+    (void)context;
+    return 0;
+}
+
+static int append(void *context, struct bytes bytes)
+{
+    buf_add(context, bytes);
+    return 0;
+}
+
+static int read_buf(void *context, uint64_t offset, void *ret_bytes, size_t size)
+{
+    memcpy(ret_bytes, ((struct buf *)context)->data + offset, size);
+    return 0;
+}
+
+/* Two links in "quiet", one in "loud", by the origin of ones. */
+static void make_snapshot(struct buf *ret_file)
+{
+    const struct kv_options options = {.tables = tree_table_names, .tables_count = TREE_TABLES};
+    const struct tree_host host = {no_content, no_content, no_time, NULL};
+    struct origin_id origin;
+    memset(origin.bytes, 0x11, sizeof origin.bytes);
+    struct kv *kv = NULL;
+    struct kv_txn *txn = NULL;
+    struct tree *tree = NULL;
+    assert_int_equal(kv_open_memory(&options, &kv), 0);
+    assert_int_equal(kv_write(kv, &txn), 0);
+    assert_int_equal(tree_open(txn, 0, &host, &origin, 1, &tree), 0);
+    struct change quiet = {.path = "quiet", .count = 2};
+    struct change loud = {.path = "loud", .count = 1};
+    assert_int_equal(make(&quiet, tree, txn), 0);
+    assert_int_equal(make(&loud, tree, txn), 0);
+    struct tree_snapshot_info info;
+    assert_int_equal(tree_snapshot_write(tree, txn, append, ret_file, &info), 0);
+    kv_abort(txn);
+    tree_close(tree);
+    kv_close(kv);
+}
+
+static int merge(void *context, const struct tree *tree, struct kv_txn *txn)
+{
+    struct buf *file = context;
+    const struct tree_snapshot_source source = {read_buf, file, file->size};
+    const struct tree_merge_options options = {.mode = TREE_MERGE_NORMAL};
+    struct tree_snapshot *snapshot = NULL;
+    int err = tree_snapshot_open(&source, &snapshot);
+    if (!err) {
+        err = tree_merge_begin(tree, txn, snapshot, &options);
+    }
+    bool is_done = false;
+    while (!err && !is_done) {
+        err = tree_merge_step(tree, txn, snapshot, 1000, &is_done);
+    }
+    tree_snapshot_close(snapshot);
+    return err;
+}
+
+/* A gap for everybody, then what came, each with the version that it is. */
+static void a_merge_is_a_gap_and_events(void **state)
+{
+    struct fixture *fixture = *state;
+    CLEANUP_BUF struct buf file = BUF_INIT;
+    make_snapshot(&file);
+    make_change(fixture, "loud", 1);
+    struct watch watch;
+    watch_open(fixture, &watch, NULL);
+    assert_string_equal(next_block(&watch), "");
+    change_tree(fixture, merge, &file);
+    const struct tree_summary summary = summary_of(fixture);
+    assert_int_equal(summary.feed_last, 3);
+    for (int again = 0; again < 2; again++) {
+        assert_string_equal(next_block(&watch), "gap");
+        assert_at(&watch, &summary, 2);
+        assert_string_equal(next_block(&watch), "put");
+        assert_at(&watch, &summary, 2);
+        assert_string_equal(watch.version, "11111111111111111111111111111111:1");
+        assert_string_equal(next_block(&watch), "put");
+        assert_at(&watch, &summary, 3);
+        assert_string_equal(watch.version, "11111111111111111111111111111111:2");
+        watch_close(&watch);
+        if (again == 0) {
+            CLEANUP_FREE char *begin = mem_format("%" PRIu64 ":1", summary.epoch);
+            watch_open(fixture, &watch, begin);
+            assert_string_equal(next_block(&watch), "");
+        }
+    }
+    /* Once told, it is not told again. */
+    CLEANUP_FREE char *behind = mem_format("%" PRIu64 ":2", summary.epoch);
+    watch_open(fixture, &watch, behind);
+    assert_string_equal(next_block(&watch), "");
+    assert_string_equal(next_block(&watch), "put");
+    watch_close(&watch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +373,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_heartbeat_tells_the_position, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_passed_over_is_told_in_between, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_cursor_of_another_feed_is_a_gap, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_merge_is_a_gap_and_events, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
