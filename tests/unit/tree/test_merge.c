@@ -329,6 +329,44 @@ static void test_early_replaced_stays_replaced(void **state)
     fixture_free(d);
 }
 
+/* A version that one merge brought, the next one took away, and a third brought again: when it is
+ * replaced in the end, it is in the history once, and its content is held once. */
+static void test_version_that_comes_again_is_held_once(void **state)
+{
+    PAIR;
+    assert_int_equal(put_file(a, "f", '1'), 0);
+    assert_int_equal(put_file(a, "g", '2'), 0);
+    CLEANUP_BUF struct buf with = BUF_INIT;
+    CLEANUP_BUF struct buf without = BUF_INIT;
+    (void)snapshot_of(a, &with);
+    assert_int_equal(delete_path(a, "f", false), 0);
+    (void)snapshot_of(a, &without);
+    struct buf *const files[] = {&with, &without, &with};
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+        const struct tree_merge_options options = options_of(files[i], TREE_MERGE_NORMAL);
+        struct tree_snapshot *snapshot = open_snapshot(files[i]);
+        b->host.now_ms += 10;
+        assert_int_equal(begin_merge(b, snapshot, &options), 0);
+        assert_false(merge_step(b, snapshot, 1));
+        assert_int_equal(holds_of(&b->host, '1'), 1 + (i == 2));
+        while (i == 2 && !merge_step(b, snapshot, 1)) {
+        }
+        tree_snapshot_close(snapshot);
+    }
+    (void)pull_all(a, b);
+    assert_same(a, b);
+    assert_int_equal(holds_of(&b->host, '1'), 1);
+    bool more = false;
+    assert_int_equal(tree_expire(b->tree, b->txn, b->host.now_ms, 100, &more), 0);
+    assert_int_equal(holds_of(&b->host, '1'), 1); /* since it went the second time */
+    assert_int_equal(tree_expire(b->tree, b->txn, UINT64_MAX, 100, &more), 0);
+    assert_int_equal(holds_of(&b->host, '1'), 0);
+    uint64_t rows = 1;
+    assert_int_equal(kv_count(b->txn, TREE_EXPIRY, &rows), 0);
+    assert_int_equal(rows, 0);
+    fixture_free(b);
+}
+
 static void test_unknown_content_is_kept_without(void **state)
 {
     PAIR;
@@ -484,6 +522,7 @@ int main(void)
         TEST_BOTH(test_mark_holds_up),
         TEST_BOTH(test_lamport_is_raised_at_once),
         TEST_BOTH(test_early_replaced_stays_replaced),
+        TEST_BOTH(test_version_that_comes_again_is_held_once),
         TEST_BOTH(test_unknown_content_is_kept_without),
         TEST_BOTH(test_feed_of_a_merge),
         TEST_BOTH(test_union),
