@@ -113,6 +113,12 @@ extern const struct verb store_verb_status;
         "segment-bytes", CLI_SEGMENT_BYTES_DEFAULT,                                                \
             "BYTES: of a new file that blocks are kept in, 64K to 64G", false                      \
     }
+/* Of verbs that change something; see cli/ack.h. */
+#define CLI_KEYS_ACK                                                                               \
+    {"ack", NULL, "NUMBER: of other nodes that shall have it on disk first", false},               \
+    {                                                                                              \
+        "ack-wait", NULL, "SECONDS: to wait for them, 30 unless told", false                       \
+    }
 #define CLI_KEY_QUIET                                                                              \
     {                                                                                              \
         "quiet", NULL, "show no progress", true                                                    \

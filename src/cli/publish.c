@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "cli/ack.h"
 #include "cli/entry.h"
 #include "cli/pack.h"
 #include "cli/percent.h"
@@ -46,6 +47,16 @@ static void print(struct publish *publish, struct bytes line)
     }
 }
 
+/* It is published; but do enough others have it? */
+static void check_ack(struct publish *publish, const char *path,
+                      const struct client_response *response)
+{
+    CLEANUP_BUF struct buf why = BUF_INIT;
+    if (!ack_is_reached(response, &why)) {
+        publish_fail(publish, path, buf_string(&why));
+    }
+}
+
 /* With --json the node's answer is the line; else `describe` makes one of it. */
 static void print_answer(struct publish *publish, const struct client_response *response,
                          void (*describe)(const json_t *answer, const char *path, struct buf *line),
@@ -64,6 +75,7 @@ static void print_answer(struct publish *publish, const struct client_response *
     if (line.size) {
         print(publish, buf_bytes(&line));
     }
+    check_ack(publish, path, response);
 }
 
 static void describe_file(const json_t *answer, const char *path, struct buf *line)
@@ -171,6 +183,7 @@ static void publish_stdin(struct publish *publish, struct client *client, const 
     if (publish->mode) {
         add_query(&target, "mode", publish->mode);
     }
+    ack_add(publish->invocation, &target);
     send_file(publish, client, buf_string(&target), STDIN_FILENO, -1, "-", path);
 }
 
@@ -206,6 +219,7 @@ void publish_file(struct publish *publish, struct client *client, const char *so
         }
         add_query(&target, "in_place", absolute);
     }
+    ack_add(publish->invocation, &target);
     send_file(publish, client, buf_string(&target), fd, info.st_size, source, path);
 }
 
@@ -225,6 +239,7 @@ void publish_link(struct publish *publish, struct client *client, const char *so
     add_target(&target, path);
     add_query(&target, "symlink", text);
     add_mtime(&target, info.st_mtim);
+    ack_add(publish->invocation, &target);
     const struct client_request request = {.method = "PUT", .target = buf_string(&target)};
     if (client_perform(client, &request, &response)) {
         print_answer(publish, &response, describe_link, path);
@@ -244,6 +259,7 @@ void publish_empty_directory(struct publish *publish, struct client *client, con
         return;
     }
     add_target(&target, path);
+    ack_add(publish->invocation, &target);
     char mtime[MTIME_CHARS];
     format_mtime(info.st_mtim, mtime);
     CLEANUP_FREE char *body = mem_format("{\"op\":\"mkdir\",\"mode\":\"%04o\",\"mtime\":\"%s\"}",
@@ -254,7 +270,9 @@ void publish_empty_directory(struct publish *publish, struct client *client, con
         .headers = {"Content-Type: application/json"},
         .body = bytes_of_string(body),
     };
-    if (!client_perform(client, &request, &response) && !client_is_code(&response, "exists")) {
+    if (client_perform(client, &request, &response)) {
+        check_ack(publish, path, &response);
+    } else if (!client_is_code(&response, "exists")) {
         fail_response(publish, path, &response);
     }
 }
@@ -311,6 +329,7 @@ void publish_directory(struct publish *publish, struct client *client, const cha
     if (publish->is_atomic) {
         add_query(&target, "atomic", "1");
     }
+    ack_add(publish->invocation, &target);
     const struct client_source body = {.read = read_tar, .context = pack, .length_bytes = -1};
     const struct client_request request = {
         .method = "PUT",

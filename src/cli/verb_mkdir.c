@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
+#include "cli/ack.h"
 #include "cli/client.h"
 #include "cli/entry.h"
 #include "cli/text.h"
@@ -12,12 +13,15 @@ static bool make(const struct invocation *invocation, struct client *client, con
 {
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FREE char *path = text_tree_path(argument);
-    CLEANUP_FREE char *target = entry_target(path);
+    CLEANUP_FREE char *bare = entry_target(path);
+    CLEANUP_BUF struct buf target = BUF_INIT;
+    buf_add_string(&target, bare);
+    ack_add(invocation, &target);
     const char *mode = config_string(invocation->config, "mode");
     CLEANUP_FREE char *body = mem_format("{\"op\":\"mkdir\",\"mode\":\"%s\"}", mode);
     const struct client_request request = {
         .method = "POST",
-        .target = target,
+        .target = buf_string(&target),
         .headers = {"Content-Type: application/json"},
         .body = bytes_of_string(body),
     };
@@ -28,7 +32,7 @@ static bool make(const struct invocation *invocation, struct client *client, con
     if (config_switch(invocation->config, "json")) {
         fputs(buf_string(&response.body), stdout);
     }
-    return true;
+    return ack_report(invocation, argument, &response);
 }
 
 static enum cli_status run_mkdir(const struct invocation *invocation)
@@ -37,6 +41,9 @@ static enum cli_status run_mkdir(const struct invocation *invocation)
     const char *text = config_string(invocation->config, "mode");
     if (invocation->arguments_count == 0) {
         return cli_usage(invocation, "which directory?");
+    }
+    if (!ack_check(invocation)) {
+        return CLI_USAGE;
     }
     if (text_parse_mode(text, &mode)) {
         return cli_usage(invocation, "'%s' is no mode: give octal digits, as 0755", text);
@@ -54,6 +61,7 @@ static enum cli_status run_mkdir(const struct invocation *invocation)
 
 static const struct config_key keys[] = {
     {"mode", "0755", "MODE: its permissions, octal", false},
+    CLI_KEYS_ACK,
     CLI_KEY_JSON,
     CLI_KEYS_CLIENT,
 };

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
+#include "cli/ack.h"
 #include "cli/client.h"
 #include "cli/entry.h"
 #include "cli/text.h"
@@ -14,7 +15,10 @@ static bool move(const struct invocation *invocation, struct client *client, con
 {
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FREE char *path = text_tree_path(from);
-    CLEANUP_FREE char *target = entry_target(path);
+    CLEANUP_FREE char *bare = entry_target(path);
+    CLEANUP_BUF struct buf query = BUF_INIT;
+    buf_add_string(&query, bare);
+    ack_add(invocation, &query);
     json_t *object = json_pack("{s:s, s:s}", "op", "rename", "to", to);
     if (!object) {
         cli_error(invocation, "%s: text is not UTF-8", to);
@@ -25,7 +29,7 @@ static bool move(const struct invocation *invocation, struct client *client, con
     json_decref(object);
     const struct client_request request = {
         .method = "POST",
-        .target = target,
+        .target = buf_string(&query),
         .headers = {"Content-Type: application/json"},
         .body = buf_bytes(&body),
     };
@@ -37,7 +41,7 @@ static bool move(const struct invocation *invocation, struct client *client, con
     if (config_switch(invocation->config, "json")) {
         fputs(buf_string(&response.body), stdout);
     }
-    return true;
+    return ack_report(invocation, from, &response);
 }
 
 static enum cli_status run_mv(const struct invocation *invocation)
@@ -45,6 +49,9 @@ static enum cli_status run_mv(const struct invocation *invocation)
     const size_t count = invocation->arguments_count;
     if (count < 2) {
         return cli_usage(invocation, "what, and where to?");
+    }
+    if (!ack_check(invocation)) {
+        return CLI_USAGE;
     }
     const char *to = invocation->arguments[count - 1];
     for (size_t i = 0; i < count; i++) {
@@ -68,7 +75,7 @@ static enum cli_status run_mv(const struct invocation *invocation)
     return good ? CLI_OK : CLI_FAILED;
 }
 
-static const struct config_key keys[] = {CLI_KEY_JSON, CLI_KEYS_CLIENT};
+static const struct config_key keys[] = {CLI_KEYS_ACK, CLI_KEY_JSON, CLI_KEYS_CLIENT};
 
 const struct verb verb_mv = {
     .name = "mv",

@@ -17,6 +17,7 @@
 #include "node/node.h"
 #include "node/resolve.h"
 #include "node/seeds.h"
+#include "tree/sync.h"
 #include "wire/member.h"
 
 #define LISTEN_DEFAULT "127.0.0.1:7420"
@@ -183,6 +184,12 @@ static bool read_options(struct setup *setup)
         return false;
     }
     setup->server_options.connections_max = (unsigned)connections;
+    uint64_t ack_count = 0;
+    if (config_number(invocation->config, "ack", TREE_SYNC_AWAIT_MAX, &ack_count)) {
+        cli_usage(invocation, "--ack takes a number of nodes up to %u", TREE_SYNC_AWAIT_MAX);
+        return false;
+    }
+    setup->server_options.ack_count = (unsigned)ack_count;
     return true;
 }
 
@@ -341,6 +348,7 @@ static const struct config_key keys[] = {
     {"header-timeout", "15", "SECONDS: for the line and headers of a request", false},
     {"body-timeout", "30", "SECONDS: in each of which 8 KiB of a body have to come", false},
     {"idle-timeout", "300", "SECONDS: without a byte, then a connection is closed", false},
+    {"ack", "0", "NUMBER: of other nodes that shall have a change first, if it names none", false},
     {"config", NULL, "FILE: read settings from it", false},
     {"log-level", "info", "LEVEL: debug, info, warn, error or off", false},
 };

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "cli/ack.h"
 #include "cli/crew.h"
 #include "cli/entry.h"
 #include "cli/pack.h"
@@ -273,6 +274,9 @@ static enum cli_status check(const struct invocation *invocation)
     if (mode && text_parse_mode(mode, &parsed)) {
         return cli_usage(invocation, "'%s' is no mode: give octal digits, as 0644", mode);
     }
+    if (!ack_check(invocation)) {
+        return CLI_USAGE;
+    }
     if (config_switch(config, "in-place") && config_switch(config, "atomic")) {
         return cli_usage(invocation, "--atomic and --in-place do not go together");
     }
@@ -343,6 +347,7 @@ static const struct config_key keys[] = {
     {"mode", NULL, "MODE: for all files, instead of their own (octal)", false},
     {"no-clobber", NULL, "a file: only if nothing is there", true},
     {"if-match", NULL, "ID: a file: only if this content is there", false},
+    CLI_KEYS_ACK,
     CLI_KEY_JSON,
     CLI_KEY_QUIET,
     CLI_KEYS_CLIENT,
@@ -359,6 +364,9 @@ const struct verb verb_put = {
         "'/' behind PATH, or several sources, they go below it under their own names. Prints\n"
         "`ID  PATH` for a file, `N files, SIZE  PATH/` for a directory when it is safe on the\n"
         "node's disk. Permissions, times and symbolic links come along.\n\n"
+        "With --ack N it waits until N other nodes have the change (names, not yet contents) on\n"
+        "their disks. If that takes too long, a line on standard error says how many have, and\n"
+        "the exit status is 1; the change is made nevertheless, and goes on to the others.\n\n"
         "What is neither file, directory nor link is named, skipped, and makes the exit status 1.\n"
         "So does what can't be read; with --atomic nothing is published then.\n",
     .first_argument = CLI_ARGUMENT_FILE,

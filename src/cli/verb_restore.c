@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
+#include "cli/ack.h"
 #include "cli/client.h"
 #include "cli/entry.h"
 #include "cli/text.h"
@@ -13,6 +14,9 @@ static enum cli_status run_restore(const struct invocation *invocation)
 {
     if (invocation->arguments_count != 2) {
         return cli_usage(invocation, "which path, and which of its versions? See `artel log PATH`");
+    }
+    if (!ack_check(invocation)) {
+        return CLI_USAGE;
     }
     CLEANUP(client_free) struct client *client = client_new(invocation);
     if (!client) {
@@ -29,10 +33,13 @@ static enum cli_status run_restore(const struct invocation *invocation)
     json_decref(object);
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FREE char *path = text_tree_path(argument);
-    CLEANUP_FREE char *target = entry_target(path);
+    CLEANUP_FREE char *bare = entry_target(path);
+    CLEANUP_BUF struct buf target = BUF_INIT;
+    buf_add_string(&target, bare);
+    ack_add(invocation, &target);
     const struct client_request request = {
         .method = "POST",
-        .target = target,
+        .target = buf_string(&target),
         .headers = {"Content-Type: application/json"},
         .body = buf_bytes(&body),
     };
@@ -43,10 +50,10 @@ static enum cli_status run_restore(const struct invocation *invocation)
     if (config_switch(invocation->config, "json")) {
         fputs(buf_string(&response.body), stdout);
     }
-    return CLI_OK;
+    return ack_report(invocation, argument, &response) ? CLI_OK : CLI_FAILED;
 }
 
-static const struct config_key keys[] = {CLI_KEY_JSON, CLI_KEYS_CLIENT};
+static const struct config_key keys[] = {CLI_KEYS_ACK, CLI_KEY_JSON, CLI_KEYS_CLIENT};
 
 const struct verb verb_restore = {
     .name = "restore",

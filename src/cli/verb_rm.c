@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
+#include "cli/ack.h"
 #include "cli/client.h"
 #include "cli/entry.h"
 #include "cli/text.h"
@@ -14,14 +15,18 @@ static bool remove_path(const struct invocation *invocation, struct client *clie
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FREE char *path = text_tree_path(argument);
     CLEANUP_FREE char *bare = entry_target(path);
-    CLEANUP_FREE char *target = mem_format(
-        "%s%s", bare, config_switch(invocation->config, "recursive") ? "?recursive=1" : "");
-    const struct client_request request = {.method = "DELETE", .target = target};
+    CLEANUP_BUF struct buf target = BUF_INIT;
+    buf_add_string(&target, bare);
+    if (config_switch(invocation->config, "recursive")) {
+        buf_add_string(&target, "?recursive=1");
+    }
+    ack_add(invocation, &target);
+    const struct client_request request = {.method = "DELETE", .target = buf_string(&target)};
     if (client_perform(client, &request, &response)) {
         if (config_switch(invocation->config, "json")) {
             fputs(buf_string(&response.body), stdout);
         }
-        return true;
+        return ack_report(invocation, argument, &response);
     }
     if (client_is_code(&response, "not_found") && config_switch(invocation->config, "force")) {
         return true;
@@ -43,6 +48,9 @@ static enum cli_status run_rm(const struct invocation *invocation)
                              path);
         }
     }
+    if (!ack_check(invocation)) {
+        return CLI_USAGE;
+    }
     CLEANUP(client_free) struct client *client = client_new(invocation);
     if (!client) {
         return CLI_USAGE;
@@ -57,6 +65,7 @@ static enum cli_status run_rm(const struct invocation *invocation)
 static const struct config_key keys[] = {
     {"recursive", NULL, "a directory with all that is below it, in one step", true},
     {"force", NULL, "what is not there is no failure", true},
+    CLI_KEYS_ACK,
     CLI_KEY_JSON,
     CLI_KEYS_CLIENT,
 };

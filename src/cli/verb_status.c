@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <jansson.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/mem.h"
 #include "cli/client.h"
+#include "cli/entry.h"
+#include "cli/text.h"
+
+/* A line each; --json tells of all. */
+#define TREES_MAX 20u
 
 /* `name  value` lines; those of an object in it as `object.name`. */
 static void print_object(json_t *object, const char *prefix)
@@ -27,6 +33,52 @@ static void print_object(json_t *object, const char *prefix)
     }
 }
 
+static void print_line(const char *name, const char *text)
+{
+    printf("%-22s %s\n", name, text);
+}
+
+static void print_tree(const json_t *tree)
+{
+    CLEANUP_BUF struct buf name = BUF_INIT;
+    buf_add_string(&name, "tree.");
+    text_add_name(&name, entry_text(tree, "name"), isatty(STDOUT_FILENO));
+    const json_int_t behind = json_integer_value(json_object_get(tree, "behind"));
+    CLEANUP_FREE char *text =
+        !json_is_true(json_object_get(tree, "answered")) ? mem_copy_string("has not answered")
+        : behind > 0 ? mem_format("%" JSON_INTEGER_FORMAT " changes behind this node", behind)
+        : behind < 0 ? mem_format("%" JSON_INTEGER_FORMAT " changes ahead of this node", -behind)
+                     : mem_copy_string("other changes than this node");
+    print_line(buf_string(&name), text);
+}
+
+/* In a line, and one for each member that has another tree. */
+static void print_trees(const json_t *trees)
+{
+    const size_t count = json_array_size(trees);
+    size_t others = 0;
+    for (size_t i = 0; i < count; i++) {
+        others += !json_is_true(json_object_get(json_array_get(trees, i), "same"));
+    }
+    CLEANUP_FREE char *text =
+        count == 0    ? mem_copy_string("there is no other member")
+        : others == 0 ? mem_format("the same on all %zu members reached", count + 1)
+                      : mem_format("%zu of %zu other members have another one", others, count);
+    print_line("trees", text);
+    size_t told = 0;
+    for (size_t i = 0; i < count && told < TREES_MAX; i++) {
+        const json_t *tree = json_array_get(trees, i);
+        if (!json_is_true(json_object_get(tree, "same"))) {
+            print_tree(tree);
+            told++;
+        }
+    }
+    if (others > told) {
+        CLEANUP_FREE char *rest = mem_format("and %zu more", others - told);
+        print_line("", rest);
+    }
+}
+
 static enum cli_status run_status(const struct invocation *invocation)
 {
     if (invocation->arguments_count > 0) {
@@ -37,7 +89,7 @@ static enum cli_status run_status(const struct invocation *invocation)
         return CLI_USAGE;
     }
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
-    const struct client_request request = {.target = "/status"};
+    const struct client_request request = {.target = "/status?members=1"};
     if (!client_perform(client, &request, &response)) {
         client_report(invocation, NULL, &response);
         return CLI_FAILED;
@@ -49,7 +101,12 @@ static enum cli_status run_status(const struct invocation *invocation)
     } else if (config_switch(invocation->config, "json")) {
         fputs(buf_string(&response.body), stdout);
     } else {
+        json_t *trees = json_incref(json_object_get(status, "trees"));
+        json_object_del(status, "trees");
+        json_object_del(status, "trees_same"); /* told together, in a line for people */
         print_object(status, "");
+        print_trees(trees);
+        json_decref(trees);
     }
     json_decref(status);
     return good ? CLI_OK : CLI_FAILED;
@@ -61,7 +118,9 @@ const struct verb verb_status = {
     .name = "status",
     .summary = "tell how a node is",
     .synopsis = "[--node URL] [--json]",
-    .about = "Prints who the node is, what it knows, and what its disk holds.\n",
+    .about = "Prints who the node is, what it knows, and what its disk holds; whether all members\n"
+             "that it reaches have the same tree, and which have not: how many changes they are\n"
+             "behind this node or ahead of it.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .run = run_status,

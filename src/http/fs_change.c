@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "http/ack_priv.h"
 #include "http/endpoints_priv.h"
 #include "http/field.h"
 #include "http/json_body.h"
@@ -88,7 +89,8 @@ static void resumed(struct request *request)
         json_object_set_new(body, "length", json_integer((json_int_t)change->put.size_bytes));
     }
     json_object_set_new(body, "version", json_of_dot(&change->dot));
-    answer_json(request, change->kind == CHANGE_MKDIR ? MHD_HTTP_CREATED : MHD_HTTP_OK, body);
+    ack_answer(request, change->kind == CHANGE_MKDIR ? MHD_HTTP_CREATED : MHD_HTTP_OK, body,
+               &change->dot);
 }
 
 static void done(struct request *request)
@@ -107,6 +109,9 @@ static void begin_delete(struct request *request)
     change->deletion.recursive = request_switch(request, "recursive");
     request->state = change;
     const char *match = request_header(request, MHD_HTTP_HEADER_IF_MATCH);
+    if (!ack_read(request)) {
+        return;
+    }
     if (match) {
         if (field_etag_parse(match, &change->deletion.match)) {
             answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
@@ -117,7 +122,7 @@ static void begin_delete(struct request *request)
     }
 }
 
-static const char *const delete_parameters[] = {"recursive", NULL};
+static const char *const delete_parameters[] = {"recursive", ACK_PARAMETERS, NULL};
 
 const struct endpoint endpoint_fs_delete = {
     .method = "DELETE",
@@ -135,7 +140,9 @@ static void begin_post(struct request *request)
     struct change *change = mem_alloc(sizeof *change);
     change->request = request;
     request->state = change;
-    json_body_begin(request);
+    if (ack_read(request)) {
+        json_body_begin(request);
+    }
 }
 
 static size_t body_post(struct request *request, struct bytes piece)
@@ -222,10 +229,13 @@ static void end_post(struct request *request)
     }
 }
 
+static const char *const post_parameters[] = {ACK_PARAMETERS, NULL};
+
 const struct endpoint endpoint_fs_post = {
     .method = "POST",
     .prefix = "/fs",
     .argument = PATH_TREE,
+    .parameters = post_parameters,
     .begin = begin_post,
     .body = body_post,
     .end = end_post,

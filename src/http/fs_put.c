@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "chunk/chunk.h"
+#include "http/ack_priv.h"
 #include "http/endpoints_priv.h"
 #include "http/field.h"
 #include "http/server_priv.h"
@@ -120,6 +121,9 @@ static bool check_content(struct request *request, const struct upload *upload)
 static void begin(struct request *request)
 {
     const bool is_directory = is_tar(request);
+    if (!ack_read(request)) {
+        return;
+    }
     if (has_odd_parameter(request, is_directory)) {
         answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
                      "parameters of files and of directories don't mix");
@@ -259,7 +263,8 @@ static void resumed(struct request *request)
         json_object_set_new(answer_body, "new", json_integer((json_int_t)upload->result.new_bytes));
     }
     json_object_set_new(answer_body, "version", json_of_dot(&upload->dot));
-    answer_json(request, upload->was_there ? MHD_HTTP_OK : MHD_HTTP_CREATED, answer_body);
+    ack_answer(request, upload->was_there ? MHD_HTTP_OK : MHD_HTTP_CREATED, answer_body,
+               &upload->dot);
 }
 
 static void done(struct request *request)
@@ -269,7 +274,8 @@ static void done(struct request *request)
     free(upload);
 }
 
-static const char *const parameters[] = {"mode", "mtime", "symlink", "in_place", "atomic", NULL};
+static const char *const parameters[] = {"mode",   "mtime",        "symlink", "in_place",
+                                         "atomic", ACK_PARAMETERS, NULL};
 
 const struct endpoint endpoint_fs_put = {
     .method = "PUT",

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "http/ack_priv.h"
 #include "http/field.h"
 #include "http/server_priv.h"
 #include "http/url.h"
@@ -279,6 +280,8 @@ static enum MHD_Result take_piece(struct request *request, const char *url, cons
             server_ending(request->server, request);
             request->endpoint->end(request);
         }
+    } else if (request->ack) {
+        ack_resumed(request);
     } else if (request->endpoint->resumed) {
         request->endpoint->resumed(request);
     }
@@ -336,6 +339,9 @@ void request_completed(void *context, struct MHD_Connection *connection, void **
     struct request *request = *state;
     if (!request) {
         return;
+    }
+    if (request->ack) {
+        ack_done(request);
     }
     if (request->state && request->endpoint->done) {
         request->endpoint->done(request);

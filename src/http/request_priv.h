@@ -79,6 +79,9 @@ struct request {
     struct MHD_Response *late;
     unsigned late_status;
     struct buf early;       /* the same answer as it goes over the wire */
+    uint64_t ack_count;     /* other nodes that shall have the change, before it is answered */
+    uint64_t ack_wait_ms;   /* for so long */
+    struct ack *ack;        /* waits for that */
     uint64_t body_bytes;    /* taken so far */
     uint64_t dropped_bytes; /* of them, after the answer */
 };

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "http/ack_priv.h"
 #include "http/server_priv.h"
 #include "http/tar_priv.h"
 
@@ -212,6 +213,7 @@ int server_start(struct node *node, const struct server_options *options,
     pthread_condattr_destroy(&attributes);
     server->started_ms = clock_monotonic_ms(node_clock(node));
     server->tars = tar_uploads_new();
+    server->acks = acks_new();
     int err = start_daemon(server);
     if (!err) {
         err = watchers_start(server, &server->watchers);
@@ -264,6 +266,7 @@ void server_stop(struct server *server)
         watchers_stop(server->watchers);
     }
     tar_uploads_stop(server->tars);
+    acks_stop(server->acks);
     wait_for_requests(server);
     if (server->daemon) {
         MHD_stop_daemon(server->daemon);
@@ -271,6 +274,7 @@ void server_stop(struct server *server)
     acceptor_free(server->acceptor);
     watchers_free(server->watchers);
     tar_uploads_free(server->tars);
+    acks_free(server->acks);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
     free(server->socket_path);

@@ -38,6 +38,7 @@ struct server_options {
     unsigned header_ms;
     unsigned body_ms;
     unsigned idle_ms;
+    unsigned ack_count; /* other nodes that shall have a change if its request names no number */
     const char *version;
     /* Takes over `fd`, a connection from another node, of which nothing has been read. From the
      * acceptor's thread; must not block. NULL: such connections are closed. */

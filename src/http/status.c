@@ -3,13 +3,19 @@
 /* What the node tells of itself: /status, /healthz, /readyz. */
 
 #include <inttypes.h>
+#include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "base/hex.h"
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
 #include "http/server_priv.h"
 #include "node/network.h"
+#include "node/replica.h"
+
+/* Members that have not told what tree they have by then, have not. */
+#define STATUS_ASK_MS 2000u
 
 int status_gather(struct request *request, struct tree_summary *ret_tree,
                   struct store_status *ret_store)
@@ -35,7 +41,72 @@ static json_t *json_of_store(const struct store_status *status)
     return object;
 }
 
-static void begin_status(struct request *request)
+/* What members said of their trees, and this node of its own at that time. */
+struct trees {
+    struct request *request;
+    struct tree_sync_state own;
+    struct replica_member *members;
+    size_t count;
+};
+
+static bool is_same_tree(const struct tree_sync_state *a, const struct tree_sync_state *b)
+{
+    return a->vector_sum == b->vector_sum &&
+           memcmp(a->fingerprint, b->fingerprint, sizeof a->fingerprint) == 0;
+}
+
+static const char *name_of(const struct member_info *members, size_t count,
+                           const struct node_id *id)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (memcmp(&members[i].id, id, sizeof *id) == 0) {
+            return members[i].name;
+        }
+    }
+    return ""; /* it was forgotten meanwhile */
+}
+
+static json_t *json_of_tree(const struct trees *trees, const struct replica_member *member,
+                            const char *name)
+{
+    char node[NODE_ID_HEX_CHARS + 1];
+    node_id_format(&member->id, node);
+    json_t *object = json_object();
+    json_object_set_new(object, "node", json_string(node));
+    json_object_set_new(object, "name", json_string(name));
+    json_object_set_new(object, "answered", json_boolean(member->has_answered));
+    if (member->has_answered) {
+        const struct tree_sync_state *state = &member->state;
+        char fingerprint[2 * TREE_FINGERPRINT_BYTES + 1];
+        hex_format(state->fingerprint, sizeof state->fingerprint, fingerprint);
+        const int64_t behind = (int64_t)(trees->own.ops_count - state->ops_count);
+        json_object_set_new(object, "same", json_boolean(is_same_tree(&trees->own, state)));
+        json_object_set_new(object, "fingerprint", json_string(fingerprint));
+        json_object_set_new(object, "entries", json_integer((json_int_t)state->entries_count));
+        json_object_set_new(object, "behind", json_integer((json_int_t)behind));
+    }
+    return object;
+}
+
+/* "trees": what each member alive has; "trees_same": it is what this node has. */
+static void add_trees(struct request *request, const struct trees *trees, json_t *body)
+{
+    CLEANUP_FREE struct member_info *members = NULL;
+    const size_t count = network_members(request->server->options.network, &members);
+    json_t *list = json_array();
+    bool are_same = true;
+    for (size_t i = 0; i < trees->count; i++) {
+        const struct replica_member *member = &trees->members[i];
+        are_same = are_same && member->has_answered && is_same_tree(&trees->own, &member->state);
+        json_array_append_new(list,
+                              json_of_tree(trees, member, name_of(members, count, &member->id)));
+    }
+    json_object_set_new(body, "trees_same", json_boolean(are_same));
+    json_object_set_new(body, "trees", list);
+}
+
+/* `trees` may be NULL. */
+static void answer_status(struct request *request, const struct trees *trees)
 {
     struct tree_summary tree;
     struct store_status store;
@@ -70,13 +141,64 @@ static void begin_status(struct request *request)
     json_object_set_new(body, "isolated", json_boolean(members.is_isolated));
     json_object_set_new(body, "cursor", json_string(cursor));
     json_object_set_new(body, "store", json_of_store(&store));
+    if (trees) {
+        add_trees(request, trees, body);
+    }
     answer_json(request, MHD_HTTP_OK, body);
 }
+
+static void begin_status(struct request *request)
+{
+    if (!request_switch(request, "members")) {
+        answer_status(request, NULL);
+    }
+}
+
+/* On the replica's thread. */
+static void asked(void *context, const struct tree_sync_state *own,
+                  const struct replica_member *members, size_t count)
+{
+    struct trees *trees = context;
+    trees->own = *own;
+    trees->count = count;
+    trees->members = mem_alloc_array(count + 1, sizeof *trees->members);
+    for (size_t i = 0; i < count; i++) {
+        trees->members[i] = members[i];
+    }
+    request_resume(trees->request);
+}
+
+static void end_status(struct request *request)
+{
+    struct trees *trees = mem_alloc(sizeof *trees);
+    trees->request = request;
+    request->state = trees;
+    request_suspend(request);
+    replica_ask_all(network_replica(request->server->options.network), STATUS_ASK_MS, asked, trees);
+}
+
+static void resumed_status(struct request *request)
+{
+    answer_status(request, request->state);
+}
+
+static void done_status(struct request *request)
+{
+    struct trees *trees = request->state;
+    free(trees->members);
+    free(trees);
+}
+
+static const char *const status_parameters[] = {"members", NULL};
 
 const struct endpoint endpoint_status = {
     .method = "GET",
     .prefix = "/status",
+    .parameters = status_parameters,
     .begin = begin_status,
+    .end = end_status,
+    .resumed = resumed_status,
+    .done = done_status,
 };
 
 static void begin_health(struct request *request)

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/mem.h"
+#include "http/ack_priv.h"
 #include "http/endpoints_priv.h"
 #include "http/server_priv.h"
 #include "http/tar_priv.h"
@@ -283,10 +284,13 @@ static void answer_result(struct request *request, const struct tar_result *resu
     json_object_set_new(text, "path", json_of_bytes(request->path));
     json_object_set_new(text, "files", json_integer((json_int_t)result->files_count));
     json_object_set_new(text, "length", json_integer((json_int_t)result->length_bytes));
-    if (result->has_version) {
-        json_object_set_new(text, "version", json_of_dot(&result->version));
+    if (!result->has_version) {
+        answer_json(request, MHD_HTTP_OK, text); /* nothing was changed */
+        return;
     }
-    answer_json(request, MHD_HTTP_OK, text);
+    json_object_set_new(text, "version", json_of_dot(&result->version));
+    /* Who has the last change has those before it. */
+    ack_answer(request, MHD_HTTP_OK, text, &result->version);
 }
 
 static void resumed(struct request *request)

@@ -469,6 +469,20 @@ class Tree(ApiCase):
         for query in ("limit=0", "depth=1", "after=x", "match=["):
             self.fails(self.node.get(f"/conflicts/{self.path('c')}?{query}"), 400, "bad_query")
 
+    def test_bad_acks(self):
+        for query in ("ack=33", "ack=x", "ack=-1", "ack=", "ack=1&ack=1", "ack=1&ack_wait=0",
+                      "ack_wait=3601", "ack=1&ack_wait=x"):  # fmt: skip
+            tar = {"Content-Type": "application/x-tar"}
+            for answer in (
+                self.node.put(self.path("k"), b"x", f"?{query}"),
+                self.node.delete(self.path("k"), f"?{query}"),
+                self.node.request("POST", f"{self.url('k')}?{query}", body=b'{"op":"mkdir"}'),
+                self.node.request("PUT", f"{self.url('k')}/?{query}", body=b"", headers=tar),
+            ):
+                self.fails(answer, 400, "bad_query")
+        self.fails(self.node.get(f"{self.url('')}?ack=1"), 400, "bad_query")
+        self.fails(self.node.get(self.url("k")), 404, "not_found")
+
     def test_sorts_of_things(self):
         self.put("file", b"x")
         self.put("dir/in", b"y")
@@ -511,7 +525,7 @@ class Tree(ApiCase):
             ("PATCH", "/fs/x", "GET, HEAD, PUT, DELETE, POST"),
             ("OPTIONS", "/fs", "GET, HEAD, PUT, DELETE, POST"),
             ("BREW", "/fs", "GET, HEAD, PUT, DELETE, POST"),
-            ("POST", "/watch", "GET, HEAD"),
+            ("PUT", "/watch", "GET, HEAD, POST"),
             ("DELETE", "/status", "GET, HEAD"),
             ("GET", "/scrub", "POST"),
             ("HEAD", "/scrub", "POST"),

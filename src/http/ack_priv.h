@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HTTP_ACK_PRIV_H
+#define HTTP_ACK_PRIV_H
+
+/*
+ * ack: an answer to a change that waits until other nodes have it on disk (?ack=N, docs/API.md).
+ *
+ * The request is suspended meanwhile. What is waited for belongs to the request and to the replica
+ * that will tell of it; who lets go last frees it. When the server stops, it waits no longer.
+ */
+
+#include "http/request_priv.h"
+#include "tree/sync.h"
+
+#define ACK_COUNT_MAX TREE_SYNC_AWAIT_MAX
+#define ACK_WAIT_S_MAX 3600u /* REPLICA_AWAIT_MS_MAX */
+#define ACK_WAIT_S_DEFAULT 30u
+
+struct acks;
+struct acks *acks_new(void);
+/* Ends all waiting; from then on nothing is waited for. */
+void acks_stop(struct acks *acks);
+void acks_free(struct acks *acks);
+
+/* The parameters of endpoints that make changes; of the node if the request does not say. False:
+ * they make no sense, which was answered. */
+#define ACK_PARAMETERS "ack", "ack_wait"
+bool ack_read(struct request *request);
+
+/* Answers with `body`, which it takes, and `status` when so many others have `version` as the
+ * request asks for. If that takes too long, with 202. At the end of a request, or in resumed(). */
+void ack_answer(struct request *request, unsigned status, json_t *body, const struct dot *version);
+
+/* The request is resumed, or ends: for request.c. */
+void ack_resumed(struct request *request);
+void ack_done(struct request *request);
+
+#endif
