@@ -131,6 +131,7 @@ void network_save_due(struct network *network, uint64_t now_us)
 void network_save_last(struct network *network)
 {
     take(network);
+    network->save.work.data = network;
     write_file(&network->save.work);
     account(network);
 }

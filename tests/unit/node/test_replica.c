@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Nodes of this process on ports of 127.0.0.1: what replica.h promises to those who call it. How
+ * trees of many nodes come to be the same is tested with real ones (tests/integration). */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <ftw.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "node/network.h"
+#include "node/replica.h"
+#include "tree/change.h"
+#include "tree/vector.h"
+
+#define SOON_MS 60000u
+#define LONG_MS ((uint64_t)10 * 60 * 1000)
+
+/* ---- nodes -------------------------------------------------------------------------------------
+ */
+
+struct one {
+    char dir[32];
+    int listen_fd;
+    pthread_t acceptor;
+    struct node *node;
+    struct network *network;
+};
+
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *walk)
+{
+    (void)info;
+    (void)kind;
+    (void)walk;
+    return remove(path);
+}
+
+/* What src/http does in a node: connections of others come by TCP on the same port. */
+static void *accept_all(void *argument)
+{
+    struct one *one = argument;
+    for (;;) {
+        const int fd = accept4(one->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0) {
+            return NULL; /* close_one() */
+        }
+        network_accept(one->network, fd);
+    }
+}
+
+/* False: somebody else has that port. */
+static bool listen_at(struct one *one, uint16_t port)
+{
+    const struct sockaddr_in place = {
+        .sin_family = AF_INET,
+        .sin_port = htons(port),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
+    one->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(one->listen_fd >= 0);
+    if (bind(one->listen_fd, (const struct sockaddr *)&place, sizeof place) != 0) {
+        close(one->listen_fd);
+        return false;
+    }
+    assert_int_equal(listen(one->listen_fd, 16), 0);
+    return true;
+}
+
+/* `join`: NULL, or whom to join. */
+static void open_one(struct one *one, const char *join)
+{
+    snprintf(one->dir, sizeof one->dir, "/tmp/test-replica.XXXXXX");
+    assert_non_null(mkdtemp(one->dir));
+    const struct node_options options = {.data = one->dir, .segment_bytes = (uint64_t)1 << 20};
+    assert_int_equal(node_open(&options, &one->node), 0);
+    struct network_options network = {.join = join, .link_threads = 1};
+    assert_int_equal(address_parse("127.0.0.1:0", &network.listen), 0);
+    for (;;) {
+        assert_int_equal(network_open(one->node, &network, &one->network), 0);
+        if (listen_at(one, network_address(one->network).port)) {
+            break;
+        }
+        network_close(one->network);
+    }
+    assert_int_equal(pthread_create(&one->acceptor, NULL, accept_all, one), 0);
+    network_start(one->network);
+}
+
+static void close_one(struct one *one)
+{
+    shutdown(one->listen_fd, SHUT_RDWR);
+    pthread_join(one->acceptor, NULL);
+    close(one->listen_fd);
+    network_close(one->network);
+    node_close(one->node);
+    nftw(one->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static struct replica *replica_of(const struct one *one)
+{
+    return network_replica(one->network);
+}
+
+static struct tree_summary summary_of(const struct one *one)
+{
+    struct kv_txn *txn = NULL;
+    struct tree_summary summary;
+    assert_int_equal(node_snapshot(one->node, &txn), 0);
+    assert_int_equal(tree_summary(node_tree(one->node), txn, &summary), 0);
+    kv_abort(txn);
+    return summary;
+}
+
+#define WAIT_FOR(condition)                                                                        \
+    do {                                                                                           \
+        const uint64_t begin_ms = clock_monotonic_ms(clock_real());                                \
+        while (!(condition)) {                                                                     \
+            assert_true(clock_monotonic_ms(clock_real()) - begin_ms < SOON_MS);                    \
+            usleep(1000);                                                                          \
+        }                                                                                          \
+    } while (0)
+
+static bool have_same_tree(const struct one *a, const struct one *b)
+{
+    const struct tree_summary left = summary_of(a);
+    const struct tree_summary right = summary_of(b);
+    return left.vector_sum == right.vector_sum &&
+           memcmp(left.fingerprint, right.fingerprint, sizeof left.fingerprint) == 0;
+}
+
+static size_t alive_count(const struct one *one)
+{
+    struct network_summary summary;
+    network_summarise(one->network, &summary);
+    return summary.alive_count;
+}
+
+static void open_pair(struct one pair[2])
+{
+    char join[ADDRESS_TEXT_CHARS + 1];
+    open_one(&pair[0], NULL);
+    const struct address address = network_address(pair[0].network);
+    address_format(&address, join);
+    open_one(&pair[1], join);
+    WAIT_FOR(alive_count(&pair[0]) == 2 && alive_count(&pair[1]) == 2);
+}
+
+/* ---- changes and answers -----------------------------------------------------------------------
+ */
+
+struct waiting {
+    pthread_mutex_t lock;
+    pthread_cond_t came;
+    int answers;
+};
+
+#define WAITING_INIT                                                                               \
+    {                                                                                              \
+        .lock = PTHREAD_MUTEX_INITIALIZER, .came = PTHREAD_COND_INITIALIZER                        \
+    }
+
+static void answer(struct waiting *waiting)
+{
+    pthread_mutex_lock(&waiting->lock);
+    waiting->answers++;
+    pthread_cond_signal(&waiting->came);
+    pthread_mutex_unlock(&waiting->lock);
+}
+
+static void wait_for_answers(struct waiting *waiting, int answers)
+{
+    pthread_mutex_lock(&waiting->lock);
+    while (waiting->answers < answers) {
+        pthread_cond_wait(&waiting->came, &waiting->lock);
+    }
+    assert_int_equal(waiting->answers, answers);
+    pthread_mutex_unlock(&waiting->lock);
+}
+
+struct making {
+    struct waiting *waiting;
+    char name[16];
+    bool fails;
+    struct dot dot;
+    int err;
+};
+
+static int make(void *context, const struct tree *tree, struct kv_txn *txn,
+                const struct store_put_result *results)
+{
+    (void)results;
+    struct making *making = context;
+    const struct tree_put put = {
+        .path = bytes_of_string(making->name), .kind = TREE_DIRECTORY, .mode = 0755};
+    const int err = tree_change_put(tree, txn, &put, &making->dot);
+    return making->fails ? -ESTALE : err;
+}
+
+static void made(void *context, int err, const struct store_put_result *results)
+{
+    (void)results;
+    struct making *making = context;
+    making->err = err;
+    answer(making->waiting);
+}
+
+/* Directories by these names, asked for at once. */
+static void make_all(const struct one *one, struct making *makings, size_t count)
+{
+    struct waiting waiting = WAITING_INIT;
+    for (size_t i = 0; i < count; i++) {
+        makings[i].waiting = &waiting;
+        const struct node_change change = {.apply = make, .done = made, .context = &makings[i]};
+        node_change_async(one->node, &change);
+    }
+    wait_for_answers(&waiting, (int)count);
+}
+
+static struct dot make_directory(const struct one *one, const char *name)
+{
+    struct making making = {.fails = false};
+    snprintf(making.name, sizeof making.name, "%s", name);
+    make_all(one, &making, 1);
+    assert_int_equal(making.err, 0);
+    return making.dot;
+}
+
+struct awaiting {
+    struct waiting waiting;
+    size_t count;
+};
+
+static void awaited(void *context, size_t count)
+{
+    struct awaiting *awaiting = context;
+    awaiting->count = count;
+    answer(&awaiting->waiting);
+}
+
+struct asking {
+    struct waiting waiting;
+    struct tree_sync_state own;
+    size_t members_count;
+    size_t answers_count;
+    struct replica_member first;
+};
+
+static void asked(void *context, const struct tree_sync_state *own,
+                  const struct replica_member *members, size_t count)
+{
+    struct asking *asking = context;
+    asking->own = *own;
+    asking->members_count = count;
+    for (size_t i = 0; i < count; i++) {
+        asking->answers_count += members[i].has_answered;
+    }
+    if (count > 0) {
+        asking->first = members[0];
+    }
+    answer(&asking->waiting);
+}
+
+/* ---- the tests ---------------------------------------------------------------------------------
+ */
+
+static void others_are_awaited(void **state)
+{
+    (void)state;
+    struct one pair[2];
+    open_pair(pair);
+    const struct dot dot = make_directory(&pair[0], "a");
+    struct awaiting one = {.waiting = WAITING_INIT};
+    replica_await(replica_of(&pair[0]), &dot, 1, LONG_MS, awaited, &one);
+    wait_for_answers(&one.waiting, 1);
+    assert_int_equal(one.count, 1);
+    assert_int_equal(summary_of(&pair[1]).entries_count, 1);
+
+    /* There is only one other: the time ends it. */
+    struct awaiting two = {.waiting = WAITING_INIT};
+    replica_await(replica_of(&pair[0]), &dot, 2, 100, awaited, &two);
+    wait_for_answers(&two.waiting, 1);
+    assert_int_equal(two.count, 1);
+
+    /* The other way, too. */
+    const struct dot back = make_directory(&pair[1], "b");
+    struct awaiting other = {.waiting = WAITING_INIT};
+    replica_await(replica_of(&pair[1]), &back, 1, LONG_MS, awaited, &other);
+    wait_for_answers(&other.waiting, 1);
+    assert_int_equal(other.count, 1);
+    WAIT_FOR(have_same_tree(&pair[0], &pair[1]));
+    close_one(&pair[1]);
+    close_one(&pair[0]);
+}
+
+static void others_are_asked(void **state)
+{
+    (void)state;
+    struct one pair[2];
+    open_pair(pair);
+    make_directory(&pair[0], "a");
+    WAIT_FOR(have_same_tree(&pair[0], &pair[1]));
+    struct asking asking = {.waiting = WAITING_INIT};
+    replica_ask_all(replica_of(&pair[1]), LONG_MS, asked, &asking);
+    wait_for_answers(&asking.waiting, 1);
+    assert_int_equal(asking.members_count, 1);
+    assert_int_equal(asking.answers_count, 1);
+    assert_true(node_id_equal(&asking.first.id, node_identity(pair[0].node)));
+    assert_int_equal(asking.own.entries_count, 1);
+    assert_int_equal(asking.own.ops_count, 1);
+    assert_int_equal(asking.first.state.vector_sum, asking.own.vector_sum);
+    assert_int_equal(asking.first.state.entries_count, 1);
+    assert_memory_equal(asking.first.state.fingerprint, asking.own.fingerprint,
+                        sizeof asking.own.fingerprint);
+    struct replica_summary summary;
+    WAIT_FOR((replica_summarise(replica_of(&pair[1]), &summary), summary.agrees));
+    assert_int_equal(summary.counters.ops_applied, 1);
+    assert_false(summary.is_merging);
+    close_one(&pair[1]);
+    close_one(&pair[0]);
+}
+
+static void alone_there_is_nobody_to_ask(void **state)
+{
+    (void)state;
+    struct one one;
+    open_one(&one, NULL);
+    const struct dot dot = make_directory(&one, "a");
+    struct asking asking = {.waiting = WAITING_INIT};
+    replica_ask_all(replica_of(&one), LONG_MS, asked, &asking);
+    wait_for_answers(&asking.waiting, 1);
+    assert_int_equal(asking.members_count, 0);
+    assert_int_equal(asking.own.entries_count, 1);
+    struct awaiting awaiting = {.waiting = WAITING_INIT};
+    replica_await(replica_of(&one), &dot, 1, 50, awaited, &awaiting);
+    wait_for_answers(&awaiting.waiting, 1);
+    assert_int_equal(awaiting.count, 0);
+    close_one(&one);
+}
+
+static void who_waits_is_answered_at_the_end(void **state)
+{
+    (void)state;
+    struct one one;
+    open_one(&one, NULL);
+    const struct dot dot = make_directory(&one, "a");
+    struct awaiting early = {.waiting = WAITING_INIT};
+    replica_await(replica_of(&one), &dot, 1, LONG_MS, awaited, &early);
+    /* An answer to the next one shows that the first was taken up. */
+    struct awaiting next = {.waiting = WAITING_INIT};
+    replica_await(replica_of(&one), &dot, 1, 0, awaited, &next);
+    wait_for_answers(&next.waiting, 1);
+    assert_int_equal(early.waiting.answers, 0);
+    struct awaiting late = {.waiting = WAITING_INIT};
+    struct asking asking = {.waiting = WAITING_INIT};
+    replica_await(replica_of(&one), &dot, 1, LONG_MS, awaited, &late);
+    replica_ask_all(replica_of(&one), LONG_MS, asked, &asking);
+    close_one(&one);
+    assert_int_equal(early.waiting.answers, 1);
+    assert_int_equal(early.count, 0);
+    assert_int_equal(late.waiting.answers, 1);
+    assert_int_equal(asking.waiting.answers, 1);
+}
+
+#define CHANGES 200u
+
+static void changes_begin_one_new_log(void **state)
+{
+    (void)state;
+    struct one one;
+    open_one(&one, "127.0.0.1:1"); /* where nobody is: others may know more of our log */
+    const struct origin_id before = summary_of(&one).origin;
+    struct making *makings = mem_alloc_array(CHANGES, sizeof *makings);
+    for (size_t i = 0; i < CHANGES; i++) {
+        snprintf(makings[i].name, sizeof makings[i].name, "%zu", i);
+        makings[i].fails = i % 50 == 0; /* the first one, too, after it has begun a log */
+    }
+    make_all(&one, makings, CHANGES);
+    const struct tree_summary summary = summary_of(&one);
+    assert_false(origin_id_equal(&summary.origin, &before));
+    uint64_t seq = 0;
+    for (size_t i = 0; i < CHANGES; i++) {
+        assert_int_equal(makings[i].err, makings[i].fails ? -ESTALE : 0);
+        if (!makings[i].fails) {
+            assert_true(origin_id_equal(&makings[i].dot.origin, &summary.origin));
+            assert_int_equal(makings[i].dot.seq, ++seq);
+        }
+    }
+    free(makings);
+    /* And goes on with it. */
+    const struct dot dot = make_directory(&one, "more");
+    assert_true(origin_id_equal(&dot.origin, &summary.origin));
+    assert_int_equal(dot.seq, seq + 1);
+    struct replica_summary replica;
+    replica_summarise(replica_of(&one), &replica);
+    assert_int_equal(replica.counters.origins_renewed, 1);
+    close_one(&one);
+}
+
+static void who_was_never_among_others_keeps_its_log(void **state)
+{
+    (void)state;
+    struct one one;
+    open_one(&one, NULL);
+    const struct origin_id before = summary_of(&one).origin;
+    const struct dot dot = make_directory(&one, "a");
+    assert_true(origin_id_equal(&dot.origin, &before));
+    close_one(&one);
+}
+
+int main(void)
+{
+    log_set_level(LOG_OFF);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(others_are_awaited),
+        cmocka_unit_test(others_are_asked),
+        cmocka_unit_test(alone_there_is_nobody_to_ask),
+        cmocka_unit_test(who_waits_is_answered_at_the_end),
+        cmocka_unit_test(changes_begin_one_new_log),
+        cmocka_unit_test(who_was_never_among_others_keeps_its_log),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
