@@ -10,18 +10,18 @@ import unittest
 import harness
 from harness import check, file_id, scaled, wait_for
 from test_members import Nodes
-from trees import SOON_S, listing, put, put_tar, versions, wait_same
+from trees import SOON_S, listing, put, put_tar, versions, wait_on, wait_same
 
 
 class Replicating(Nodes):
     def wait_path(self, path, nodes, kind="file"):
         for node in nodes:
-            wait_for(lambda: listing(node).get(path, {}).get("type") == kind, SOON_S,
-                     f"{path} is seen by {node.name}")
+            wait_on(nodes, lambda: listing(node).get(path, {}).get("type") == kind,
+                    f"{path} is seen by {node.name}")
 
     def wait_agree(self, nodes):
         for node in nodes:
-            wait_for(lambda: node.status()["agree"], SOON_S, f"{node.name} agrees")
+            wait_on(nodes, lambda: node.status()["agree"], f"{node.name} agrees")
 
     def test_a_change_on_one_is_seen_by_all(self):
         nodes = self.network(3)
@@ -41,7 +41,7 @@ class Replicating(Nodes):
         check(b.request("PUT", "/fs/link?symlink=of/0").status == 201, "symlink")
         expected = {"of", "of/0", "moved", "moved/one", "empty", "link"}
         for node in nodes:
-            wait_for(lambda: set(listing(node)) == expected, SOON_S, f"changes at {node.name}")
+            wait_on(nodes, lambda: set(listing(node)) == expected, f"changes at {node.name}")
         tree = wait_same(nodes)
         self.assertEqual(tree["of/0"]["id"], file_id(b"replaced"))
         self.assertEqual(tree["moved/one"]["id"], file_id(b"content 1"))
@@ -54,7 +54,7 @@ class Replicating(Nodes):
         self.wait_path("more/0", nodes)
         check(a.delete("more", "?recursive=1").status == 200, "delete")
         for node in nodes:
-            wait_for(lambda: set(listing(node)) == expected, SOON_S, f"deletes at {node.name}")
+            wait_on(nodes, lambda: set(listing(node)) == expected, f"deletes at {node.name}")
         wait_same(nodes)
         self.wait_agree(nodes)
         for node in nodes:
@@ -157,7 +157,8 @@ class Snapshots(Nodes):
     ENTRIES = 20000
 
     def fill(self, node):
-        """Gives how many files are there then; some were replaced, some are gone again."""
+        """So many, some of them replaced, and some gone again. What is under way when a newcomer
+        comes would bring it ops instead of a snapshot, so the node is started anew."""
         alone = self.SNAPSHOT_OPS + 100
         workers = 32
 
@@ -177,20 +178,22 @@ class Snapshots(Nodes):
         put_tar(node, "tree", {f"{i % 50}/{i}": b"%d" % (i % 7) for i in names})
         for i in range(0, len(names), 200):
             check(node.delete(f"tree/{i % 50}/{i}").status == 200, "delete")
+        node.stop()
+        node.start()
 
     def test_an_empty_node_joins_a_large_tree(self):
         a = self.new().start()
         self.fill(a)
         b = self.new("--join", a.at).start()
-        wait_for(lambda: b.metric("tree_snapshots_merged_total") == 1, SOON_S, "a snapshot")
+        wait_on([a, b], lambda: b.metric("tree_snapshots_merged_total") == 1, "a snapshot")
         wait_same([a, b])
         self.assertEqual(a.metric("tree_snapshots_served_total"), 1)
         self.assertEqual([], sorted(b.data.glob("snapshot.*.in")))
         # And hears of what comes then.
         put(a, "more", b"more")
-        wait_for(lambda: "more" in listing(b), SOON_S, "more")
+        wait_on([a, b], lambda: "more" in listing(b), "more")
         put(b, "back", b"back")
-        wait_for(lambda: "back" in listing(a), SOON_S, "back")
+        wait_on([a, b], lambda: "back" in listing(a), "back")
         wait_same([a, b])
 
     def test_it_is_killed_in_the_middle_of_a_merge(self):
@@ -200,8 +203,8 @@ class Snapshots(Nodes):
         kills = 0
         for _ in range(3):
             b.start()
-            wait_for(lambda: b.metric("tree_merging") == 1
-                     or b.metric("tree_snapshots_merged_total") == 1, SOON_S, "a merge")
+            wait_on([a, b], lambda: b.metric("tree_merging") == 1
+                    or b.metric("tree_snapshots_merged_total") == 1, "a merge")
             is_merging = b.metric("tree_merging") == 1
             b.kill()
             kills += is_merging
@@ -209,8 +212,8 @@ class Snapshots(Nodes):
         put(a, "meanwhile", b"meanwhile")
         b.start()
         put(b, "of/b", b"of b")
-        wait_for(lambda: "of/b" in listing(a), SOON_S, "what b published")
-        wait_for(lambda: "meanwhile" in listing(b), SOON_S, "what a published")
+        wait_on([a, b], lambda: "of/b" in listing(a), "what b published")
+        wait_on([a, b], lambda: "meanwhile" in listing(b), "what a published")
         wait_same([a, b])
         print(f"killed {kills} times in a merge", flush=True)
         self.assertEqual([], sorted(b.data.glob("snapshot.*.in")))
@@ -245,8 +248,8 @@ class RolledBack(Nodes):
         self.wait_all_alive()
         for i in range(5):
             for node in nodes:
-                wait_for(lambda: {f"new/{i}", f"lost/{i}"} <= set(listing(node)), SOON_S,
-                         f"new and lost at {node.name}")
+                wait_on(nodes, lambda: {f"new/{i}", f"lost/{i}"} <= set(listing(node)),
+                        f"new and lost at {node.name}")
         wait_same(nodes)
         seen = set()
         for path, by_version in told.items():
@@ -268,7 +271,7 @@ class RolledBack(Nodes):
             put(node, f"end/{node.name}", b"end")
         for node in nodes:
             for other in nodes:
-                wait_for(lambda: f"end/{other.name}" in listing(node), SOON_S, "the end")
+                wait_on(nodes, lambda: f"end/{other.name}" in listing(node), "the end")
         wait_same(nodes)
 
     def test_a_data_directory_that_was_copied_before_the_first_change(self):
@@ -278,7 +281,7 @@ class RolledBack(Nodes):
         harness.copy_tree(b.data, self.root / "copy")
         b.start()
         first = put(b, "one", b"one")
-        wait_for(lambda: "one" in listing(a), SOON_S, "one")
+        wait_on([a, b], lambda: "one" in listing(a), "one")
         b.stop()
         shutil.rmtree(b.data)
         harness.copy_tree(self.root / "copy", b.data)
@@ -286,7 +289,7 @@ class RolledBack(Nodes):
         second = put(b, "two", b"two")
         self.assertNotEqual(first, second)
         for node in nodes:
-            wait_for(lambda: {"one", "two"} <= set(listing(node)), SOON_S, "one and two")
+            wait_on(nodes, lambda: {"one", "two"} <= set(listing(node)), "one and two")
         wait_same(nodes)
 
 
@@ -313,7 +316,7 @@ class Large(Nodes):
                         "?atomic=1")
                 after = a.status()["entries"]
                 for node in (b, c):
-                    wait_for(lambda: node.status()["entries"] == after, SOON_S, node.name)
+                    wait_on([a, node], lambda: node.status()["entries"] == after, node.name)
             finally:
                 over.set()
                 for thread in threads:

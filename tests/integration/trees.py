@@ -30,14 +30,22 @@ def are_same(nodes):
     return len(first) == 1 and fingerprints(nodes) == first
 
 
+def wait_on(nodes, condition, what, within_s=SOON_S):
+    """Waits as wait_for(); a failure tells what the nodes think."""
+    try:
+        return wait_for(condition, within_s, what)
+    except harness.Failure as failure:
+        states = []
+        for node in nodes:
+            figures = {name: value for name, value in node.metrics().items()
+                       if name.startswith("artel_tree_") and value}
+            states.append(f"{node.name}: {node.status()}\n{figures}\n{node.log.decode()[-2000:]}")
+        raise harness.Failure("\n".join([str(failure), *states])) from None
+
+
 def wait_same(nodes, what="all have the same tree", within_s=SOON_S):
     """Until they are; then what people see must be the same, too. Gives it."""
-    try:
-        wait_for(lambda: are_same(nodes), within_s, what)
-    except harness.Failure as failure:
-        states = "\n".join(f"{node.name}: {node.status()}\n{node.log.decode()[-2000:]}"
-                           for node in nodes)
-        raise harness.Failure(f"{failure}\n{states}") from None
+    wait_on(nodes, lambda: are_same(nodes), what, within_s)
     trees = [listing(node) for node in nodes]
     for node, tree in zip(nodes, trees):
         check(tree == trees[0], f"{node.name} shows another tree with the same fingerprint",
