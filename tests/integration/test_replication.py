@@ -10,7 +10,7 @@ import unittest
 import harness
 from harness import check, file_id, scaled, wait_for
 from test_members import Nodes
-from trees import SOON_S, listing, put, put_tar, versions, wait_on, wait_same
+from trees import SOON_S, are_same, listing, put, put_tar, versions, wait_on, wait_same
 
 
 class Replicating(Nodes):
@@ -154,7 +154,7 @@ class Replicating(Nodes):
 class Snapshots(Nodes):
     # A newcomer gets a snapshot from who has at least so many ops.
     SNAPSHOT_OPS = 10000
-    ENTRIES = 20000
+    ENTRIES = 40000
 
     def fill(self, node):
         """So many, some of them replaced, and some gone again. What is under way when a newcomer
@@ -196,26 +196,37 @@ class Snapshots(Nodes):
         wait_on([a, b], lambda: "back" in listing(a), "back")
         wait_same([a, b])
 
+    def kill_in_merge(self, a, b, published):
+        """Starts b, publishes there while it merges, and kills it. False: the merge was over."""
+        b.start()
+        wait_on([a, b], lambda: b.metric("tree_merging") == 1 or are_same([a, b]), "a merge")
+        path = f"while/{len(published)}"
+        published[path] = put(b, path, b"merging")
+        is_merging = b.metric("tree_merging") == 1
+        b.kill()
+        return is_merging
+
     def test_it_is_killed_in_the_middle_of_a_merge(self):
         a = self.new().start()
         self.fill(a)
-        b = self.new("--join", a.at)
-        kills = 0
-        for _ in range(3):
-            b.start()
-            wait_on([a, b], lambda: b.metric("tree_merging") == 1
-                    or b.metric("tree_snapshots_merged_total") == 1, "a merge")
-            is_merging = b.metric("tree_merging") == 1
-            b.kill()
-            kills += is_merging
-        check(kills > 0, "it was never killed in a merge")
+        for _ in range(8):
+            published = {}
+            b = self.new("--join", a.at)
+            if self.kill_in_merge(a, b, published):
+                break
+        else:
+            raise harness.Failure("it was never killed in a merge")
+        while len(published) < 20 and self.kill_in_merge(a, b, published):
+            pass
         put(a, "meanwhile", b"meanwhile")
         b.start()
         put(b, "of/b", b"of b")
         wait_on([a, b], lambda: "of/b" in listing(a), "what b published")
         wait_on([a, b], lambda: "meanwhile" in listing(b), "what a published")
-        wait_same([a, b])
-        print(f"killed {kills} times in a merge", flush=True)
+        tree = wait_same([a, b])
+        for path, version in published.items():
+            check(path in tree and version in versions(a, path), "a change is lost", path, version)
+        print(f"killed {len(published)} times", flush=True)
         self.assertEqual([], sorted(b.data.glob("snapshot.*.in")))
 
 
