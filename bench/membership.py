@@ -228,14 +228,6 @@ class Crowd:
         return {"first": min(times), "all": max(times)}
 
 
-def loopback_bytes():
-    for line in pathlib.Path("/proc/net/dev").read_text().splitlines():
-        name, _, fields = line.partition(":")
-        if name.strip() == "lo":
-            return int(fields.split()[8])
-    raise SystemExit("no loopback")
-
-
 def measure_idle(crowd, settle, seconds):
     """All read before and after; nobody is asked anything meanwhile."""
     count = len(crowd.members)
@@ -289,12 +281,7 @@ def run_inside(tool, options):
 
 def in_namespace(tool, nodes, kills, options):
     """Runs this script again in a network namespace; gives what it measured."""
-    for way in (("unshare", "--net"), ("unshare", "--user", "--map-root-user", "--net")):
-        if subprocess.run((*way, "true"), stderr=subprocess.DEVNULL).returncode == 0:
-            break
-    else:
-        raise SystemExit("needs root or user namespaces for a network namespace")
-    words = [*way, sys.executable, "-B", __file__, "--inside", tool, "--nodes", nodes,
+    words = [*namespace_words(), sys.executable, "-B", __file__, "--inside", tool, "--nodes", nodes,
              "--kills", kills, "--settle", options.settle, "--idle", options.idle]  # fmt: skip
     out = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, text=True)
     progress("")

@@ -11,72 +11,25 @@
  * DIR is an empty directory. All reads are by one thread, so a figure is one of a core.
  */
 
-#include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/codec.h"
-#include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/random.h"
 #include "hash/crc32c.h"
 #include "hash/sha256.h"
 #include "store/put.h"
 #include "store/read.h"
 
+#include "measure.h"
+
 #define SEED 7
 #define THREADS_MAX 64
 /* Ids looked up in a round. */
 #define LOOKUPS 1000000
-
-static void must(const char *what, int err)
-{
-    if (err) {
-        fprintf(stderr, "bench_store_read: %s: %s\n", what, err_text(err));
-        exit(1);
-    }
-}
-
-static uint64_t number_of(const char *text)
-{
-    char *end = NULL;
-    errno = 0;
-    const uint64_t number = strtoull(text, &end, 10);
-    must(text, errno || *end || number == 0 ? -EINVAL : 0);
-    return number;
-}
-
-static double seconds_of(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-struct stopwatch {
-    double begin;
-    double begin_cpu;
-};
-
-static struct stopwatch stopwatch_start(void)
-{
-    return (struct stopwatch){seconds_of(CLOCK_MONOTONIC), seconds_of(CLOCK_PROCESS_CPUTIME_ID)};
-}
-
-/* "seconds":S,"cpu_seconds":S */
-static void print_times(struct stopwatch stopwatch)
-{
-    printf("\"seconds\":%.6f,\"cpu_seconds\":%.6f", seconds_of(CLOCK_MONOTONIC) - stopwatch.begin,
-           seconds_of(CLOCK_PROCESS_CPUTIME_ID) - stopwatch.begin_cpu);
-}
 
 static struct store *open_store(const char *dir)
 {
@@ -170,18 +123,6 @@ static const struct {
     {"store_view", read_view},
 };
 
-static void shuffle(size_t *order, size_t count)
-{
-    struct random random;
-    random_init(&random, SEED + 1);
-    for (size_t i = count; i > 1; i--) {
-        const size_t other = (size_t)random_below(&random, i);
-        const size_t swapped = order[i - 1];
-        order[i - 1] = order[other];
-        order[other] = swapped;
-    }
-}
-
 static void measure_blocks(struct blocks *blocks, const char *order_name)
 {
     for (size_t method = 0; method < ARRAY_SIZE(methods); method++) {
@@ -214,7 +155,7 @@ static void run_blocks(const char *dir, uint64_t block_bytes, uint64_t count, ui
             blocks.order[i] = i;
         }
         measure_blocks(&blocks, "sequential");
-        shuffle(blocks.order, blocks.count);
+        shuffle(blocks.order, blocks.count, SEED + 1);
         measure_blocks(&blocks, "random");
     }
     store_close(blocks.store);
@@ -289,26 +230,6 @@ static void fill_index(struct store *store, uint64_t count)
     printf("{\"fill\":%" PRIu64 ",", count);
     print_times(stopwatch);
     puts("}");
-}
-
-/* The lines of smaps_rollup that tell what is resident, and whose. */
-static void print_memory(const char *when)
-{
-    FILE *file = fopen("/proc/self/smaps_rollup", "re");
-    if (!file) {
-        return;
-    }
-    printf("{\"memory\":\"%s\"", when);
-    char line[256];
-    while (fgets(line, sizeof line, file)) {
-        char name[64];
-        uint64_t kib = 0;
-        if (sscanf(line, "%63[A-Za-z_]: %" SCNu64 " kB", name, &kib) == 2) {
-            printf(",\"%s\":%" PRIu64, name, kib * 1024);
-        }
-    }
-    puts("}");
-    fclose(file);
 }
 
 /* LOOKUPS random blocks out of `count` from `first` on; all are there, or none is. */

@@ -14,16 +14,6 @@ import selectors
 from lib.nodes import *
 
 
-class Watcher:
-    def __init__(self, node, pattern):
-        self.socket = socket.create_connection(("127.0.0.1", node.port))
-        self.socket.sendall(f"GET /watch?path={pattern} HTTP/1.1\r\nHost: node\r\n\r\n".encode())
-        self.buffer = b""
-        while b"\r\n\r\n" not in self.buffer:
-            self.buffer += self.socket.recv(4096)
-        assert self.buffer.startswith(b"HTTP/1.1 200"), self.buffer
-
-
 def one_put(node, selector, client, watcher, name):
     """Gives the seconds from the end of the request to its event, and to its answer."""
     body = name.encode().ljust(4 * KIB, b"x")

@@ -30,6 +30,25 @@ def free_port():
         return probe.getsockname()[1]
 
 
+# ---- a network namespace ------------------------------------------------------------------------
+
+
+def namespace_words():
+    """What runs a command line in a network namespace of its own."""
+    for way in (("unshare", "--net"), ("unshare", "--user", "--map-root-user", "--net")):
+        if subprocess.run((*way, "true"), stderr=subprocess.DEVNULL).returncode == 0:
+            return way
+    raise SystemExit("needs root or user namespaces for a network namespace")
+
+
+def loopback_bytes():
+    for line in pathlib.Path("/proc/net/dev").read_text().splitlines():
+        name, _, fields = line.partition(":")
+        if name.strip() == "lo":
+            return int(fields.split()[8])
+    raise SystemExit("no loopback")
+
+
 # ---- servers ------------------------------------------------------------------------------------
 
 
@@ -175,6 +194,18 @@ def wrk(server, where, request, connections, seconds):
     if errors or not requests:
         raise SystemExit(f"failed: {errors} errors in {requests} requests\n{out}")
     return Load(requests, size, micros / 1e6, middle / 1e6, p99 / 1e6, cpu)
+
+
+class Watcher:
+    """A connection on which the events of a pattern come."""
+
+    def __init__(self, node, pattern):
+        self.socket = socket.create_connection((node.host, node.port))
+        self.socket.sendall(f"GET /watch?path={pattern} HTTP/1.1\r\nHost: node\r\n\r\n".encode())
+        self.buffer = b""
+        while b"\r\n\r\n" not in self.buffer:
+            self.buffer += self.socket.recv(4096)
+        assert self.buffer.startswith(b"HTTP/1.1 200"), self.buffer
 
 
 # ---- the disk -----------------------------------------------------------------------------------
