@@ -2,21 +2,25 @@
 """spread: from a PUT at one node to its event at a watcher at each other node.
 
 The clock starts before a PUT of a small file is given to the kernel, so the time holds all work and the
-syncs of the PUT itself, and those of the nodes that it reaches. One PUT at a time. On the disk each PUT is followed by a write of 4 KiB with fdatasync in the same file system, and times are also
-given in multiples of the median of those. "Event" is over all watchers, "last" over the PUTs: the
-moment in which every node has told.
+syncs of the PUT itself, and those of the nodes that it reaches. One PUT at a time, with a pause of up
+to 20 ms before it; and once without, since a node gathers changes of which there are more than it
+broadcasts at once. On the disk each PUT is followed by a write of 4 KiB with fdatasync in the same
+file system, and times are also given in multiples of the median of those. "Event" is over all watchers,
+"last" over the PUTs: the moment in which every node has told.
 
 Beside it: syncthing, told by its API of each file, until the file is in the directories of the others;
-and redis pub/sub, which carries the name and keeps nothing. With --simulated, artel in the simulator.
+and redis pub/sub, which carries the name and keeps nothing. And artel in the simulator, if told so.
 """
 
 import argparse
+import random
 import selectors
 
 from lib.network import *
 from lib.syncthing import Arrivals, FOLDER, KEY, syncthing_network
 
 BODY_BYTES = 16
+PAUSE_S = 0.02  # between two changes, at most
 EVENT_S = 20
 SIM_SEEDS = 3
 # figure, what it is called, wanted, ms
@@ -88,14 +92,15 @@ def connection_to(server):
     return client
 
 
-def measure(sockets, client, request, needle, changes, syncs):
+def measure(sockets, client, request, needle, changes, pause, syncs=None):
     """`request` and `needle` give bytes for the number of a change; the answer of a request comes
-    before the next."""
+    before the next, and up to `pause` seconds go by."""
     selector = selectors.DefaultSelector()
     for each in sockets:
         selector.register(each, selectors.EVENT_READ)
     times = Times()
     for number in range(-changes // 10, changes):
+        time.sleep(random.random() * pause)
         begin = time.monotonic()
         client.sendall(request(number))
         moments = until_all(selector, sockets, needle(number))
@@ -112,7 +117,7 @@ def measure(sockets, client, request, needle, changes, syncs):
     return times
 
 
-def artel(where, count, changes, with_syncs):
+def artel(where, count, changes, pause, with_syncs):
     with network(where, count) as nodes:
         watchers = [Watcher(node, "w/**") for node in nodes[1:]]
         client = connection_to(nodes[0])
@@ -127,7 +132,7 @@ def artel(where, count, changes, with_syncs):
         syncs = Syncs(where) if with_syncs else None
         cpu = sum(node.cpu_seconds() for node in nodes)
         sockets = [watcher.socket for watcher in watchers]
-        times = measure(sockets, client, request, needle, changes, syncs)
+        times = measure(sockets, client, request, needle, changes, pause, syncs)
         cpu = (sum(node.cpu_seconds() for node in nodes) - cpu) / (changes * 11 // 10) / count
         broadcasts = nodes[0].metrics()["tree_broadcasts_total"]
         pulls = sum(node.metrics()["tree_pulls_total"] for node in nodes)
@@ -160,7 +165,7 @@ def redis(where, count, changes):
         def needle(number):
             return f"\r\nw/{number}\r\n".encode()
 
-        times = measure(sockets, client, request, needle, changes, None)
+        times = measure(sockets, client, request, needle, changes, PAUSE_S)
         for each in (*sockets, client):
             each.close()
     return times
@@ -225,12 +230,13 @@ def run_artel(options):
     for root in (MEMORY_ROOT, disk_root()):
         rows, notes = [], []
         others = Others()
-        for count in options.nodes:
+        for count, pause in ((count, pause) for count in options.nodes for pause in (PAUSE_S, 0)):
             changes = options.changes if count <= 10 else max(20, options.changes // 4)
             with work_dir(root) as where:
-                times, note = artel(where, count, changes, root is not MEMORY_ROOT)
-            rows.append((f"artel, {count} nodes", *times.cells()))
-            notes.append(f"{count} nodes, {changes} changes: {note}")
+                times, note = artel(where, count, changes, pause, root is not MEMORY_ROOT)
+            name = f"artel, {count} nodes" + ("" if pause else ", no pauses")
+            rows.append((name, *times.cells()))
+            notes.append(f"{name}: {changes} changes, {note}")
         print_table(HEADINGS, rows)
         print(f"{root}: {file_system(root)}\n" + "\n".join(notes))
         others.print()
