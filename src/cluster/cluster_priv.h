@@ -18,6 +18,7 @@
  *   cluster.c       the public functions: what arrives goes to its part, what is due too
  */
 
+#include "base/mem.h"
 #include "base/random.h"
 #include "cluster/cluster.h"
 #include "cluster/view_priv.h"

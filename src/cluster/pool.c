@@ -5,13 +5,32 @@
 
 #include "base/mem.h"
 
+/* Places at first; a power of two, as always. */
+#define PLACES_MIN 64u
+
+/*
+ * Records by their hash: open addressing, at most half full, with the hash beside each pointer.
+ * When ten thousand nodes of a simulated network learn of each other, each of a hundred million
+ * additions comes here, and waits for memory: this looks at one line of the table, and at the
+ * record; a table of chains (base/map.h) at three more, and made records half as large again.
+ */
+struct place {
+    uint64_t hash;
+    struct record *record; /* NULL: free */
+};
+
 struct member_pool {
-    struct record *records; /* by `hash`; several of one hash are told apart by what they say */
+    struct place *places;
+    size_t places_count;
+    size_t records_count;
 };
 
 struct member_pool *member_pool_new(void)
 {
-    return mem_alloc(sizeof(struct member_pool));
+    struct member_pool *pool = mem_alloc(sizeof *pool);
+    pool->places_count = PLACES_MIN;
+    pool->places = mem_alloc_array(pool->places_count, sizeof *pool->places);
+    return pool;
 }
 
 void member_pool_free(struct member_pool *pool)
@@ -19,8 +38,54 @@ void member_pool_free(struct member_pool *pool)
     if (!pool) {
         return;
     }
-    CHECK(!pool->records);
+    CHECK(pool->records_count == 0);
+    free(pool->places);
     free(pool);
+}
+
+/* Where `hash` stands, or the free place where it would. */
+static struct place *find_place(const struct member_pool *pool, uint64_t hash)
+{
+    size_t index = hash & (pool->places_count - 1);
+    while (pool->places[index].record && pool->places[index].hash != hash) {
+        index = (index + 1) & (pool->places_count - 1);
+    }
+    return &pool->places[index];
+}
+
+static void put(struct member_pool *pool, struct record *record)
+{
+    if (2 * (pool->records_count + 1) > pool->places_count) {
+        const struct member_pool old = *pool;
+        pool->places_count *= 2;
+        pool->places = mem_alloc_array(pool->places_count, sizeof *pool->places);
+        for (size_t i = 0; i < old.places_count; i++) {
+            if (old.places[i].record) {
+                *find_place(pool, old.places[i].hash) = old.places[i];
+            }
+        }
+        free(old.places);
+    }
+    *find_place(pool, record->hash) = (struct place){record->hash, record};
+    record->is_pooled = true;
+    pool->records_count++;
+}
+
+/* What stands behind it moves up, so that no search stops at the hole (Knuth 6.4, algorithm R). */
+static void take_out(struct member_pool *pool, const struct record *record)
+{
+    const size_t mask = pool->places_count - 1;
+    size_t hole = (size_t)(find_place(pool, record->hash) - pool->places);
+    for (size_t i = (hole + 1) & mask; pool->places[i].record; i = (i + 1) & mask) {
+        const size_t wanted = pool->places[i].hash & mask;
+        /* It may stand in the hole if that is not before the place that it wants. */
+        if (((i - wanted) & mask) >= ((i - hole) & mask)) {
+            pool->places[hole] = pool->places[i];
+            hole = i;
+        }
+    }
+    pool->places[hole] = (struct place){0};
+    pool->records_count--;
 }
 
 /* The finaliser of splitmix64 (Steele, Lea, Flood 2014). */
@@ -58,8 +123,7 @@ static bool says_the_same(const struct record *record, const struct member_recor
 struct record *pool_take(struct member_pool *pool, const struct member_record *member)
 {
     uint64_t hash = hash_of(member);
-    struct record *record = NULL;
-    HASH_FIND(hh, pool->records, &hash, sizeof hash, record);
+    struct record *record = find_place(pool, hash)->record;
     if (record && says_the_same(record, member)) {
         return record_share(record);
     }
@@ -82,7 +146,7 @@ struct record *pool_take(struct member_pool *pool, const struct member_record *m
         memcpy(record->text + member->name.size, member->zone.data, member->zone.size);
     }
     if (!is_twin) {
-        HASH_ADD(hh, pool->records, hash, sizeof record->hash, record);
+        put(pool, record);
     }
     return record;
 }
@@ -98,10 +162,8 @@ void pool_give(struct member_pool *pool, struct record *record)
     if (!record || --record->references > 0) {
         return;
     }
-    struct record *kept = NULL;
-    HASH_FIND(hh, pool->records, &record->hash, sizeof record->hash, kept);
-    if (kept == record) {
-        HASH_DEL(pool->records, record);
+    if (record->is_pooled) {
+        take_out(pool, record);
     }
     free(record);
 }

@@ -8,13 +8,12 @@
  * it; a view keeps that beside.
  */
 
-#include "base/map.h"
 #include "cluster/cluster.h"
 
 struct record {
-    UT_hash_handle hh;
     uint32_t references;
-    uint64_t hash; /* of id, incarnation and boot nonce */
+    bool is_pooled; /* others may share it; two that differ in one version are told apart */
+    uint64_t hash;  /* of id, incarnation and boot nonce */
     struct node_id id;
     uint64_t incarnation;
     uint64_t boot_nonce;

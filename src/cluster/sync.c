@@ -141,7 +141,6 @@ static void fetch_ahead(const struct bucket *bucket, size_t index)
         const char *record = (const char *)bucket->entries[index + FETCHED_AHEAD].record;
         __builtin_prefetch(record);
         __builtin_prefetch(record + 64);
-        __builtin_prefetch(record + 128);
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/random.h"
 #include "cluster/pool_priv.h"
 
 static struct member_record sample(void)
@@ -74,11 +75,50 @@ static void what_differs_is_kept_apart(void **state)
     member_pool_free(pool);
 }
 
+#define MANY 2000u
+
+static struct member_record numbered(unsigned number)
+{
+    struct member_record member = sample();
+    member.version.incarnation = 1 + number;
+    return member;
+}
+
+/* Whatever comes and goes, each record that is held is found, and shared. */
+static void many_come_and_go(void **state)
+{
+    (void)state;
+    struct member_pool *pool = member_pool_new();
+    struct record *held[MANY] = {0};
+    struct random random;
+    random_init(&random, 1);
+    for (unsigned step = 0; step < 20 * MANY; step++) {
+        const unsigned number = (unsigned)random_below(&random, MANY);
+        const struct member_record member = numbered(number);
+        if (!held[number]) {
+            held[number] = pool_take(pool, &member);
+            continue;
+        }
+        struct record *again = pool_take(pool, &member);
+        assert_ptr_equal(again, held[number]);
+        pool_give(pool, again);
+        if (random_below(&random, 2) == 0) {
+            pool_give(pool, held[number]);
+            held[number] = NULL;
+        }
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        pool_give(pool, held[i]);
+    }
+    member_pool_free(pool); /* checks that nothing is left */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_is_kept_once),
         cmocka_unit_test(what_differs_is_kept_apart),
+        cmocka_unit_test(many_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
