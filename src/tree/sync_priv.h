@@ -181,8 +181,8 @@ struct tree_sync {
     unsigned attempts;
 
     /* sync_spread.c */
-    struct dot spread; /* the last of our ops that was told */
-    uint64_t spread_window_us;
+    struct dot spread;       /* the last of our ops that was told */
+    uint64_t spread_span_us; /* begin of the span that passes */
     unsigned spread_count;
 
     /* sync_pull.c */

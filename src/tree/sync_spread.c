@@ -11,9 +11,10 @@
 
 /* Broadcasts of ops at once; of more, the names are told. */
 #define SPREAD_PAYLOADS_MAX 8u
-/* Broadcasts in a window of time; beyond, what comes waits for the next and goes together. */
-#define SPREAD_WINDOW_US (50 * MS)
-#define SPREAD_WINDOW_MAX 16u
+/* Broadcasts of one node: so many at once, and one more in each of these spans of time. Beyond,
+ * what comes waits for its turn and goes together (a token bucket, Turner 1986). */
+#define SPREAD_BURST_MAX 16u
+#define SPREAD_SPAN_US (3 * MS)
 
 static void broadcast(struct tree_sync *sync, const struct buf *payload)
 {
@@ -86,6 +87,14 @@ static bool read_own(struct tree_sync *sync, uint64_t seq, struct payloads *payl
     return true;
 }
 
+/* The spans that have passed count off what was sent. */
+static void drain(struct tree_sync *sync)
+{
+    const uint64_t spans = (sync->now_us - sync->spread_span_us) / SPREAD_SPAN_US;
+    sync->spread_count -= spans < sync->spread_count ? (unsigned)spans : sync->spread_count;
+    sync->spread_span_us += spans * SPREAD_SPAN_US;
+}
+
 void spread_due(struct tree_sync *sync)
 {
     if (!origin_id_equal(&sync->spread.origin, &sync->own.origin)) {
@@ -94,12 +103,9 @@ void spread_due(struct tree_sync *sync)
     if (sync->spread.seq >= sync->own.seq) {
         return;
     }
-    if (sync->now_us - sync->spread_window_us >= SPREAD_WINDOW_US) {
-        sync->spread_window_us = sync->now_us;
-        sync->spread_count = 0;
-    }
-    if (sync->spread_count >= SPREAD_WINDOW_MAX) {
-        return; /* when the window ends */
+    drain(sync);
+    if (sync->spread_count >= SPREAD_BURST_MAX) {
+        return; /* with the next span */
     }
     const uint64_t first_seq = sync->spread.seq + 1;
     struct payloads payloads = {0};
@@ -143,5 +149,5 @@ uint64_t spread_next_us(const struct tree_sync *sync)
 {
     const bool waits = origin_id_equal(&sync->spread.origin, &sync->own.origin) &&
                        sync->spread.seq < sync->own.seq;
-    return waits ? sync->spread_window_us + SPREAD_WINDOW_US : NEVER;
+    return waits ? sync->spread_span_us + SPREAD_SPAN_US : NEVER;
 }
