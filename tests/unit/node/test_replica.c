@@ -376,20 +376,18 @@ static void who_waits_is_answered_at_the_end(void **state)
 
 #define CHANGES 200u
 
-static void changes_begin_one_new_log(void **state)
+static void changes_go_to_one_log(void **state)
 {
     (void)state;
     struct one one;
-    open_one(&one, "127.0.0.1:1"); /* where nobody is: others may know more of our log */
-    const struct origin_id before = summary_of(&one).origin;
+    open_one(&one, NULL);
     struct making *makings = mem_alloc_array(CHANGES, sizeof *makings);
     for (size_t i = 0; i < CHANGES; i++) {
         snprintf(makings[i].name, sizeof makings[i].name, "%zu", i);
-        makings[i].fails = i % 50 == 0; /* the first one, too, after it has begun a log */
+        makings[i].fails = i % 50 == 0; /* the first one, too */
     }
     make_all(&one, makings, CHANGES);
     const struct tree_summary summary = summary_of(&one);
-    assert_false(origin_id_equal(&summary.origin, &before));
     uint64_t seq = 0;
     for (size_t i = 0; i < CHANGES; i++) {
         assert_int_equal(makings[i].err, makings[i].fails ? -ESTALE : 0);
@@ -403,20 +401,6 @@ static void changes_begin_one_new_log(void **state)
     const struct dot dot = make_directory(&one, "more");
     assert_true(origin_id_equal(&dot.origin, &summary.origin));
     assert_int_equal(dot.seq, seq + 1);
-    struct replica_summary replica;
-    replica_summarise(replica_of(&one), &replica);
-    assert_int_equal(replica.counters.origins_renewed, 1);
-    close_one(&one);
-}
-
-static void who_was_never_among_others_keeps_its_log(void **state)
-{
-    (void)state;
-    struct one one;
-    open_one(&one, NULL);
-    const struct origin_id before = summary_of(&one).origin;
-    const struct dot dot = make_directory(&one, "a");
-    assert_true(origin_id_equal(&dot.origin, &before));
     close_one(&one);
 }
 
@@ -428,8 +412,7 @@ int main(void)
         cmocka_unit_test(others_are_asked),
         cmocka_unit_test(alone_there_is_nobody_to_ask),
         cmocka_unit_test(who_waits_is_answered_at_the_end),
-        cmocka_unit_test(changes_begin_one_new_log),
-        cmocka_unit_test(who_was_never_among_others_keeps_its_log),
+        cmocka_unit_test(changes_go_to_one_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
