@@ -83,10 +83,19 @@ static void failed(struct model *model, const char *what, int number)
     model->has_failed = true;
 }
 
-static void turn(struct node *node)
+/* Everybody commits. Write transactions are always begun in this order, as locks are taken. */
+static void turn(struct model *model)
 {
-    next_txn(node->fixture);
-    node->before = node->fixture->host;
+    for (size_t i = 0; i < NODES; i++) {
+        if (model->nodes[i].fixture->txn) {
+            commit(model->nodes[i].fixture);
+        }
+    }
+    for (size_t i = 0; i < NODES; i++) {
+        struct node *node = &model->nodes[i];
+        begin(node->fixture);
+        node->before = node->fixture->host;
+    }
 }
 
 /* As after a power cut: what was not committed is gone. */
@@ -95,7 +104,6 @@ static void crash(struct node *node)
     kv_abort(STEAL_PTR(node->fixture->txn));
     node->before.now_ms = node->fixture->host.now_ms;
     node->fixture->host = node->before;
-    begin(node->fixture);
     tree_snapshot_close(STEAL_PTR(node->snapshot));
 }
 
@@ -386,10 +394,10 @@ static bool take_snapshot(struct model *model, struct node *node, bool now, stru
     return !err;
 }
 
-static void look_back(struct node *node)
+static void look_back(struct model *model, struct node *node)
 {
     if (!node->old) {
-        turn(node);
+        turn(model);
         assert_int_equal(kv_read(node->fixture->kv, &node->old), 0);
     }
 }
@@ -488,7 +496,7 @@ static void act(struct model *model)
     } else if (dice < 63) {
         forget(model, node);
     } else if (dice < 67) {
-        look_back(node);
+        look_back(model, node);
     } else if (dice < 73) {
         (void)take_snapshot(model, node, below(model, 2), &model->files[below(model, FILES)]);
     } else if (dice < 94) {
@@ -508,7 +516,7 @@ static void act(struct model *model)
             crash(node);
         }
     }
-    turn(node);
+    turn(model);
     if (dice >= 98) {
         check_exact(model, node);
     }
@@ -630,8 +638,8 @@ static bool run(uint64_t seed, unsigned omits, size_t *ret_merged, size_t *ret_e
         struct node *node = &model->nodes[i];
         node->fixture = fixture_new(false, (char)('A' + i));
         node->fixture->tree->omits = omits & ~OMIT_VIEW;
-        turn(node);
     }
+    turn(model);
     for (size_t i = 0; i < ACTIONS && !model->has_failed; i++) {
         act(model);
     }
