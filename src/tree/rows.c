@@ -555,30 +555,17 @@ int feed_decode(struct bytes value, struct feed_row *ret_row)
     return 0;
 }
 
-static struct bytes feed_value(const struct feed_row *row, uint8_t value[FEED_ROW_BYTES])
-{
-    value[0] = (uint8_t)row->kind;
-    codec_put_le32(value + 1, row->origin);
-    codec_put_le64(value + 5, row->seq);
-    codec_put_le64(value + 13, row->at_ms);
-    return BYTES(value, FEED_ROW_BYTES);
-}
-
 int feed_put(const struct tree *tree, struct kv_txn *txn, uint64_t position,
              const struct feed_row *row)
 {
     uint8_t key[8];
     uint8_t value[FEED_ROW_BYTES];
+    value[0] = (uint8_t)row->kind;
+    codec_put_le32(value + 1, row->origin);
+    codec_put_le64(value + 5, row->seq);
+    codec_put_le64(value + 13, row->at_ms);
     return kv_append(txn, tree_table(tree, TREE_FEED), key_u64(position, key),
-                     feed_value(row, value));
-}
-
-int feed_replace(const struct tree *tree, struct kv_txn *txn, uint64_t position,
-                 const struct feed_row *row)
-{
-    uint8_t key[8];
-    uint8_t value[FEED_ROW_BYTES];
-    return kv_put(txn, tree_table(tree, TREE_FEED), key_u64(position, key), feed_value(row, value));
+                     BYTES(value, sizeof value));
 }
 
 /* History. */

@@ -181,11 +181,9 @@ struct feed_row {
     uint64_t at_ms;  /* host time */
 };
 [[nodiscard]] int feed_decode(struct bytes value, struct feed_row *ret_row);
-/* At a position behind all others; and at one that is there. */
+/* At a position behind all others. */
 [[nodiscard]] int feed_put(const struct tree *tree, struct kv_txn *txn, uint64_t position,
                            const struct feed_row *row);
-[[nodiscard]] int feed_replace(const struct tree *tree, struct kv_txn *txn, uint64_t position,
-                               const struct feed_row *row);
 
 #define HISTORY_KEY_BYTES 36
 #define EXPIRY_KEY_BYTES (8 + HISTORY_KEY_BYTES)

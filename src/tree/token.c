@@ -197,12 +197,6 @@ static int load_logs(const struct tree *tree, struct kv_txn *txn, const struct t
     return 0;
 }
 
-/* False: what a snapshot changed, or an op of a branch that was given up. */
-static bool is_of_a_log(const struct feed_row *row)
-{
-    return row->kind == TREE_FEED_OP && row->origin > 0;
-}
-
 /* The log that a row of the feed names. */
 static struct log *log_of(const struct logs *logs, const struct feed_row *row)
 {
@@ -240,7 +234,7 @@ static int take_off(const struct tree *tree, struct kv_txn *txn, const struct tr
         if (err) {
             return err;
         }
-        if (!is_of_a_log(&row)) {
+        if (row.kind != TREE_FEED_OP) {
             return -ESTALE;
         }
         struct log *log = log_of(logs, &row);
@@ -421,7 +415,7 @@ static int look_at(struct search *search)
     if (err) {
         return err;
     }
-    if (!is_of_a_log(&row)) {
+    if (row.kind != TREE_FEED_OP) {
         /* What the vector was before is not known. */
         return search->knows_others ? 0 : -ESTALE;
     }

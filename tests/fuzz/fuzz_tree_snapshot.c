@@ -101,7 +101,7 @@ static void merge(const struct tree *tree, struct kv_txn *txn,
 {
     struct tree_snapshot *snapshot = NULL;
     CHECK(tree_snapshot_open(source, &snapshot) == 0);
-    const struct tree_merge_options options = {.mode = mode, .fork = origin_of('A')};
+    const struct tree_merge_options options = {.mode = mode};
     const int err = tree_merge_begin(tree, txn, snapshot, &options);
     if (err) {
         CHECK(err == -EPROTO || (err == -EAGAIN && mode != TREE_MERGE_NORMAL));
@@ -155,6 +155,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(info.bytes == file.size);
     merge_into_tree(&source, TREE_MERGE_NORMAL);
     merge_into_tree(&source, TREE_MERGE_UNION);
-    merge_into_tree(&source, TREE_MERGE_ADOPT);
     return 0;
 }
