@@ -302,7 +302,8 @@ static void compare_due(struct tree_sync *sync)
             peer->differs_us = 0;
             continue;
         }
-        if (sync->compared_us == 0 && sync->now_us >= sync->compare_us && !pull_repairs(sync)) {
+        if (sync->compared_us == 0 && sync->now_us >= sync->compare_us &&
+            sync->now_us >= pull_repairs_until_us(sync)) {
             peer->differs_us = 0; /* its next digest tells whether that helped */
             pull_compare(sync, &peer->id);
         }
@@ -311,12 +312,14 @@ static void compare_due(struct tree_sync *sync)
 
 static uint64_t compare_next_us(const struct tree_sync *sync)
 {
+    const uint64_t repairs_us = pull_repairs_until_us(sync);
     uint64_t next_us = NEVER;
     for (unsigned i = 0; i < SYNC_PEERS_MAX; i++) {
         const struct sync_peer *peer = &sync->peers[i];
-        if (peer->differs_us != 0 && sync->compared_us == 0 && !pull_repairs(sync)) {
+        if (peer->differs_us != 0 && sync->compared_us == 0) {
             uint64_t due_us = peer->differs_us + TREE_SYNC_DIFFERS_MS * MS;
             due_us = due_us > sync->compare_us ? due_us : sync->compare_us;
+            due_us = due_us > repairs_us ? due_us : repairs_us;
             next_us = due_us < next_us ? due_us : next_us;
         }
     }

@@ -87,7 +87,8 @@ struct pull {
     size_t lacks_count;
     size_t lacks_capacity;
     uint64_t deadline_us;
-    bool is_repair; /* found by comparing: it has all of it */
+    uint64_t progress_us; /* something of it came last, or it began */
+    bool is_repair;       /* found by comparing: it has all of it */
 };
 
 /* An op too long for a message, in the making; one at a time. */
@@ -249,8 +250,8 @@ uint64_t spread_next_us(const struct tree_sync *sync);
 
 /* Compares vectors with a peer whose sum differs, if nothing else of that kind is under way. */
 void pull_compare(struct tree_sync *sync, const struct node_id *peer);
-/* What a comparison has found is on its way. */
-bool pull_repairs(const struct tree_sync *sync);
+/* What a comparison has found is on its way, and holds others back until then. 0: nothing does. */
+uint64_t pull_repairs_until_us(const struct tree_sync *sync);
 void pull_received_part(struct tree_sync *sync, const struct node_id *from,
                         const struct tree_message *part);
 void pull_received_ops(struct tree_sync *sync, const struct node_id *from,

@@ -16,6 +16,8 @@
 #define COMPARE_PAUSE_US (500 * MS)
 /* What was announced and does not come. */
 #define NEWS_US (3 * SECOND)
+/* A pull of which nothing came for so long keeps nobody from asking others. */
+#define PROGRESS_US (1 * SECOND)
 /* A snapshot is welcome to who has as little as this. */
 #define LITTLE_OPS 1000u
 /* Pieces of a long op that are asked for before the first is here. */
@@ -36,7 +38,7 @@ static struct pull *make_pull(struct tree_sync *sync, const struct node_id *peer
     struct pull *pull = find_pull(sync, peer);
     if (!pull && sync->pulls_count < SYNC_PULLS_MAX) {
         pull = &sync->pulls[sync->pulls_count++];
-        *pull = (struct pull){.peer = *peer};
+        *pull = (struct pull){.peer = *peer, .progress_us = sync->now_us};
     }
     return pull;
 }
@@ -97,6 +99,11 @@ static void settle_lacks(struct pull *pull)
     pull->lacks_count = kept;
 }
 
+static bool is_moving(const struct tree_sync *sync, const struct pull *pull)
+{
+    return sync->now_us - pull->progress_us < PROGRESS_US;
+}
+
 static void send_want(struct tree_sync *sync, const struct node_id *peer, uint8_t flags,
                       const struct tree_message_lack *lacks, size_t lacks_count)
 {
@@ -120,7 +127,7 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
     /* What another peer was asked for already is on its way. */
     for (size_t i = 0; i < sync->pulls_count; i++) {
         const struct tree_message_lack *other = find_lack(&sync->pulls[i], origin);
-        if (other && other->through_seq > lack.after_seq) {
+        if (other && is_moving(sync, &sync->pulls[i]) && other->through_seq > lack.after_seq) {
             lack.after_seq = other->through_seq;
         }
     }
@@ -143,21 +150,23 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
 static bool is_pulled(const struct tree_sync *sync, const struct origin_id *origin)
 {
     for (size_t i = 0; i < sync->pulls_count; i++) {
-        if (find_lack(&sync->pulls[i], origin)) {
+        if (is_moving(sync, &sync->pulls[i]) && find_lack(&sync->pulls[i], origin)) {
             return true;
         }
     }
     return false;
 }
 
-bool pull_repairs(const struct tree_sync *sync)
+uint64_t pull_repairs_until_us(const struct tree_sync *sync)
 {
+    uint64_t until_us = 0;
     for (size_t i = 0; i < sync->pulls_count; i++) {
-        if (sync->pulls[i].is_repair) {
-            return true;
+        const struct pull *pull = &sync->pulls[i];
+        if (pull->is_repair && pull->progress_us + PROGRESS_US > until_us) {
+            until_us = pull->progress_us + PROGRESS_US;
         }
     }
-    return false;
+    return until_us;
 }
 
 /* ---- comparing --------------------------------------------------------------------------------
@@ -204,10 +213,16 @@ void pull_received_part(struct tree_sync *sync, const struct node_id *from,
     }
     struct pull *pull = found.lacks_count > 0 ? make_pull(sync, from) : NULL;
     for (size_t i = 0; pull && i < found.lacks_count; i++) {
-        add_lack(pull, &found.lacks[i]);
+        struct tree_message_lack *known = find_lack(pull, &found.lacks[i].origin);
+        if (known) {
+            *known = found.lacks[i];
+        } else {
+            add_lack(pull, &found.lacks[i]);
+        }
     }
     if (pull) {
         pull->is_repair = true;
+        pull->progress_us = sync->now_us;
         pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
         const uint8_t flags = sync->own.ops_count <= LITTLE_OPS ? TREE_WANT_SNAPSHOT : 0;
         send_want(sync, from, flags, found.lacks, found.lacks_count);
@@ -259,6 +274,7 @@ void pull_received_ops(struct tree_sync *sync, const struct node_id *from,
     }
     settle_lacks(pull);
     const bool is_repair = pull->is_repair;
+    pull->progress_us = sync->now_us;
     pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
     if (pull->lacks_count > 0 && (ops->flags & TREE_OPS_MORE) != 0) {
         send_want(sync, from, is_repair ? 0 : TREE_WANT_WHEN_HERE, pull->lacks, pull->lacks_count);
@@ -326,6 +342,7 @@ void pull_received_piece(struct tree_sync *sync, const struct node_id *from,
     struct pull *pull = find_pull(sync, from);
     if (pull) {
         pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
+        pull->progress_us = sync->now_us;
     }
     if (assembly->bytes.size < assembly->size) {
         want_pieces(sync);
