@@ -147,6 +147,34 @@ static void begin(struct stream *stream)
     sim_engine_at(streams->engine, at_us, arrive, stream, ++stream->attempt);
 }
 
+static struct stream *find_stream(const struct sim_streams *streams, uint32_t from, uint32_t to)
+{
+    const uint64_t link = (uint64_t)from << 32 | to;
+    struct stream *stream;
+    HASH_FIND(hh, streams->map, &link, sizeof link, stream);
+    return stream;
+}
+
+/* There is one connection between two hosts: what the other end could not get rid of while it
+ * dialled goes over this one; what it had given to one that is over is lost with that. */
+static void take_over(const struct stream *stream)
+{
+    const struct sim_streams_host *host = &stream->streams->host;
+    struct stream *back = find_stream(stream->streams, to_of(stream), from_of(stream));
+    if (!back || !back->first || back->from_life != stream->to_life ||
+        (back->is_open && back->to_life == host->life(host->context, to_of(back)))) {
+        return;
+    }
+    if (back->is_open) {
+        back->attempt++;
+        drop_messages(back, false);
+    } else {
+        back->is_open = true;
+        back->to_life = stream->from_life;
+        begin(back);
+    }
+}
+
 /* The message is through if nothing was in its way; else it is tried again. */
 static void arrive(void *context, uint64_t argument)
 {
@@ -191,14 +219,7 @@ static void arrive(void *context, uint64_t argument)
     } else {
         stream->last = NULL;
     }
-}
-
-static struct stream *find_stream(const struct sim_streams *streams, uint32_t from, uint32_t to)
-{
-    const uint64_t link = (uint64_t)from << 32 | to;
-    struct stream *stream;
-    HASH_FIND(hh, streams->map, &link, sizeof link, stream);
-    return stream;
+    take_over(stream);
 }
 
 /* As far as its sender knows: that the other end was restarted shows only when it says so. */
