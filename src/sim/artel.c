@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * artel's cluster (src/cluster), unchanged, behind the interface of the simulator. All nodes of a
- * world share one pool of records, so ten thousand views of ten thousand members are four
- * gigabytes.
+ * artel's cluster (src/cluster), unchanged, behind the interface of the simulator, with or without
+ * a tree (replica.h) beside it. All nodes of a world share one pool of records, so ten thousand
+ * views of ten thousand members are four gigabytes.
  */
 
 #include <stdio.h>
@@ -12,19 +12,24 @@
 #include "base/codec.h"
 #include "base/mem.h"
 #include "cluster/cluster.h"
+#include "sim/artel.h"
 #include "sim/world.h"
 
 #define PORT 7420u
 #define NAME_CHARS 16u
+#define MESSAGE_MEMBERS 1u
+#define MESSAGE_TREE 2u
 
 struct shared {
     struct member_pool *pool;
+    struct sim_replicas *replicas; /* NULL: nodes have no tree */
     size_t nodes_max;
     uint64_t seed;
 };
 
 struct node {
     struct cluster *cluster;
+    struct sim_replica *replica; /* NULL: nodes have no tree */
     struct sim_world *world;
     const struct shared *shared;
     uint32_t slot;
@@ -43,9 +48,17 @@ static void *shared_new(size_t nodes_max, uint64_t seed)
     return shared;
 }
 
+static void *shared_new_tree(size_t nodes_max, uint64_t seed)
+{
+    struct shared *shared = shared_new(nodes_max, seed);
+    shared->replicas = sim_replicas_new(nodes_max, seed ^ 0x7ee5);
+    return shared;
+}
+
 static void shared_free(void *context)
 {
     struct shared *shared = context;
+    sim_replicas_free(shared->replicas);
     member_pool_free(shared->pool);
     free(shared);
 }
@@ -88,13 +101,115 @@ static void send_datagram(void *context, const struct address *to, struct bytes 
     sim_send_datagram(node->world, node->slot, slot_of(to), datagram, datagram.size);
 }
 
+/* The tag stands for the channel that a message of a real connection names. */
+static void send_tagged(struct sim_world *world, uint32_t from, uint32_t to, uint8_t tag,
+                        struct bytes message)
+{
+    CLEANUP_BUF struct buf tagged = BUF_INIT;
+    buf_add_byte(&tagged, tag);
+    buf_add(&tagged, message);
+    sim_send_message(world, from, to, buf_bytes(&tagged), message.size);
+}
+
 static void send_message(void *context, const struct node_id *to, const struct address *address,
                          struct bytes message)
 {
     struct node *node = context;
     (void)to;
-    sim_send_message(node->world, node->slot, slot_of(address), message, message.size);
+    send_tagged(node->world, node->slot, slot_of(address), MESSAGE_MEMBERS, message);
 }
+
+/* ---- the tree ---- */
+
+static void tree_broadcast(void *context, uint64_t now_us, struct bytes payload)
+{
+    struct node *node = context;
+    cluster_broadcast(node->cluster, now_us, DATAGRAM_PAYLOAD_TREE, payload);
+}
+
+static void tree_send(void *context, const struct node_id *to, struct bytes message)
+{
+    struct node *node = context;
+    struct cluster_member member;
+    if (cluster_find(node->cluster, to, &member) && member.record.version.status == MEMBER_ALIVE) {
+        send_tagged(node->world, node->slot, slot_of(&member.record.address), MESSAGE_TREE,
+                    message);
+    }
+}
+
+/* The first alive one from a random place on. */
+static bool tree_pick(void *context, struct random *random, struct node_id *ret_member)
+{
+    const struct node *node = context;
+    const size_t count = node->shared->nodes_max;
+    const uint32_t own = sim_world_identity(node->world, node->slot);
+    size_t at = (size_t)random_below(random, count);
+    for (size_t left = count; left > 0; left--) {
+        if (at % 64 == 0 && left >= 64 && at + 64 <= count && node->alive[at / 64] == 0) {
+            left -= 63;
+            at = (at + 64) % count;
+            continue;
+        }
+        if ((node->alive[at / 64] >> at % 64 & 1) != 0 && at != own) {
+            *ret_member = id_of(node->shared, (uint32_t)at);
+            return !cluster_is_isolated(node->cluster);
+        }
+        at = (at + 1) % count;
+    }
+    return false;
+}
+
+static size_t tree_others_count(void *context)
+{
+    const struct node *node = context;
+    return cluster_is_isolated(node->cluster) ? 0 : node->alive_count - 1;
+}
+
+static size_t tree_missing_count(void *context)
+{
+    const struct node *node = context;
+    return cluster_is_isolated(node->cluster)
+               ? cluster_count(node->cluster, MEMBER_UNREACHABLE) + node->alive_count - 1
+               : cluster_count(node->cluster, MEMBER_UNREACHABLE);
+}
+
+static void tree_digests(void *context, uint64_t vector, uint64_t tree)
+{
+    struct node *node = context;
+    cluster_set_digests(node->cluster, vector, tree);
+}
+
+static void on_digests(void *context, const struct node_id *member, const struct digests *digests)
+{
+    struct node *node = context;
+    sim_replica_digests(node->replica, member, digests);
+}
+
+/* Without a tree, what is broadcast is who does: broadcast(). */
+static void on_broadcast(void *context, const struct node_id *from, uint8_t kind,
+                         struct bytes payload)
+{
+    struct node *node = context;
+    struct node_id origin;
+    if (kind != DATAGRAM_PAYLOAD_TREE) {
+        return;
+    }
+    if (node->replica) {
+        sim_replica_broadcast(node->replica, from, payload);
+    } else if (payload.size == sizeof origin.bytes) {
+        memcpy(origin.bytes, payload.data, sizeof origin.bytes);
+        sim_tell(node->world, node->slot, SIM_HEARD, identity_of(&origin), 0);
+    }
+}
+
+static void work(struct node *node, uint64_t now_us)
+{
+    if (node->replica) {
+        sim_replica_work(node->replica, now_us);
+    }
+}
+
+/* ---- the node ---- */
 
 static void set_alive(struct node *node, uint32_t identity, bool is_alive)
 {
@@ -139,16 +254,22 @@ static void on_event(void *context, const struct cluster_event *event)
     }
 }
 
-static void on_broadcast(void *context, const struct node_id *from, uint8_t kind,
-                         struct bytes payload)
+static void start_replica(struct node *node, const struct sim_birth *birth, uint64_t now_us)
 {
-    struct node *node = context;
-    (void)from;
-    struct node_id origin;
-    if (kind == DATAGRAM_PAYLOAD_TREE && payload.size == sizeof origin.bytes) {
-        memcpy(origin.bytes, payload.data, sizeof origin.bytes);
-        sim_tell(node->world, node->slot, SIM_HEARD, identity_of(&origin), 0);
-    }
+    const struct sim_replica_options options = {
+        .replicas = node->shared->replicas,
+        .birth = birth,
+        .id = id_of(node->shared, birth->identity),
+        .host = {.broadcast = tree_broadcast,
+                 .send = tree_send,
+                 .pick = tree_pick,
+                 .others_count = tree_others_count,
+                 .missing_count = tree_missing_count,
+                 .digests = tree_digests,
+                 .context = node},
+    };
+    node->replica = sim_replica_new(&options, now_us);
+    work(node, now_us);
 }
 
 static void *node_new(const struct sim_birth *birth, uint64_t now_us)
@@ -163,6 +284,7 @@ static void *node_new(const struct sim_birth *birth, uint64_t now_us)
     set_alive(node, birth->identity, true);
     char name[NAME_CHARS];
     snprintf(name, sizeof name, "node-%05u", birth->identity);
+    const bool has_tree = shared->replicas != NULL;
     const struct cluster_options options = {
         .id = id_of(shared, birth->identity),
         .boot_nonce = birth->boot_nonce,
@@ -175,6 +297,7 @@ static void *node_new(const struct sim_birth *birth, uint64_t now_us)
         .host = {.send_datagram = send_datagram,
                  .send_message = send_message,
                  .event = on_event,
+                 .digests = has_tree ? on_digests : NULL,
                  .broadcast = on_broadcast,
                  .context = node},
     };
@@ -188,12 +311,18 @@ static void *node_new(const struct sim_birth *birth, uint64_t now_us)
         seeds[i] = address_of(birth->seeds[i]);
     }
     cluster_set_seeds(node->cluster, seeds, birth->seeds_count);
+    if (has_tree) {
+        start_replica(node, birth, now_us);
+    }
     return node;
 }
 
 static void node_free(void *context)
 {
     struct node *node = context;
+    if (node->replica) {
+        sim_replica_free(node->replica);
+    }
     cluster_free(node->cluster);
     free(node->alive);
     free(node);
@@ -205,6 +334,7 @@ static void receive_datagram(void *context, uint64_t now_us, uint32_t from_slot,
     struct node *node = context;
     const struct address from = address_of(from_slot);
     cluster_receive_datagram(node->cluster, now_us, &from, datagram);
+    work(node, now_us);
 }
 
 /* The connection knows whose it is, as the handshake of the real one does. */
@@ -214,19 +344,31 @@ static void receive_message(void *context, uint64_t now_us, uint32_t from_slot,
     struct node *node = context;
     (void)from_slot;
     const struct node_id from = id_of(node->shared, from_identity);
-    cluster_receive_message(node->cluster, now_us, &from, message);
+    if (message.size == 0) {
+        return;
+    }
+    const struct bytes body = BYTES(message.data + 1, message.size - 1);
+    if (message.data[0] == MESSAGE_MEMBERS) {
+        cluster_receive_message(node->cluster, now_us, &from, body);
+    } else if (node->replica) {
+        sim_replica_message(node->replica, &from, body);
+    }
+    work(node, now_us);
 }
 
 static void tick(void *context, uint64_t now_us)
 {
     struct node *node = context;
     cluster_tick(node->cluster, now_us);
+    work(node, now_us);
 }
 
 static uint64_t next_us(const void *context)
 {
     const struct node *node = context;
-    return cluster_next_us(node->cluster);
+    const uint64_t next_us = cluster_next_us(node->cluster);
+    const uint64_t tree_us = node->replica ? sim_replica_next_us(node->replica) : UINT64_MAX;
+    return next_us < tree_us ? next_us : tree_us;
 }
 
 static void leave(void *context, uint64_t now_us)
@@ -323,26 +465,93 @@ static void forge(const void *context, struct random *random, uint32_t identity,
     }
 }
 
+static void snapshot_disk(void *context, uint32_t slot)
+{
+    const struct shared *shared = context;
+    if (shared->replicas) {
+        sim_replicas_snapshot_disk(shared->replicas, slot);
+    }
+}
+
+#define ARTEL                                                                                      \
+    .name = "artel", .has_ring = true, .shared_free = shared_free, .snapshot_disk = snapshot_disk, \
+    .node_new = node_new, .node_free = node_free, .receive_datagram = receive_datagram,            \
+    .receive_message = receive_message, .tick = tick, .next_us = next_us, .leave = leave,          \
+    .broadcast = broadcast, .save = save, .forge = forge, .digest = digest,                        \
+    .alive_count = alive_count, .sees_alive = sees_alive
+
 const struct sim_protocol *sim_protocol_artel(void)
 {
-    static const struct sim_protocol protocol = {
-        .name = "artel",
-        .has_ring = true,
-        .shared_new = shared_new,
-        .shared_free = shared_free,
-        .node_new = node_new,
-        .node_free = node_free,
-        .receive_datagram = receive_datagram,
-        .receive_message = receive_message,
-        .tick = tick,
-        .next_us = next_us,
-        .leave = leave,
-        .broadcast = broadcast,
-        .save = save,
-        .forge = forge,
-        .digest = digest,
-        .alive_count = alive_count,
-        .sees_alive = sees_alive,
-    };
+    static const struct sim_protocol protocol = {.shared_new = shared_new, ARTEL};
     return &protocol;
+}
+
+const struct sim_protocol *sim_protocol_artel_tree(void)
+{
+    static const struct sim_protocol protocol = {.shared_new = shared_new_tree, ARTEL};
+    return &protocol;
+}
+
+struct sim_replicas *sim_artel_replicas(const struct sim_world *world)
+{
+    const struct shared *shared = sim_world_shared(world);
+    return shared->replicas;
+}
+
+void sim_artel_send_tree(struct sim_world *world, uint32_t from, uint32_t to, struct bytes message)
+{
+    send_tagged(world, from, to, MESSAGE_TREE, message);
+}
+
+struct forged {
+    struct bytes payload;
+};
+
+static void broadcast_forged(void *context, void *protocol_node, uint64_t now_us)
+{
+    const struct forged *forged = context;
+    tree_broadcast(protocol_node, now_us, forged->payload);
+}
+
+void sim_artel_broadcast_tree(struct sim_world *world, uint32_t from, struct bytes payload)
+{
+    struct forged forged = {.payload = payload};
+    sim_world_call(world, from, broadcast_forged, &forged);
+}
+
+struct local_change {
+    sim_replica_change_fn change;
+    void *context;
+    struct dot *ret_dot;
+    int err;
+};
+
+static void change_here(void *context, void *protocol_node, uint64_t now_us)
+{
+    struct local_change *change = context;
+    struct node *node = protocol_node;
+    change->err =
+        sim_replica_change(node->replica, now_us, change->change, change->context, change->ret_dot);
+    work(node, now_us);
+}
+
+int sim_artel_change(struct sim_world *world, uint32_t slot, sim_replica_change_fn change,
+                     void *context, struct dot *ret_dot)
+{
+    struct local_change call = {.change = change, .context = context, .ret_dot = ret_dot};
+    sim_world_call(world, slot, change_here, &call);
+    return call.err;
+}
+
+static void expire_here(void *context, void *protocol_node, uint64_t now_us)
+{
+    const uint64_t *age_ms = context;
+    struct node *node = protocol_node;
+    sim_replica_expire(node->replica, now_us, *age_ms);
+    work(node, now_us);
+}
+
+void sim_artel_expire(struct sim_world *world, uint32_t slot, uint64_t age_ms)
+{
+    sim_world_call(world, slot, expire_here, &age_ms);
 }

@@ -22,6 +22,14 @@
 
 struct sim_world;
 
+/* What became of a node's disk before it starts. */
+enum sim_disk {
+    SIM_DISK_KEPT = 1,
+    SIM_DISK_LOST = 2,        /* but not the key */
+    SIM_DISK_ROLLED_BACK = 3, /* to the last sim_world_snapshot_disk() */
+    SIM_DISK_TORN = 4,        /* it lied: what it said last to have written is not there */
+};
+
 /* What a node knows when it starts. Borrowed for the call. */
 struct sim_birth {
     struct sim_world *world;
@@ -34,6 +42,7 @@ struct sim_birth {
     const uint32_t *seeds; /* slots to join through */
     size_t seeds_count;
     struct bytes roster; /* as saved; empty: none */
+    enum sim_disk disk;
 };
 
 /* What a node tells of another, or of itself (the last but one five). */
@@ -59,6 +68,9 @@ struct sim_protocol {
     /* What all nodes of a world share; NULL functions: nothing. `nodes_max`: identities at most. */
     void *(*shared_new)(size_t nodes_max, uint64_t seed);
     void (*shared_free)(void *shared);
+    /* Nodes may keep more on a disk than world and roster: it is here that a copy is made of it.
+     * NULL: they do not. */
+    void (*snapshot_disk)(void *shared, uint32_t slot);
 
     void *(*node_new)(const struct sim_birth *birth, uint64_t now_us);
     void (*node_free)(void *node);

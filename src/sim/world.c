@@ -69,7 +69,7 @@ const struct sim_protocol *sim_world_protocol(const struct sim_world *world)
     return world->protocol;
 }
 
-const void *sim_world_shared(const struct sim_world *world)
+void *sim_world_shared(const struct sim_world *world)
 {
     return world->shared;
 }
@@ -174,6 +174,9 @@ void sim_world_snapshot_disk(struct sim_world *world, uint32_t slot)
 {
     struct host *host = world_host(world, slot);
     disk_copy(&world->disks, &host->snapshot, &host->disk);
+    if (world->protocol->snapshot_disk) {
+        world->protocol->snapshot_disk(world->shared, slot);
+    }
 }
 
 void sim_world_tap(struct sim_world *world,

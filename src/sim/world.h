@@ -53,12 +53,6 @@ enum sim_state {
     SIM_STOPPED = 6, /* by itself: somebody else is this node */
 };
 
-enum sim_disk {
-    SIM_DISK_KEPT = 1,
-    SIM_DISK_LOST = 2,        /* but not the key */
-    SIM_DISK_ROLLED_BACK = 3, /* to the last sim_world_snapshot_disk() */
-};
-
 struct sim_traffic {
     uint64_t datagrams_sent;
     uint64_t datagram_bytes_sent; /* each with SIM_HEADER_BYTES */
@@ -92,7 +86,7 @@ struct sim_engine *sim_world_engine(struct sim_world *world);
 struct sim_network *sim_world_network(struct sim_world *world);
 const struct sim_protocol *sim_world_protocol(const struct sim_world *world);
 /* What its nodes share; may be NULL. */
-const void *sim_world_shared(const struct sim_world *world);
+void *sim_world_shared(const struct sim_world *world);
 /* For the choices of a scenario. */
 struct random *sim_world_random(struct sim_world *world);
 uint64_t sim_world_now_us(const struct sim_world *world);
@@ -132,6 +126,9 @@ void sim_world_resume(struct sim_world *world, uint32_t slot);
 void sim_world_leave(struct sim_world *world, uint32_t slot);
 /* Tells all others something; the protocol can. */
 void sim_world_broadcast(struct sim_world *world, uint32_t slot);
+/* Something else happens to the node of `slot`, which is up: `call` is given it, and its clock. */
+void sim_world_call(struct sim_world *world, uint32_t slot,
+                    void (*call)(void *context, void *node, uint64_t now_us), void *context);
 /* Keeps what SIM_DISK_ROLLED_BACK goes back to. */
 void sim_world_snapshot_disk(struct sim_world *world, uint32_t slot);
 

@@ -224,7 +224,8 @@ void sim_world_start(struct sim_world *world, uint32_t slot, enum sim_disk disk)
     }
     static const char *const disks[] = {[SIM_DISK_KEPT] = "starts",
                                         [SIM_DISK_LOST] = "starts-without-disk",
-                                        [SIM_DISK_ROLLED_BACK] = "starts-with-old-disk"};
+                                        [SIM_DISK_ROLLED_BACK] = "starts-with-old-disk",
+                                        [SIM_DISK_TORN] = "starts-with-torn-disk"};
     world_log(world, slot, disks[disk], UINT32_MAX);
     host->disk.incarnation++;
     host->lives++;
@@ -240,6 +241,7 @@ void sim_world_start(struct sim_world *world, uint32_t slot, enum sim_disk disk)
         .seeds = host->seeds,
         .seeds_count = host->seeds_count,
         .roster = disk_roster(&host->disk),
+        .disk = disk,
     };
     trace_number(world, sim_engine_now_us(world->engine) ^ slot);
     host->node = world->protocol->node_new(&birth, local_us(world, host));
@@ -308,6 +310,15 @@ void sim_world_broadcast(struct sim_world *world, uint32_t slot)
     struct host *host = world_host(world, slot);
     CHECK(host->state == SIM_RUNNING);
     world->protocol->broadcast(host->node, local_us(world, host));
+    arm(world, host, false);
+}
+
+void sim_world_call(struct sim_world *world, uint32_t slot,
+                    void (*call)(void *context, void *node, uint64_t now_us), void *context)
+{
+    struct host *host = world_host(world, slot);
+    CHECK(sim_world_is_up(world, slot));
+    call(context, host->node, local_us(world, host));
     arm(world, host, false);
 }
 
