@@ -38,7 +38,7 @@ static void list_scenarios(void)
     size_t count;
     const struct sim_scenario *const *scenarios = sim_scenarios(&count);
     for (size_t i = 0; i < count; i++) {
-        printf("%-13s %s\n", scenarios[i]->name, scenarios[i]->summary);
+        printf("%-14s %s\n", scenarios[i]->name, scenarios[i]->summary);
     }
 }
 
@@ -207,10 +207,12 @@ const struct verb verb_sim = {
     .name = "sim",
     .summary = "simulate a network of thousands of nodes",
     .synopsis = "SCENARIO [--nodes N] [--seed S] [--seeds COUNT --jobs J] [--csv FILE]",
-    .about = "Runs the code that keeps the nodes' list of members, for N nodes on a virtual clock\n"
-             "and network, through one story: crashes, loss, partitions and so on. Prints figures\n"
-             "and whether what artel promises held. Exit status 0 if it did for every seed, 1 if\n"
-             "not. With --protocol both, SWIM lives the same story, and does not count.\n",
+    .about =
+        "Runs the code that keeps the nodes' list of members and, in the tree- scenarios, their\n"
+        "trees, for N nodes on a virtual clock and network, through one story: crashes, loss,\n"
+        "partitions and so on. Prints figures and whether what artel promises held. Exit status 0 "
+        "if it did for every seed, 1 if\n"
+        "not. With --protocol both, SWIM lives the same story, and does not count.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .run = run_sim,

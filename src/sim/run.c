@@ -80,7 +80,7 @@ void run_world(struct sim_run *run, uint32_t spare)
     const struct sim_scenario_options *options = run->options;
     const size_t slots = (size_t)options->nodes_count + spare;
     const struct sim_world_options world = {
-        .protocol = options->protocol,
+        .protocol = run->protocol,
         .slots_max = slots,
         .seed = options->seed,
         .network = {.loss_ppm = options->loss_ppm == SIM_LOSS_DEFAULT ? 0 : options->loss_ppm},

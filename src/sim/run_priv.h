@@ -17,6 +17,7 @@
 
 struct sim_run {
     const struct sim_scenario_options *options;
+    const struct sim_protocol *protocol; /* of the next world */
     struct sim_report *report;
     struct sim_world *world;
     uint32_t nodes; /* that start together; slots 0 to nodes - 1 */
@@ -120,6 +121,17 @@ void measure_idle(struct sim_run *run, uint64_t seconds);
 void measure_crashes(struct sim_run *run, uint64_t count);
 void measure_halves(struct sim_run *run, uint64_t hold_us);
 
+/* All that can go wrong, in an order that the seed decides; then all that can be mended is. In a
+ * world with room for CHAOS_JOINERS_MAX more, that chaos_ready() has made to grow together. */
+#define CHAOS_JOINERS_MAX 8u
+struct chaos_options {
+    uint64_t seconds;
+    const enum sim_disk *disks; /* of nodes that come back, drawn from these */
+    size_t disks_count;
+};
+bool chaos_ready(struct sim_run *run);
+void chaos_live(struct sim_run *run, const struct chaos_options *options);
+
 /* Scenarios, by file. */
 extern const struct sim_scenario scenario_cold_start;
 extern const struct sim_scenario scenario_idle;
@@ -139,5 +151,13 @@ extern const struct sim_scenario scenario_hostile;
 extern const struct sim_scenario scenario_chaos;
 extern const struct sim_scenario scenario_table;
 extern const struct sim_scenario scenario_broadcast;
+extern const struct sim_scenario scenario_tree_spread;
+extern const struct sim_scenario scenario_tree_churn;
+extern const struct sim_scenario scenario_tree_partition;
+extern const struct sim_scenario scenario_tree_absent;
+extern const struct sim_scenario scenario_tree_disks;
+extern const struct sim_scenario scenario_tree_fork;
+extern const struct sim_scenario scenario_tree_forged;
+extern const struct sim_scenario scenario_tree_join;
 
 #endif

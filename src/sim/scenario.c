@@ -7,11 +7,13 @@
 #include "sim/run_priv.h"
 
 static const struct sim_scenario *const scenarios[] = {
-    &scenario_cold_start,   &scenario_idle,       &scenario_crash,   &scenario_join,
-    &scenario_leave,        &scenario_loss,       &scenario_pause,   &scenario_bad_node,
-    &scenario_partition,    &scenario_skew,       &scenario_clone,   &scenario_lost_disk,
-    &scenario_mass_restart, &scenario_mass_crash, &scenario_hostile, &scenario_chaos,
-    &scenario_table,        &scenario_broadcast,
+    &scenario_cold_start,     &scenario_idle,        &scenario_crash,       &scenario_join,
+    &scenario_leave,          &scenario_loss,        &scenario_pause,       &scenario_bad_node,
+    &scenario_partition,      &scenario_skew,        &scenario_clone,       &scenario_lost_disk,
+    &scenario_mass_restart,   &scenario_mass_crash,  &scenario_hostile,     &scenario_chaos,
+    &scenario_table,          &scenario_broadcast,   &scenario_tree_spread, &scenario_tree_churn,
+    &scenario_tree_partition, &scenario_tree_absent, &scenario_tree_disks,  &scenario_tree_fork,
+    &scenario_tree_forged,    &scenario_tree_join,
 };
 
 const struct sim_scenario *const *sim_scenarios(size_t *ret_count)
@@ -35,7 +37,10 @@ void sim_scenario_run(const struct sim_scenario *scenario,
 {
     CHECK(options->nodes_count >= 3 && options->nodes_count <= SIM_SCENARIO_NODES_MAX);
     memset(ret_report, 0, sizeof *ret_report);
-    struct sim_run run = {.options = options, .report = ret_report, .nodes = options->nodes_count};
+    struct sim_run run = {.options = options,
+                          .protocol = options->protocol,
+                          .report = ret_report,
+                          .nodes = options->nodes_count};
     scenario->run(&run);
     CHECK(!run.world);
 }

@@ -7,7 +7,6 @@
  */
 
 #define MEASURED_S 120u
-#define JOINERS_MAX 8u
 #define GROUPS 4u
 /* Everybody knows these; they run at the end. Who lost its disk, or joined while nobody was in
  * reach, has no other way in. */
@@ -20,6 +19,7 @@ static const uint32_t seeds[SEEDS] = {0, 1, 2};
 struct chaos {
     struct sim_run *run;
     struct random *random;
+    const struct chaos_options *options;
     uint32_t joiners;
     uint64_t acts;
 };
@@ -58,9 +58,9 @@ static void revive(struct chaos *chaos, uint32_t slot)
     if (state == SIM_PAUSED) {
         sim_world_resume(world, slot);
     } else if (state == SIM_CRASHED || state == SIM_LEFT) {
-        static const enum sim_disk disks[] = {SIM_DISK_KEPT, SIM_DISK_KEPT, SIM_DISK_LOST,
-                                              SIM_DISK_ROLLED_BACK};
-        sim_world_start(world, slot, disks[random_below(chaos->random, ARRAY_SIZE(disks))]);
+        const struct chaos_options *options = chaos->options;
+        sim_world_start(world, slot,
+                        options->disks[random_below(chaos->random, options->disks_count)]);
     }
 }
 
@@ -119,7 +119,7 @@ static void act_partition(struct chaos *chaos)
 
 static void act_join(struct chaos *chaos)
 {
-    if (chaos->joiners < JOINERS_MAX) {
+    if (chaos->joiners < CHAOS_JOINERS_MAX) {
         chaos->joiners++;
         const uint32_t slot = sim_world_add(chaos->run->world);
         sim_world_set_seeds(chaos->run->world, slot, seeds, SEEDS);
@@ -168,20 +168,19 @@ static void mend(struct chaos *chaos)
     }
 }
 
-static void run_chaos(struct sim_run *run)
+bool chaos_ready(struct sim_run *run)
 {
-    const uint64_t seconds = run->options->duration_s ? run->options->duration_s : MEASURED_S;
-    run_world(run, JOINERS_MAX);
     for (uint32_t slot = 0; slot < run->nodes; slot++) {
         sim_world_set_seeds(run->world, slot, seeds, SEEDS);
     }
-    if (!run_ready(run)) {
-        run_end_world(run);
-        return;
-    }
+    return run_ready(run);
+}
+
+void chaos_live(struct sim_run *run, const struct chaos_options *options)
+{
     struct sim_world *world = run->world;
-    struct chaos chaos = {.run = run, .random = sim_world_random(world)};
-    const uint64_t end_us = sim_world_now_us(world) + seconds * SIM_US_PER_S;
+    struct chaos chaos = {.run = run, .random = sim_world_random(world), .options = options};
+    const uint64_t end_us = sim_world_now_us(world) + options->seconds * SIM_US_PER_S;
     /* In a large network more happens at a time. */
     const uint64_t pause_us = 200 * SIM_US_PER_S / (100 + run->nodes);
     while (sim_world_now_us(world) < end_us) {
@@ -194,8 +193,25 @@ static void run_chaos(struct sim_run *run)
     mend(&chaos);
     run_figure(run, "acts", "", (double)chaos.acts);
     run_figure(run, "running-at-end", "", (double)run_running_count(run));
+}
+
+static void run_chaos(struct sim_run *run)
+{
+    static const enum sim_disk disks[] = {SIM_DISK_KEPT, SIM_DISK_KEPT, SIM_DISK_LOST,
+                                          SIM_DISK_ROLLED_BACK};
+    const struct chaos_options options = {
+        .seconds = run->options->duration_s ? run->options->duration_s : MEASURED_S,
+        .disks = disks,
+        .disks_count = ARRAY_SIZE(disks),
+    };
+    run_world(run, CHAOS_JOINERS_MAX);
+    if (!chaos_ready(run)) {
+        run_end_world(run);
+        return;
+    }
+    chaos_live(run, &options);
     run_check_agreed(run, "agreed-after", NOTICE_US + run_heal_limit_us(run));
-    sim_world_run(world, 60 * SIM_US_PER_S);
+    sim_world_run(run->world, 60 * SIM_US_PER_S);
     run_check(run, "still-agreed", run_is_agreed(run), "%zu nodes a minute later",
               run_running_count(run));
     run_check(run, "none-stopped", run->watch->stopped_count == 0, "%llu nodes were",

@@ -26,17 +26,23 @@ static void run_as(const struct sim_protocol *protocol, const char *name, uint64
     sim_scenario_run(scenario, &options, ret_report);
 }
 
-static void assert_holds(const char *name)
+static void assert_seed_holds(const char *name, uint64_t seed)
 {
     struct sim_report report;
-    run_as(sim_protocol_artel(), name, 1, &report);
+    run_as(sim_protocol_artel(), name, seed, &report);
     for (size_t i = 0; i < report.checks_count; i++) {
         if (!report.checks[i].holds) {
-            print_error("%s, seed 1: %s: %s\n", name, report.checks[i].name, report.checks[i].text);
+            print_error("%s, seed %llu: %s: %s\n", name, (unsigned long long)seed,
+                        report.checks[i].name, report.checks[i].text);
         }
     }
     assert_true(sim_report_holds(&report));
     assert_true(report.events_count > 0);
+}
+
+static void assert_holds(const char *name)
+{
+    assert_seed_holds(name, 1);
 }
 
 static void cold_start_holds(void **state)
@@ -147,6 +153,62 @@ static void table_holds(void **state)
     assert_holds("table");
 }
 
+static void tree_churn_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        assert_seed_holds("tree-churn", seed);
+    }
+}
+
+static void tree_partition_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        assert_seed_holds("tree-partition", seed);
+    }
+}
+
+static void tree_absent_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        assert_seed_holds("tree-absent", seed);
+    }
+}
+
+static void tree_disks_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        assert_seed_holds("tree-disks", seed);
+    }
+}
+
+static void tree_forged_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        assert_seed_holds("tree-forged", seed);
+    }
+}
+
+static void tree_join_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        assert_seed_holds("tree-join", seed);
+    }
+}
+
+static void a_tree_needs_artel(void **state)
+{
+    (void)state;
+    struct sim_report report;
+    run_as(sim_protocol_swim(), "tree-churn", 1, &report);
+    assert_false(sim_report_holds(&report));
+}
+
 static void a_seed_gives_the_same_run_bit_for_bit(void **state)
 {
     (void)state;
@@ -161,6 +223,11 @@ static void a_seed_gives_the_same_run_bit_for_bit(void **state)
         assert_memory_equal(&one, &again, sizeof one);
         assert_true(one.trace != other.trace);
     }
+    struct sim_report one;
+    struct sim_report again;
+    run_as(sim_protocol_artel(), "tree-disks", 5, &one);
+    run_as(sim_protocol_artel(), "tree-disks", 5, &again);
+    assert_memory_equal(&one, &again, sizeof one);
 }
 
 static void unknown_scenarios_are_not_found_and_known_ones_are(void **state)
@@ -168,7 +235,7 @@ static void unknown_scenarios_are_not_found_and_known_ones_are(void **state)
     (void)state;
     size_t count;
     const struct sim_scenario *const *scenarios = sim_scenarios(&count);
-    assert_int_equal(count, 18);
+    assert_int_equal(count, 26);
     for (size_t i = 0; i < count; i++) {
         assert_ptr_equal(sim_scenario_find(scenarios[i]->name), scenarios[i]);
     }
@@ -445,6 +512,13 @@ int main(void)
         cmocka_unit_test(hostile_holds),
         cmocka_unit_test(chaos_holds),
         cmocka_unit_test(table_holds),
+        cmocka_unit_test(tree_churn_holds),
+        cmocka_unit_test(tree_partition_holds),
+        cmocka_unit_test(tree_absent_holds),
+        cmocka_unit_test(tree_disks_holds),
+        cmocka_unit_test(tree_forged_holds),
+        cmocka_unit_test(tree_join_holds),
+        cmocka_unit_test(a_tree_needs_artel),
         cmocka_unit_test(a_seed_gives_the_same_run_bit_for_bit),
         cmocka_unit_test(unknown_scenarios_are_not_found_and_known_ones_are),
         cmocka_unit_test(the_time_series_has_a_line_a_second),
