@@ -159,20 +159,6 @@ static bool tree_pick(void *context, struct random *random, struct node_id *ret_
     return false;
 }
 
-static size_t tree_others_count(void *context)
-{
-    const struct node *node = context;
-    return cluster_is_isolated(node->cluster) ? 0 : node->alive_count - 1;
-}
-
-static size_t tree_missing_count(void *context)
-{
-    const struct node *node = context;
-    return cluster_is_isolated(node->cluster)
-               ? cluster_count(node->cluster, MEMBER_UNREACHABLE) + node->alive_count - 1
-               : cluster_count(node->cluster, MEMBER_UNREACHABLE);
-}
-
 static void tree_digests(void *context, uint64_t vector, uint64_t tree)
 {
     struct node *node = context;
@@ -263,8 +249,6 @@ static void start_replica(struct node *node, const struct sim_birth *birth, uint
         .host = {.broadcast = tree_broadcast,
                  .send = tree_send,
                  .pick = tree_pick,
-                 .others_count = tree_others_count,
-                 .missing_count = tree_missing_count,
                  .digests = tree_digests,
                  .context = node},
     };

@@ -61,11 +61,8 @@ static struct known_op *learn_op(struct sim_oracle *oracle, uint32_t slot, struc
         return op;
     }
     oracle->figures.forks++;
-    if (!oracle->allows_forks) {
-        oracle_fault(oracle, SIM_FAULT_NAME,
-                     "op %llu of one log was made at %u and, another, at %u",
-                     (unsigned long long)op->dot.seq, first->slot, slot);
-    }
+    oracle_fault(oracle, SIM_FAULT_NAME, "op %llu of one log was made at %u and, another, at %u",
+                 (unsigned long long)op->dot.seq, first->slot, slot);
     op->other = first->other;
     first->other = op;
     return op;
@@ -341,12 +338,6 @@ void sim_oracle_allow_fork_events(struct sim_oracle *oracle)
     oracle->allows_fork_events = true;
 }
 
-void sim_oracle_allow_forks(struct sim_oracle *oracle)
-{
-    oracle->allows_fork_events = true;
-    oracle->allows_forks = true;
-}
-
 void sim_oracle_made(struct sim_oracle *oracle, uint32_t slot, const struct dot *dot)
 {
     CHECK(slot < oracle->slots_max);
@@ -462,17 +453,6 @@ bool sim_oracle_is_agreed(const struct sim_oracle *oracle)
     return true;
 }
 
-/* Of two ops of one name one is made again under another: whether all changes of `op` were. */
-static bool is_made_again(const struct sim_oracle *oracle, const struct known_op *op)
-{
-    for (size_t i = 0; i < op->parsed.op.changes_count; i++) {
-        if (!oracle_has_change(oracle, &op->parsed.op.changes[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void check_promise(struct sim_oracle *oracle, const struct promise *made)
 {
     const struct known_op *op = made->op;
@@ -482,10 +462,8 @@ static void check_promise(struct sim_oracle *oracle, const struct promise *made)
         sim_world_state(oracle->world, made->slot) != SIM_RUNNING || op->is_in_logs) {
         return;
     }
-    if (!first->other || !is_made_again(oracle, op)) {
-        oracle_fault(oracle, SIM_FAULT_LOST, "op %llu of %u was acknowledged and is nowhere",
-                     (unsigned long long)op->dot.seq, made->slot);
-    }
+    oracle_fault(oracle, SIM_FAULT_LOST, "op %llu of %u was acknowledged and is nowhere",
+                 (unsigned long long)op->dot.seq, made->slot);
 }
 
 void sim_oracle_judge(struct sim_oracle *oracle)

@@ -32,10 +32,8 @@ void sim_oracle_free(struct sim_oracle *oracle);
 /* Also told what happens; called after the oracle has taken it in. */
 void sim_oracle_forward(struct sim_oracle *oracle, const struct sim_replica_observer *observer);
 
-/* What is no fault in this story: sync tells of forks, since somebody lies; and also, a name is
- * used for two ops, since a disk was put back before anybody could know. */
+/* That sync tells of forks is no fault in this story: somebody lies. */
 void sim_oracle_allow_fork_events(struct sim_oracle *oracle);
-void sim_oracle_allow_forks(struct sim_oracle *oracle);
 
 /* `slot` made `dot`: it is acknowledged when it is on disk, and has to last from then on. */
 void sim_oracle_made(struct sim_oracle *oracle, uint32_t slot, const struct dot *dot);

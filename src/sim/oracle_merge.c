@@ -105,26 +105,6 @@ static bool mark_logs(struct sim_oracle *oracle, uint32_t slot, const struct tre
     return true;
 }
 
-static bool is_same(const struct tree_change *a, const struct tree_change *b)
-{
-    return a->kind == b->kind && bytes_equal(a->path, b->path) && a->mtime_ns == b->mtime_ns &&
-           id_equal(&a->file_id, &b->file_id);
-}
-
-bool oracle_has_change(const struct sim_oracle *oracle, const struct tree_change *change)
-{
-    for (const struct known_op *first = oracle->ops; first; first = first->hh.next) {
-        for (const struct known_op *op = first; op; op = op->other) {
-            for (size_t i = 0; op->is_in_logs && i < op->parsed.op.changes_count; i++) {
-                if (is_same(&op->parsed.op.changes[i], change)) {
-                    return true;
-                }
-            }
-        }
-    }
-    return false;
-}
-
 static void gather_places(struct merge *merge)
 {
     struct version *version;

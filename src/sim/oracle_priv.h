@@ -63,7 +63,6 @@ struct sim_oracle {
     struct promise *promises;
     size_t promises_count;
     size_t promises_capacity;
-    bool allows_forks;
     bool allows_fork_events;
     struct sim_oracle_fault faults[SIM_FAULTS];
     struct sim_oracle_figures figures;
@@ -74,8 +73,6 @@ void oracle_fault(struct sim_oracle *oracle, enum sim_fault fault, const char *f
 /* NULL: there is no such op. */
 struct known_op *oracle_find(const struct sim_oracle *oracle, const struct dot *dot,
                              const struct id *hash);
-/* Whether an op of the logs makes the same change, whatever it replaces. */
-bool oracle_has_change(const struct sim_oracle *oracle, const struct tree_change *change);
 /* Marks what is in the logs of `slot`, and compares its tree with what these make. */
 void oracle_check_merge(struct sim_oracle *oracle, uint32_t slot);
 

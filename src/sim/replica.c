@@ -215,18 +215,6 @@ static bool on_pick(void *context, struct node_id *ret_member)
     return replica->host.pick(replica->host.context, &replica->random, ret_member);
 }
 
-static size_t on_others_count(void *context)
-{
-    const struct sim_replica *replica = context;
-    return replica->host.others_count(replica->host.context);
-}
-
-static size_t on_missing_count(void *context)
-{
-    const struct sim_replica *replica = context;
-    return replica->host.missing_count(replica->host.context);
-}
-
 static int on_read(void *context, struct kv_txn **ret_txn)
 {
     const struct sim_replica *replica = context;
@@ -376,9 +364,12 @@ static void prepare_disk(struct sim_replicas *all, struct replica_disk *disk, en
     } else if (state == SIM_DISK_TORN && disk->kv && disk->torn_depth > 0) {
         replica_disk_tear(disk, &host, 1 + (size_t)random_below(&all->random, disk->torn_depth));
     }
-    if (!disk->kv) {
-        struct origin_id origin;
-        random_fill(&all->random, origin.bytes, sizeof origin.bytes);
+    /* As a node does whenever it opens a directory. */
+    struct origin_id origin;
+    random_fill(&all->random, origin.bytes, sizeof origin.bytes);
+    if (disk->kv) {
+        replica_disk_renew(disk, &origin);
+    } else {
         replica_disk_make(disk, &host, &origin, random_u64(&all->random));
     }
 }
@@ -401,12 +392,9 @@ struct sim_replica *sim_replica_new(const struct sim_replica_options *options, u
         .tree = replica->disk->tree,
         .id = options->id,
         .random_seed = random_u64(&replica->random),
-        .is_alone = birth->roster.size == 0 && birth->seeds_count == 0,
         .host = {.broadcast = on_broadcast,
                  .send = on_send,
                  .pick = on_pick,
-                 .others_count = on_others_count,
-                 .missing_count = on_missing_count,
                  .read = on_read,
                  .write = on_write,
                  .spool = on_spool,
@@ -621,24 +609,12 @@ int sim_replica_change(struct sim_replica *replica, uint64_t now_us, sim_replica
     replica->now_us = now_us;
     struct replica_disk *disk = replica->disk;
     struct kv_txn *txn = replica_disk_write(disk, sim_world_now_us(replica->all->world));
-    const bool must_renew = tree_sync_must_renew(replica->sync);
-    int err = 0;
-    if (must_renew) {
-        struct origin_id fresh;
-        random_fill(&replica->random, fresh.bytes, sizeof fresh.bytes);
-        err = tree_renew_origin(disk->tree, txn, &fresh);
-    }
-    if (!err) {
-        err = change(context, disk->tree, txn, ret_dot);
-    }
+    const int err = change(context, disk->tree, txn, ret_dot);
     if (err) {
         replica_disk_not_written(disk, txn);
         return err;
     }
     replica_disk_written(disk, txn, take_time(replica));
-    if (must_renew) {
-        tree_sync_renewed(replica->sync);
-    }
     add_input(replica, INPUT_CHANGED, NULL, BYTES(NULL, 0));
     return 0;
 }

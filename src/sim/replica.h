@@ -53,8 +53,6 @@ struct sim_replica_host {
     void (*broadcast)(void *context, uint64_t now_us, struct bytes payload);
     void (*send)(void *context, const struct node_id *to, struct bytes message);
     bool (*pick)(void *context, struct random *random, struct node_id *ret_member);
-    size_t (*others_count)(void *context);
-    size_t (*missing_count)(void *context);
     void (*digests)(void *context, uint64_t vector, uint64_t tree);
     void *context;
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tree/vector.h"
 
 static struct kv *make_kv(void)
 {
@@ -84,6 +85,15 @@ void replica_disk_make(struct replica_disk *disk, const struct tree_host *host,
     CHECK(!disk->kv);
     disk->kv = make_kv();
     open_tree(disk, host, origin, epoch);
+}
+
+void replica_disk_renew(struct replica_disk *disk, const struct origin_id *origin)
+{
+    struct kv_txn *txn = begin(disk->kv);
+    int err = tree_renew_origin(disk->tree, txn, origin);
+    CHECK(!err);
+    err = kv_commit(txn);
+    CHECK(!err);
 }
 
 struct kv_txn *replica_disk_read(const struct replica_disk *disk)

@@ -41,6 +41,8 @@ struct replica_disk {
 /* An empty tree whose writer is `origin`. */
 void replica_disk_make(struct replica_disk *disk, const struct tree_host *host,
                        const struct origin_id *origin, uint64_t epoch);
+/* Local changes go to a new log from now on. */
+void replica_disk_renew(struct replica_disk *disk, const struct origin_id *origin);
 /* Begins a write; replica_disk_written() or replica_disk_not_written() ends it. */
 struct kv_txn *replica_disk_write(struct replica_disk *disk, uint64_t now_us);
 void replica_disk_written(struct replica_disk *disk, struct kv_txn *txn, uint64_t durable_us);

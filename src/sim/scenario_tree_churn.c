@@ -65,7 +65,6 @@ static void run_tree_disks(struct sim_run *run)
                                           SIM_DISK_TORN};
     struct tree_run tree;
     if (tree_run_begin(&tree, run, CHAOS_JOINERS_MAX)) {
-        sim_oracle_allow_forks(tree.oracle);
         sim_replicas_set_torn(tree.replicas, TORN_WRITES);
         sim_world_at(tree.world, 0, copy_a_disk, &tree, 0);
         churn(&tree, disks, ARRAY_SIZE(disks));

@@ -89,7 +89,6 @@ static void add_figures(struct tree_run *tree)
             sum.message_bytes_sent += one->message_bytes_sent;
             sum.pulls += one->pulls;
             sum.snapshots_served += one->snapshots_served;
-            sum.origins_renewed += one->origins_renewed;
         }
     }
     run_figure(run, "ops", "", (double)figures->ops);

@@ -185,6 +185,15 @@ static void tree_disks_holds(void **state)
     }
 }
 
+/* Found two branches of one log that never became one. */
+static void tree_fork_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        assert_seed_holds("tree-fork", seed);
+    }
+}
+
 static void tree_forged_holds(void **state)
 {
     (void)state;
@@ -516,6 +525,7 @@ int main(void)
         cmocka_unit_test(tree_partition_holds),
         cmocka_unit_test(tree_absent_holds),
         cmocka_unit_test(tree_disks_holds),
+        cmocka_unit_test(tree_fork_holds),
         cmocka_unit_test(tree_forged_holds),
         cmocka_unit_test(tree_join_holds),
         cmocka_unit_test(a_tree_needs_artel),
