@@ -80,15 +80,23 @@ struct gate {
     UT_hash_handle hh;
 };
 
+/* Ops of one log that a peer is to send. */
+struct pulled {
+    struct origin_id origin;
+    uint64_t after_seq; /* rises as ops come */
+    uint64_t through_seq;
+    uint64_t moved_us; /* when one came last, or it was asked for */
+};
+
 /* What a peer is to send us. */
 struct pull {
     struct node_id peer;
-    struct tree_message_lack *lacks; /* after_seq rises as ops come */
+    struct pulled *lacks; /* in the order of origins */
     size_t lacks_count;
     size_t lacks_capacity;
     uint64_t deadline_us;
-    uint64_t progress_us; /* something of it came last, or it began */
-    bool is_repair;       /* found by comparing: it has all of it */
+    uint64_t moved_us; /* when something came last, or it was asked for */
+    bool is_repair;    /* found by comparing: it has all of it */
 };
 
 /* An op too long for a message, in the making; one at a time. */

@@ -14,10 +14,12 @@
 
 /* Vectors are compared so often at most, whoever differs. */
 #define COMPARE_PAUSE_US (500 * MS)
+/* Who does not answer sums so long is left, and another one compared with. */
+#define PART_US (2 * SECOND)
 /* What was announced and does not come. */
 #define NEWS_US (3 * SECOND)
-/* A pull of which nothing came for so long keeps nobody from asking others. */
-#define PROGRESS_US (1 * SECOND)
+/* A log of which nothing came for so long is asked for elsewhere. */
+#define MOVED_US (1 * SECOND)
 /* A snapshot is welcome to who has as little as this. */
 #define LITTLE_OPS 1000u
 /* Pieces of a long op that are asked for before the first is here. */
@@ -38,7 +40,7 @@ static struct pull *make_pull(struct tree_sync *sync, const struct node_id *peer
     struct pull *pull = find_pull(sync, peer);
     if (!pull && sync->pulls_count < SYNC_PULLS_MAX) {
         pull = &sync->pulls[sync->pulls_count++];
-        *pull = (struct pull){.peer = *peer, .progress_us = sync->now_us};
+        *pull = (struct pull){.peer = *peer, .moved_us = sync->now_us};
     }
     return pull;
 }
@@ -66,7 +68,7 @@ static size_t lack_place(const struct pull *pull, const struct origin_id *origin
 }
 
 /* What comes of `origin` by this pull; NULL: nothing. */
-static struct tree_message_lack *find_lack(const struct pull *pull, const struct origin_id *origin)
+static struct pulled *find_lack(const struct pull *pull, const struct origin_id *origin)
 {
     const size_t place = lack_place(pull, origin);
     return place < pull->lacks_count && origin_id_equal(&pull->lacks[place].origin, origin)
@@ -74,7 +76,7 @@ static struct tree_message_lack *find_lack(const struct pull *pull, const struct
                : NULL;
 }
 
-static void add_lack(struct pull *pull, const struct tree_message_lack *lack)
+static void add_lack(struct pull *pull, const struct pulled *lack)
 {
     if (pull->lacks_count == pull->lacks_capacity) {
         pull->lacks_capacity = pull->lacks_capacity ? 2 * pull->lacks_capacity : 4;
@@ -99,19 +101,21 @@ static void settle_lacks(struct pull *pull)
     pull->lacks_count = kept;
 }
 
-static bool is_moving(const struct tree_sync *sync, const struct pull *pull)
+static bool is_moving(const struct tree_sync *sync, const struct pulled *lack)
 {
-    return sync->now_us - pull->progress_us < PROGRESS_US;
+    return sync->now_us - lack->moved_us < MOVED_US;
 }
 
 static void send_want(struct tree_sync *sync, const struct node_id *peer, uint8_t flags,
-                      const struct tree_message_lack *lacks, size_t lacks_count)
+                      const struct pulled *lacks, size_t lacks_count)
 {
     CLEANUP_BUF struct buf bytes = BUF_INIT;
     const struct tree_message want = {.type = TREE_MESSAGE_WANT, .flags = flags};
     tree_message_format(&want, &bytes);
     for (size_t i = 0; i < lacks_count && i < TREE_WANT_LACKS_MAX; i++) {
-        tree_message_put_lack(&bytes, &lacks[i]);
+        const struct tree_message_lack lack = {lacks[i].origin, lacks[i].after_seq,
+                                               lacks[i].through_seq};
+        tree_message_put_lack(&bytes, &lack);
     }
     sync_send(sync, peer, buf_bytes(&bytes));
 }
@@ -123,11 +127,11 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
     if (sync->host.read(sync->host.context, &txn) != 0) {
         return;
     }
-    struct tree_message_lack lack = {*origin, sync_seq_of(sync, txn, origin), through_seq};
+    struct pulled lack = {*origin, sync_seq_of(sync, txn, origin), through_seq, sync->now_us};
     /* What another peer was asked for already is on its way. */
     for (size_t i = 0; i < sync->pulls_count; i++) {
-        const struct tree_message_lack *other = find_lack(&sync->pulls[i], origin);
-        if (other && is_moving(sync, &sync->pulls[i]) && other->through_seq > lack.after_seq) {
+        const struct pulled *other = find_lack(&sync->pulls[i], origin);
+        if (other && is_moving(sync, other) && other->through_seq > lack.after_seq) {
             lack.after_seq = other->through_seq;
         }
     }
@@ -135,9 +139,11 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
     if (!pull) {
         return;
     }
-    struct tree_message_lack *known = find_lack(pull, origin);
+    struct pulled *known = find_lack(pull, origin);
     if (known) {
-        known->through_seq = through_seq;
+        known->after_seq = lack.after_seq < known->after_seq ? lack.after_seq : known->after_seq;
+        known->through_seq = through_seq > known->through_seq ? through_seq : known->through_seq;
+        known->moved_us = sync->now_us;
     } else {
         add_lack(pull, &lack);
     }
@@ -150,7 +156,8 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
 static bool is_pulled(const struct tree_sync *sync, const struct origin_id *origin)
 {
     for (size_t i = 0; i < sync->pulls_count; i++) {
-        if (is_moving(sync, &sync->pulls[i]) && find_lack(&sync->pulls[i], origin)) {
+        const struct pulled *lack = find_lack(&sync->pulls[i], origin);
+        if (lack && is_moving(sync, lack)) {
             return true;
         }
     }
@@ -162,8 +169,8 @@ uint64_t pull_repairs_until_us(const struct tree_sync *sync)
     uint64_t until_us = 0;
     for (size_t i = 0; i < sync->pulls_count; i++) {
         const struct pull *pull = &sync->pulls[i];
-        if (pull->is_repair && pull->progress_us + PROGRESS_US > until_us) {
-            until_us = pull->progress_us + PROGRESS_US;
+        if (pull->is_repair && pull->moved_us + MOVED_US > until_us) {
+            until_us = pull->moved_us + MOVED_US;
         }
     }
     return until_us;
@@ -208,12 +215,12 @@ void pull_received_part(struct tree_sync *sync, const struct node_id *from,
         const uint64_t seq = sync_seq_of(sync, txn, &entry.origin);
         if (entry.seq > seq && !is_pulled(sync, &entry.origin) &&
             !find_lack(&found, &entry.origin) && found.lacks_count < TREE_WANT_LACKS_MAX) {
-            add_lack(&found, &(struct tree_message_lack){entry.origin, seq, entry.seq});
+            add_lack(&found, &(struct pulled){entry.origin, seq, entry.seq, sync->now_us});
         }
     }
     struct pull *pull = found.lacks_count > 0 ? make_pull(sync, from) : NULL;
     for (size_t i = 0; pull && i < found.lacks_count; i++) {
-        struct tree_message_lack *known = find_lack(pull, &found.lacks[i].origin);
+        struct pulled *known = find_lack(pull, &found.lacks[i].origin);
         if (known) {
             *known = found.lacks[i];
         } else {
@@ -222,7 +229,7 @@ void pull_received_part(struct tree_sync *sync, const struct node_id *from,
     }
     if (pull) {
         pull->is_repair = true;
-        pull->progress_us = sync->now_us;
+        pull->moved_us = sync->now_us;
         pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
         const uint8_t flags = sync->own.ops_count <= LITTLE_OPS ? TREE_WANT_SNAPSHOT : 0;
         send_want(sync, from, flags, found.lacks, found.lacks_count);
@@ -248,11 +255,12 @@ static bool read_dot(struct bytes op, struct dot *ret_dot)
 }
 
 /* Crosses off what the op brings. */
-static void cross_off(struct pull *pull, const struct dot *dot)
+static void cross_off(const struct tree_sync *sync, struct pull *pull, const struct dot *dot)
 {
-    struct tree_message_lack *lack = find_lack(pull, &dot->origin);
+    struct pulled *lack = find_lack(pull, &dot->origin);
     if (lack && dot->seq > lack->after_seq) {
         lack->after_seq = dot->seq;
+        lack->moved_us = sync->now_us;
     }
 }
 
@@ -265,7 +273,7 @@ void pull_received_ops(struct tree_sync *sync, const struct node_id *from,
     while (tree_message_next_op(&list, &op)) {
         struct dot dot;
         if (pull && read_dot(op, &dot)) {
-            cross_off(pull, &dot);
+            cross_off(sync, pull, &dot);
         }
         arrive(sync, from, op);
     }
@@ -274,7 +282,7 @@ void pull_received_ops(struct tree_sync *sync, const struct node_id *from,
     }
     settle_lacks(pull);
     const bool is_repair = pull->is_repair;
-    pull->progress_us = sync->now_us;
+    pull->moved_us = sync->now_us;
     pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
     if (pull->lacks_count > 0 && (ops->flags & TREE_OPS_MORE) != 0) {
         send_want(sync, from, is_repair ? 0 : TREE_WANT_WHEN_HERE, pull->lacks, pull->lacks_count);
@@ -342,7 +350,7 @@ void pull_received_piece(struct tree_sync *sync, const struct node_id *from,
     struct pull *pull = find_pull(sync, from);
     if (pull) {
         pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
-        pull->progress_us = sync->now_us;
+        pull->moved_us = sync->now_us;
     }
     if (assembly->bytes.size < assembly->size) {
         want_pieces(sync);
@@ -354,7 +362,7 @@ void pull_received_piece(struct tree_sync *sync, const struct node_id *from,
     if (!pull) {
         return;
     }
-    cross_off(pull, &dot);
+    cross_off(sync, pull, &dot);
     settle_lacks(pull);
     if (pull->lacks_count == 0) {
         end_pull(sync, pull);
@@ -369,7 +377,7 @@ void pull_received_piece(struct tree_sync *sync, const struct node_id *from,
 
 void pull_due(struct tree_sync *sync)
 {
-    if (sync->compared_us != 0 && sync->now_us - sync->compared_us >= TREE_SYNC_ANSWER_MS * MS) {
+    if (sync->compared_us != 0 && sync->now_us - sync->compared_us >= PART_US) {
         sync->compared_us = 0;
     }
     if (sync->assembly.size > 0 && sync->now_us >= sync->assembly.deadline_us) {
@@ -386,7 +394,7 @@ uint64_t pull_next_us(const struct tree_sync *sync)
 {
     uint64_t next_us = NEVER;
     if (sync->compared_us != 0) {
-        next_us = sync->compared_us + TREE_SYNC_ANSWER_MS * MS;
+        next_us = sync->compared_us + PART_US;
     }
     if (sync->assembly.size > 0 && sync->assembly.deadline_us < next_us) {
         next_us = sync->assembly.deadline_us;
