@@ -24,7 +24,6 @@
 #include "node/network.h"
 #include "node/replica.h"
 #include "tree/change.h"
-#include "tree/vector.h"
 
 #define SOON_MS 60000u
 #define LONG_MS ((uint64_t)10 * 60 * 1000)
@@ -80,10 +79,8 @@ static bool listen_at(struct one *one, uint16_t port)
 }
 
 /* `join`: NULL, or whom to join. */
-static void open_one(struct one *one, const char *join)
+static void start_one(struct one *one, const char *join)
 {
-    snprintf(one->dir, sizeof one->dir, "/tmp/test-replica.XXXXXX");
-    assert_non_null(mkdtemp(one->dir));
     const struct node_options options = {.data = one->dir, .segment_bytes = (uint64_t)1 << 20};
     assert_int_equal(node_open(&options, &one->node), 0);
     struct network_options network = {.join = join, .link_threads = 1};
@@ -99,13 +96,25 @@ static void open_one(struct one *one, const char *join)
     network_start(one->network);
 }
 
-static void close_one(struct one *one)
+static void open_one(struct one *one, const char *join)
+{
+    snprintf(one->dir, sizeof one->dir, "/tmp/test-replica.XXXXXX");
+    assert_non_null(mkdtemp(one->dir));
+    start_one(one, join);
+}
+
+static void stop_one(struct one *one)
 {
     shutdown(one->listen_fd, SHUT_RDWR);
     pthread_join(one->acceptor, NULL);
     close(one->listen_fd);
     network_close(one->network);
     node_close(one->node);
+}
+
+static void close_one(struct one *one)
+{
+    stop_one(one);
     nftw(one->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -376,7 +385,7 @@ static void who_waits_is_answered_at_the_end(void **state)
 
 #define CHANGES 200u
 
-static void changes_go_to_one_log(void **state)
+static void changes_at_once_are_one_log_and_none_is_used_again(void **state)
 {
     (void)state;
     struct one one;
@@ -384,23 +393,25 @@ static void changes_go_to_one_log(void **state)
     struct making *makings = mem_alloc_array(CHANGES, sizeof *makings);
     for (size_t i = 0; i < CHANGES; i++) {
         snprintf(makings[i].name, sizeof makings[i].name, "%zu", i);
-        makings[i].fails = i % 50 == 0; /* the first one, too */
+        makings[i].fails = i % 50 == 0;
     }
     make_all(&one, makings, CHANGES);
-    const struct tree_summary summary = summary_of(&one);
+    const struct origin_id origin = summary_of(&one).origin;
     uint64_t seq = 0;
     for (size_t i = 0; i < CHANGES; i++) {
         assert_int_equal(makings[i].err, makings[i].fails ? -ESTALE : 0);
         if (!makings[i].fails) {
-            assert_true(origin_id_equal(&makings[i].dot.origin, &summary.origin));
+            assert_true(origin_id_equal(&makings[i].dot.origin, &origin));
             assert_int_equal(makings[i].dot.seq, ++seq);
         }
     }
     free(makings);
-    /* And goes on with it. */
+    stop_one(&one);
+    start_one(&one, NULL);
     const struct dot dot = make_directory(&one, "more");
-    assert_true(origin_id_equal(&dot.origin, &summary.origin));
-    assert_int_equal(dot.seq, seq + 1);
+    assert_false(origin_id_equal(&dot.origin, &origin));
+    assert_int_equal(dot.seq, 1);
+    assert_int_equal(summary_of(&one).ops_count, seq + 1);
     close_one(&one);
 }
 
@@ -412,7 +423,7 @@ int main(void)
         cmocka_unit_test(others_are_asked),
         cmocka_unit_test(alone_there_is_nobody_to_ask),
         cmocka_unit_test(who_waits_is_answered_at_the_end),
-        cmocka_unit_test(changes_go_to_one_log),
+        cmocka_unit_test(changes_at_once_are_one_log_and_none_is_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
