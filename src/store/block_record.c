@@ -36,6 +36,16 @@ bool block_is_held(const struct block_record *record)
     return holders != 0;
 }
 
+bool block_is_offered(const struct block_record *record)
+{
+    return block_is_held(record) && record->locations_count > 0;
+}
+
+bool block_is_absent(const struct block_record *record)
+{
+    return block_is_held(record) && record->locations_count == 0;
+}
+
 bool block_is_cache(const struct block_record *record)
 {
     return record->holders[STORE_CACHE] != 0 && record->holders[STORE_ORIGIN] == 0 &&

@@ -61,6 +61,10 @@ void block_crcs(struct bytes data, uint32_t *ret_crcs);
 const struct location *block_owned_location(const struct block_record *record);
 
 bool block_is_held(const struct block_record *record);
+/* Held, and here: what is offered to others. */
+bool block_is_offered(const struct block_record *record);
+/* Held, and not here. */
+bool block_is_absent(const struct block_record *record);
 /* Held for STORE_CACHE and for nothing else. */
 bool block_is_cache(const struct block_record *record);
 

@@ -15,6 +15,7 @@
 #include "base/codec.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "store/fetches_priv.h"
 #include "store/files_priv.h"
 #include "store/index_priv.h"
 #include "store/pins_priv.h"
@@ -89,7 +90,16 @@ static int collect_file(struct kv_txn *txn, const struct queue_row *row, size_t 
     if (err == -ENOENT || (!err && file.unreferenced_since_ms != row->since_ms)) {
         return index_dequeue(txn, row->since_ms, QUEUE_FILE, &row->id);
     }
+    if (err) {
+        return err;
+    }
+    enum store_reason reason;
+    err = fetches_get(txn, &row->id, &reason);
     if (!err) {
+        /* It comes here again; when that is over, it stands in the queue anew. */
+        return files_unqueue(txn, &row->id);
+    }
+    if (err == -ENOENT) {
         err = files_remove(txn, &row->id);
     }
     if (!err) {

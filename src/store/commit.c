@@ -24,9 +24,8 @@
 #define FLUSH_BYTES ((uint64_t)64 * 1024 * 1024)
 #define FLUSH_BLOCKS 4096
 
-/* Names a written block in the index. `held_soon`: a hold of it follows in the same apply. */
-static int add_written(struct store *store, struct kv_txn *txn, const struct new_block *block,
-                       bool held_soon)
+int put_add_written(struct store *store, struct kv_txn *txn, const struct new_block *block,
+                    bool held_soon)
 {
     const struct reservation *place = &block->reservation;
     struct block_record record;
@@ -76,7 +75,7 @@ static int flush_apply(struct store_job *job, struct kv_txn *txn)
     const struct flush_job *flush = CONTAINER_OF(job, struct flush_job, job);
     int err = 0;
     for (size_t i = 0; !err && i < flush->blocks_count; i++) {
-        err = add_written(flush->store, txn, flush->blocks[i], false);
+        err = put_add_written(flush->store, txn, flush->blocks[i], false);
     }
     return err;
 }
@@ -236,7 +235,7 @@ static int name_put(struct store_put *put, struct kv_txn *txn, const struct id *
     int err = failure_of(put);
     for (size_t i = 0; !err && i < put->pending_count; i++) {
         err = put->in_place_path ? add_in_place(put, txn, put->pending[i], &container)
-                                 : add_written(put->store, txn, put->pending[i], true);
+                                 : put_add_written(put->store, txn, put->pending[i], true);
     }
     if (!err) {
         err = files_add(txn, file_id, &put->metadata);

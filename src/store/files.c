@@ -4,6 +4,8 @@
 #include "base/codec.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "store/fetches_priv.h"
+#include "store/held_priv.h"
 #include "store/index_priv.h"
 #include "store/store_priv.h"
 #include "store/writer.h"
@@ -154,7 +156,7 @@ int files_add(struct kv_txn *txn, const struct id *id, const struct file_metadat
     return err;
 }
 
-static bool is_held(const struct file_row *row)
+bool files_is_held(const struct file_row *row)
 {
     uint32_t holders = 0;
     for (int reason = 0; reason < STORE_REASONS; reason++) {
@@ -209,6 +211,27 @@ static int change_blocks(struct store *store, struct kv_txn *txn, const struct i
     return err ? err : count_blocks(store, txn, &metadata, reason, by);
 }
 
+/* One holder more in the row alone. */
+static int hold_row(struct store *store, struct kv_txn *txn, const struct id *id,
+                    struct file_row *row, enum store_reason reason)
+{
+    int err = 0;
+    if (row->unreferenced_since_ms != 0) {
+        err = index_dequeue(txn, row->unreferenced_since_ms, QUEUE_FILE, id);
+        row->unreferenced_since_ms = 0;
+    }
+    const bool is_first = row->holders[reason] == 0;
+    row->holders[reason]++;
+    if (!err) {
+        err = update_row(txn, id, row);
+    }
+    if (!err && is_first) {
+        /* All blocks were just seen to be here. */
+        held_note(store, id, true, STORE_HELD_COMPLETE);
+    }
+    return err;
+}
+
 int files_hold(struct store *store, struct kv_txn *txn, const struct id *id,
                enum store_reason reason)
 {
@@ -220,15 +243,19 @@ int files_hold(struct store *store, struct kv_txn *txn, const struct id *id,
     if (!err && row.holders[reason] == 0) {
         err = change_blocks(store, txn, id, reason, 1);
     }
-    if (!err && row.unreferenced_since_ms != 0) {
-        err = index_dequeue(txn, row.unreferenced_since_ms, QUEUE_FILE, id);
-        row.unreferenced_since_ms = 0;
-    }
+    return err ? err : hold_row(store, txn, id, &row, reason);
+}
+
+int files_hold_counted(struct store *store, struct kv_txn *txn, const struct id *id,
+                       enum store_reason reason)
+{
+    struct file_row row;
+    const int err = files_get(txn, id, &row);
     if (err) {
         return err;
     }
-    row.holders[reason]++;
-    return update_row(txn, id, &row);
+    CHECK(row.holders[reason] == 0);
+    return hold_row(store, txn, id, &row, reason);
 }
 
 int files_release(struct store *store, struct kv_txn *txn, const struct id *id,
@@ -246,9 +273,14 @@ int files_release(struct store *store, struct kv_txn *txn, const struct id *id,
     if (row.holders[reason] == 0) {
         err = change_blocks(store, txn, id, reason, -1);
     }
-    if (!err && !is_held(&row)) {
+    if (!err && !files_is_held(&row)) {
         row.unreferenced_since_ms = store_now_ms(store);
         err = index_enqueue(txn, row.unreferenced_since_ms, QUEUE_FILE, id);
+    }
+    bool is_coming = false;
+    if (!err && !files_is_held(&row)) {
+        err = fetches_has_blocks(txn, id, row.blocks_count, &is_coming);
+        held_note(store, id, true, is_coming ? STORE_HELD_PARTIAL : STORE_HELD_NONE);
     }
     return err ? err : update_row(txn, id, &row);
 }
@@ -257,11 +289,23 @@ int files_settle(struct store *store, struct kv_txn *txn, const struct id *id)
 {
     struct file_row row;
     int err = files_get(txn, id, &row);
-    if (err || is_held(&row) || row.unreferenced_since_ms != 0) {
+    if (err || files_is_held(&row) || row.unreferenced_since_ms != 0) {
         return err;
     }
     row.unreferenced_since_ms = store_now_ms(store);
     err = index_enqueue(txn, row.unreferenced_since_ms, QUEUE_FILE, id);
+    return err ? err : update_row(txn, id, &row);
+}
+
+int files_unqueue(struct kv_txn *txn, const struct id *id)
+{
+    struct file_row row;
+    int err = files_get(txn, id, &row);
+    if (err || row.unreferenced_since_ms == 0) {
+        return err;
+    }
+    err = index_dequeue(txn, row.unreferenced_since_ms, QUEUE_FILE, id);
+    row.unreferenced_since_ms = 0;
     return err ? err : update_row(txn, id, &row);
 }
 
@@ -272,7 +316,7 @@ int files_remove(struct kv_txn *txn, const struct id *id)
     if (err) {
         return err;
     }
-    CHECK(!is_held(&row));
+    CHECK(!files_is_held(&row));
     const uint32_t parts = (row.blocks_count + FILE_PART_BLOCKS - 1) / FILE_PART_BLOCKS;
     for (uint32_t part = 1; !err && part < parts; part++) {
         uint8_t key[PART_KEY_BYTES];

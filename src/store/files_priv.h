@@ -41,12 +41,20 @@ struct file_row {
 /* One holder more. -EAGAIN: a block has no good place; nothing was changed then. */
 [[nodiscard]] int files_hold(struct store *store, struct kv_txn *txn, const struct id *id,
                              enum store_reason reason);
+/* The first holder of a file whose blocks count it already: the caller saw to that. */
+[[nodiscard]] int files_hold_counted(struct store *store, struct kv_txn *txn, const struct id *id,
+                                     enum store_reason reason);
 /* One holder less; -ENOENT: there is none for `reason`. */
 [[nodiscard]] int files_release(struct store *store, struct kv_txn *txn, const struct id *id,
                                 enum store_reason reason);
 
 /* Puts the file into the queue of what nobody holds, if that is so. */
 [[nodiscard]] int files_settle(struct store *store, struct kv_txn *txn, const struct id *id);
+
+/* Takes a file that nobody holds out of the queue again: an intake needs it. */
+[[nodiscard]] int files_unqueue(struct kv_txn *txn, const struct id *id);
+
+bool files_is_held(const struct file_row *row);
 
 /* Forgets a file that nobody holds. */
 [[nodiscard]] int files_remove(struct kv_txn *txn, const struct id *id);

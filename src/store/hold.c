@@ -143,6 +143,13 @@ int store_promise(struct store *store, const struct id *id, uint64_t duration_ms
     if (err) {
         return err;
     }
-    /* Pinned first, then looked at: what is seen now stays. */
-    return store_has_block(store, id) ? 0 : -ENOENT;
+    /* Pinned first, then looked at: what is seen now stays. Only the index counts: what it does not
+     * name yet would not survive a crash. */
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    struct block_record record;
+    int failed = kv_read(store->kv, &txn);
+    if (!failed) {
+        failed = index_block(txn, id, &record);
+    }
+    return !failed && record.locations_count > 0 ? 0 : -ENOENT;
 }

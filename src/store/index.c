@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/externals_priv.h"
+#include "store/held_priv.h"
 #include "store/store_priv.h"
 
 const char *const index_table_names[INDEX_TABLES] = {
@@ -27,6 +28,7 @@ const char *const index_table_names[INDEX_TABLES] = {
     [TABLE_DEAD] = "dead",
     [TABLE_CACHE] = "cache",
     [TABLE_LOST] = "lost",
+    [TABLE_FETCHES] = "fetches",
 };
 
 #define SEGMENT_ROW_BYTES 16
@@ -342,10 +344,41 @@ static int settle_unreferenced(struct store *store, struct kv_txn *txn, const st
     return index_enqueue(txn, record->unreferenced_since_ms, QUEUE_BLOCK, id);
 }
 
+/* What was there before `record` decides whether somebody has to be told. */
+static int settle_held(struct store *store, struct kv_txn *txn, const struct id *id,
+                       const struct block_record *record)
+{
+    struct block_record before;
+    int err = index_block(txn, id, &before);
+    if (err == -ENOENT) {
+        before = (struct block_record){0};
+    } else if (err) {
+        return err;
+    }
+    if (block_is_offered(&before) != block_is_offered(record)) {
+        held_note(store, id, false,
+                  block_is_offered(record) ? STORE_HELD_COMPLETE : STORE_HELD_NONE);
+    }
+    if (block_is_absent(&before) == block_is_absent(record)) {
+        return 0;
+    }
+    uint64_t absent = 0;
+    err = index_number(txn, META_ABSENT, &absent);
+    if (block_is_absent(record)) {
+        absent++;
+    } else if (absent > 0) {
+        absent--;
+    }
+    return err ? err : index_set_number(txn, META_ABSENT, absent);
+}
+
 int index_put_block(struct store *store, struct kv_txn *txn, const struct id *id,
                     struct block_record *record)
 {
-    int err = settle_unreferenced(store, txn, id, record);
+    int err = settle_held(store, txn, id, record);
+    if (!err) {
+        err = settle_unreferenced(store, txn, id, record);
+    }
     if (!err) {
         err = settle_cache(store, txn, id, record);
     }

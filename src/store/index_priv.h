@@ -28,6 +28,7 @@ enum index_table {
     TABLE_DEAD,         /* (since, segment, offset) -> size: to be given back */
     TABLE_CACHE,        /* (since, block id) -> size: may be evicted, the oldest first */
     TABLE_LOST,         /* block id -> nothing: held, and no good place known */
+    TABLE_FETCHES,      /* (file id, part) -> reason, bits of counted blocks: intakes */
     INDEX_TABLES,
 };
 
@@ -39,6 +40,7 @@ extern const char *const index_table_names[INDEX_TABLES];
 #define META_NEXT_SEGMENT "next-segment"   /* the first number that no commit has named */
 #define META_NEXT_EXTERNAL "next-external" /* likewise */
 #define META_CACHE_BYTES "cache-bytes"     /* the sum over TABLE_CACHE */
+#define META_ABSENT "absent"               /* blocks that are held and have no place */
 
 /* 0 if there is none. */
 [[nodiscard]] int index_number(struct kv_txn *txn, const char *name, uint64_t *ret_number);

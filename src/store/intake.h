@@ -60,8 +60,7 @@ struct store_intake_progress {
     uint32_t blocks_count; /* that are here, by their places in the list */
     uint64_t here_bytes;
 };
-void store_intake_progress(struct store_intake *intake,
-                           struct store_intake_progress *ret_progress);
+void store_intake_progress(struct store_intake *intake, struct store_intake_progress *ret_progress);
 
 /*
  * Takes block `index` of the list (and all others of the same id with it). 0 without a look at

@@ -63,6 +63,11 @@ struct ingested {
  * release. Only the put's thread. */
 void put_adopt(struct store_put *put, const struct ingested *ingested);
 
+/* Names a written block in the index, or its range as a dead one if another copy is named already.
+ * `held_soon`: a hold of it follows in the same apply. Only the writer thread. (In commit.c.) */
+[[nodiscard]] int put_add_written(struct store *store, struct kv_txn *txn,
+                                  const struct new_block *block, bool held_soon);
+
 /* Gives the writer what is pending if that is much. (In commit.c.) */
 void put_flush_if_full(struct store_put *put);
 

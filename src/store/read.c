@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "hash/crc32c.h"
+#include "store/arrivals_priv.h"
 #include "store/damage_priv.h"
 #include "store/externals_priv.h"
 #include "store/files_priv.h"
@@ -25,7 +26,8 @@
 /* Looking again finds a new place at once; more rounds than this mean something else is wrong. */
 #define LOOKUPS_MAX 4
 
-static int look_up(struct store *store, const struct id *id, struct block_record *ret_record)
+static int look_up_indexed(struct store *store, const struct id *id,
+                           struct block_record *ret_record)
 {
     struct kv_txn *txn = NULL;
     int err = kv_read(store->kv, &txn);
@@ -35,6 +37,31 @@ static int look_up(struct store *store, const struct id *id, struct block_record
     err = index_block(txn, id, ret_record);
     kv_abort(txn);
     return !err && ret_record->locations_count == 0 ? -ENOENT : err;
+}
+
+/* In the index, or else among what it does not name yet. */
+static int find_block(struct store *store, const struct id *id, struct block_record *ret_record,
+                      bool *ret_is_indexed)
+{
+    for (;;) {
+        const uint64_t removed = arrivals_removed(store->arrivals);
+        int err = look_up_indexed(store, id, ret_record);
+        *ret_is_indexed = !err;
+        if (err != -ENOENT) {
+            return err;
+        }
+        err = arrivals_find(store->arrivals, id, ret_record);
+        /* It may have gone from there to the index between the two. */
+        if (!err || removed == arrivals_removed(store->arrivals)) {
+            return err;
+        }
+    }
+}
+
+static int look_up(struct store *store, const struct id *id, struct block_record *ret_record)
+{
+    bool is_indexed = false;
+    return find_block(store, id, ret_record, &is_indexed);
 }
 
 bool store_has_block(struct store *store, const struct id *id)
@@ -221,8 +248,9 @@ int store_view_open(struct store *store, const struct id *id, struct store_view 
      * process that writes knows nothing of the pins of one that only reads: it copies. */
     const bool stays = pins_add(store->pins, id) && store->writer;
     struct block_record record;
-    int err = look_up(store, id, &record);
-    if (!err && (!stays || view_mapped(store, &record, &view) != 0)) {
+    bool is_indexed = false;
+    int err = find_block(store, id, &record, &is_indexed);
+    if (!err && (!stays || !is_indexed || view_mapped(store, &record, &view) != 0)) {
         err = view_copied(store, &record, &view);
     }
     if (err) {
@@ -270,12 +298,13 @@ int store_reader_open(struct store *store, const struct id *id, struct store_rea
     reader->id = *id;
     /* As for a view. */
     const bool stays = pins_add(store->pins, id) && store->writer;
-    const int err = look_up(store, id, &reader->record);
+    bool is_indexed = false;
+    const int err = find_block(store, id, &reader->record, &is_indexed);
     if (err) {
         store_reader_close(reader);
         return err;
     }
-    if (stays) {
+    if (stays && is_indexed) {
         reader_map(reader);
     }
     touched_add(store->touched, id);

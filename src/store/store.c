@@ -10,7 +10,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "kv/kv.h"
+#include "store/arrivals_priv.h"
+#include "store/held_priv.h"
 #include "store/index_priv.h"
+#include "store/intake_priv.h"
 #include "store/layout_priv.h"
 #include "store/pins_priv.h"
 #include "store/segments_priv.h"
@@ -198,6 +201,9 @@ int store_open(const struct store_options *options, struct store **ret_store)
     store->clock = options->clock ? options->clock : clock_real();
     store->pins = pins_new();
     store->touched = touched_new();
+    store->arrivals = arrivals_new();
+    store->intakes = intakes_new();
+    store->held_changes = held_changes_new();
     const int err = open_store(store, &settings);
     if (err) {
         store_close(store);
@@ -225,6 +231,9 @@ void store_close(struct store *store)
     kv_close(store->kv);
     pins_free(store->pins);
     touched_free(store->touched);
+    arrivals_free(store->arrivals);
+    intakes_free(store->intakes);
+    held_changes_free(store->held_changes);
     layout_close(store->layout);
     free(store);
 }

@@ -9,6 +9,7 @@
  * This header opens and closes a store and tells its state. Beside it:
  *
  *   store/put.h       bytes go in            store/read.h      bytes come out
+ *   store/intake.h    content from others    store/held.h      what is here, by key
  *   store/hold.h      what is kept, and why  store/maintain.h  collection, compaction, scrub
  *   store/writer.h    changes of the index as jobs, committed in groups
  *
@@ -69,7 +70,7 @@ struct store_options {
 };
 
 /* Tables of the index: the first number that extra tables have. */
-#define STORE_TABLES 12u
+#define STORE_TABLES 13u
 
 /*
  * Opens the store at options->path; the caller gives *ret_store to store_close(). Takes a time
@@ -87,7 +88,8 @@ struct store_options {
  */
 [[nodiscard]] int store_open(const struct store_options *options, struct store **ret_store);
 
-/* Waits for the jobs under way and closes. All puts and views must have ended. NULL is allowed. */
+/* Waits for the jobs under way and closes. All puts, intakes and views must have ended. NULL is
+ * allowed. */
 void store_close(struct store *store);
 
 /* The environment of the index, for snapshots of the extra tables; it is closed with the store. */

@@ -23,7 +23,10 @@ struct store {
     _Atomic bool has_gaps;
     _Atomic uint64_t corrupt_count;
     _Atomic uint64_t withdrawn_count;
-    struct touched *touched; /* cached blocks read lately */
+    struct touched *touched;   /* cached blocks read lately */
+    struct arrivals *arrivals; /* blocks of intakes that the index does not name yet */
+    struct intakes *intakes;   /* those that are open */
+    struct held_changes *held_changes;
 };
 
 #endif

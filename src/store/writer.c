@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/held_priv.h"
 #include "store/index_priv.h"
 #include "store/segments_priv.h"
 #include "store/store_priv.h"
@@ -86,6 +87,7 @@ static int apply_until_clean(struct writer *writer, struct store_job *group,
 {
     for (;;) {
         CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+        held_forget(writer->store);
         int err = kv_write(writer->store->kv, &txn);
         if (err) {
             return err;
@@ -141,6 +143,11 @@ static void *run(void *argument)
     struct writer *writer = argument;
     for (struct store_job *group = take_group(writer); group; group = take_group(writer)) {
         const int err = commit_group(writer, group);
+        if (err) {
+            held_forget(writer->store);
+        } else {
+            held_tell(writer->store);
+        }
         while (group) {
             /* Read first: the job is its owner's again once it is answered. */
             struct store_job *job = group;
