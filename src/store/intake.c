@@ -71,7 +71,7 @@ void arrival_list_add(struct arrival_list *list, struct arrival *arrival)
 {
     if (list->count == list->capacity) {
         list->capacity = list->capacity ? 2 * list->capacity : 16;
-        list->items = mem_resize_array(list->items, list->capacity, sizeof *list->items);
+        list->items = mem_resize_array(list->items, list->capacity, sizeof(struct arrival *));
     }
     list->items[list->count++] = arrival;
     list->bytes += arrival->block ? arrival->block->size_bytes : 0;

@@ -11,6 +11,9 @@
  *       mkdir PATH
  *       rename FROM TO
  *       delete PATH                  with all that is below it
+ *       take SOURCE                  brings the content of the file SOURCE into the store, for its
+ *                                    cache, as from other nodes: in two sittings
+ *       leave SOURCE                 begins to do so, and gives it up
  *       forget                       drops the history, and collects, reclaims and compacts all
  *                                    that can be
  *       verify                       compares everything with its id, and prints the tree
@@ -18,8 +21,9 @@
  *
  * For each command there is a line on standard output when it is over, written at once: `ok N`, or
  * `failed N ERROR`, with N from 1. Command 0 is the opening, the last one the closing. Words have
- * no blanks. `verify` prints a line for each file (`file PATH ID`) and each directory that somebody
- * made (`directory PATH`) first, `forget` one with what compaction moved.
+ * no blanks. `verify` prints a line for each file (`file PATH ID`, for what was taken
+ * `file taken/ID ID`) and each directory that somebody made (`directory PATH`) first, `forget` one
+ * with what compaction moved.
  */
 
 #include <dirent.h>
@@ -38,6 +42,8 @@
 #include "hash/sha256.h"
 #include "http/tar_priv.h"
 #include "node/node.h"
+#include "store/hold.h"
+#include "store/intake.h"
 #include "store/maintain.h"
 #include "store/put.h"
 #include "store/read.h"
@@ -46,6 +52,8 @@
 #include "wire/file_metadata.h"
 
 #define SOURCE_BYTES_MAX ((size_t)16 * 1024 * 1024)
+/* Of a file below 256 MiB. */
+#define BLOCK_BYTES ((size_t)256 * 1024)
 /* As HTTP hands it over: in pieces. */
 #define PIECE_BYTES ((size_t)24 * 1024)
 #define LINE_BYTES_MAX 4096
@@ -189,6 +197,98 @@ static int put_directory(struct node *node, const char *path, const char *source
     return result.err;
 }
 
+/* ---- content from elsewhere ----------------------------------------------------------------- */
+
+static struct bytes block_of(const struct buf *content, size_t index)
+{
+    const size_t left = content->size - index * BLOCK_BYTES;
+    return BYTES(content->data + index * BLOCK_BYTES, left < BLOCK_BYTES ? left : BLOCK_BYTES);
+}
+
+/* What is said to be here can be read. */
+static int verify_intake(struct store *store, struct store_intake *intake,
+                         const struct buf *content)
+{
+    const struct file_metadata *metadata = store_intake_metadata(intake);
+    CLEANUP_FREE uint8_t *have = mem_alloc(STORE_INTAKE_HAVE_BYTES(metadata->blocks_count) + 1);
+    store_intake_have(intake, have);
+    int err = 0;
+    for (size_t i = 0; !err && i < metadata->blocks_count; i++) {
+        struct store_view view;
+        if (!((have[i / 8] >> (i % 8)) & 1)) {
+            continue;
+        }
+        err = store_view_open(store, &metadata->blocks[i].id, &view);
+        if (!err) {
+            err = bytes_equal(view.bytes, block_of(content, i)) ? 0 : -EBADMSG;
+            store_view_close(&view);
+        }
+    }
+    return err;
+}
+
+/* Gives blocks from the last one on, every `step`th. */
+static int give_blocks(struct store_intake *intake, const struct buf *content, size_t step)
+{
+    int err = 0;
+    for (size_t i = store_intake_metadata(intake)->blocks_count; !err && i > 0;
+         i -= i < step ? i : step) {
+        err = store_intake_block(intake, (uint32_t)(i - 1), block_of(content, i - 1));
+    }
+    return err;
+}
+
+static int open_intake(struct store *store, const struct buf *content,
+                       struct store_intake **ret_intake)
+{
+    CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
+    for (size_t i = 0; i * BLOCK_BYTES < content->size; i++) {
+        struct id id;
+        sha256_id(block_of(content, i), &id);
+        CHECK(file_metadata_add(&metadata, &id, (uint32_t)block_of(content, i).size) == 0);
+    }
+    return store_intake_open(store, &metadata, STORE_CACHE, ret_intake);
+}
+
+/* Every other block, and the rest in another sitting; or, with `is_left`, no more. */
+static int take(struct store *store, const char *source, bool is_left)
+{
+    CLEANUP_BUF struct buf content = BUF_INIT;
+    read_source(source, &content);
+    struct store_intake *intake = NULL;
+    int err = open_intake(store, &content, &intake);
+    if (err) {
+        return err;
+    }
+    err = give_blocks(intake, &content, 2);
+    if (is_left) {
+        const int failed = store_intake_drop(intake);
+        return err ? err : failed;
+    }
+    const int failed = store_intake_close(intake);
+    err = err ? err : failed;
+    if (!err) {
+        err = open_intake(store, &content, &intake);
+    }
+    if (err) {
+        return err;
+    }
+    err = verify_intake(store, intake, &content);
+    if (!err) {
+        err = give_blocks(intake, &content, 1);
+    }
+    if (!err) {
+        err = verify_intake(store, intake, &content);
+    }
+    if (!err) {
+        err = store_intake_commit(intake);
+    }
+    if (err) {
+        (void)!store_intake_close(intake);
+    }
+    return err;
+}
+
 /* ---- what nobody asks for ------------------------------------------------------------------- */
 
 struct forget_job {
@@ -257,11 +357,11 @@ static int verify_view(struct store *store, const struct id *block, struct bytes
     return err;
 }
 
-static int verify_file(struct store *store, const struct tree_version *version)
+static int verify_file(struct store *store, const struct id *id, uint64_t size_bytes)
 {
     CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
-    int err = store_file_metadata(store, &version->file_id, &metadata);
-    if (!err && metadata.length_bytes != version->size_bytes) {
+    int err = store_file_metadata(store, id, &metadata);
+    if (!err && metadata.length_bytes != size_bytes) {
         err = -EBADMSG;
     }
     for (size_t i = 0; !err && i < metadata.blocks_count; i++) {
@@ -296,12 +396,33 @@ static int verify_tree(struct node *node)
             char hex[ID_HEX_CHARS + 1];
             id_format(&entry.version.file_id, hex);
             say("file %.*s %s\n", (int)path.size, (const char *)path.data, hex);
-            err = verify_file(node_store(node), &entry.version);
+            err = verify_file(node_store(node), &entry.version.file_id, entry.version.size_bytes);
         } else if (!err && entry.is_explicit) {
             say("directory %.*s\n", (int)path.size, (const char *)path.data);
         }
     }
     tree_walk_close(walk);
+    return err == -ENOENT ? 0 : err;
+}
+
+static int verify_taken(struct store *store)
+{
+    struct store_file_info info;
+    int err = store_next_file(store, NULL, &info);
+    while (!err) {
+        const struct id id = info.id;
+        if (info.holders[STORE_CACHE] > 0) {
+            char hex[ID_HEX_CHARS + 1];
+            id_format(&id, hex);
+            say("file taken/%s %s\n", hex, hex);
+            err = verify_file(store, &id, info.length_bytes);
+        }
+        if (!err) {
+            err = store_next_file(store, &id, &info);
+        } else if (err == -ENOENT) {
+            err = -EBADMSG; /* of a block */
+        }
+    }
     return err == -ENOENT ? 0 : err;
 }
 
@@ -330,6 +451,9 @@ static int verify(struct node *node)
     struct store_scrub_report report = {0};
     const struct store_scrub_options options = {0};
     int err = verify_tree(node);
+    if (!err) {
+        err = verify_taken(node_store(node));
+    }
     if (!err) {
         err = node_check_tree(node, &matches);
     }
@@ -363,6 +487,9 @@ static int run(const char *data, struct node *node, char *line)
     }
     if (strcmp(name, "delete") == 0) {
         return change(node, KIND_DELETE, path, "", NULL);
+    }
+    if (strcmp(name, "take") == 0 || strcmp(name, "leave") == 0) {
+        return take(node_store(node), path, strcmp(name, "leave") == 0);
     }
     CHECK(other);
     if (strcmp(name, "put") == 0) {

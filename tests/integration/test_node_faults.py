@@ -2,11 +2,12 @@
 """Each call that a node makes to the system fails or is its last, one after the other.
 
 A node in a program of its own (tests/fault/node_work.c) publishes, replaces, renames and deletes
-files and directories, one in one step, in segments so short that they roll over and are compacted.
-The same is done again for each n, each class of calls and each action of libfault, on a fresh copy
-of the same data directory. After each the directory is opened without a fault: what was
-acknowledged is there and whole, what was not is there whole or not at all, every byte is what its
-id says, the fingerprint is that of the entries, no segment is forgotten, and work goes on.
+files and directories, one in one step, and takes content as from other nodes, in segments so short
+that they roll over and are compacted. The same is done again for each n, each class of calls and
+each action of libfault, on a fresh copy of the same data directory. After each the directory is
+opened without a fault: what was acknowledged is there and whole, what was not is there whole or not
+at all, every byte is what its id says, the fingerprint is that of the entries, no segment is
+forgotten, and work goes on.
 
 All of it is some thousands of cases; ARTEL_TEST_SCALE=100 runs them all (some minutes). With less,
 each run takes every so many cases from an offset that the seed gives.
@@ -147,6 +148,21 @@ def delete(path):
     return Step("delete", path, effect=lambda tree: tree.without(path))
 
 
+def take(size):
+    data = content("taken", size)
+    return Step(
+        "take",
+        source=data,
+        effect=lambda tree: Tree(
+            tree.files | {f"taken/{file_id(data)}": file_id(data)}, tree.directories
+        ),
+    )
+
+
+def leave(size):
+    return Step("leave", source=content("left", size))
+
+
 FORGET = Step("forget")
 VERIFY = Step("verify")
 ACCOUNT = Step("account")
@@ -176,12 +192,14 @@ WORKLOAD = [
     directory("atomic", "packed", SOME | OTHER),
     directory("merge", "loose", OTHER | {"late": content("late", 40 * KIB)}),
     FORGET,
+    take(600 * KIB),
+    leave(600 * KIB),
     rename("one", "moved/sub/one"),
     delete("moved/sub"),
     put("last", 20 * KIB),
     VERIFY,
 ]
-FIRST = [put("one", 5000), directory("atomic", "packed", OTHER), FORGET, VERIFY]
+FIRST = [put("one", 5000), directory("atomic", "packed", OTHER), take(300 * KIB), FORGET, VERIFY]
 
 SCENARIOS = {"first": ([], FIRST), "later": (BEFORE, WORKLOAD)}
 
