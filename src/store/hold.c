@@ -146,7 +146,7 @@ int store_promise(struct store *store, const struct id *id, uint64_t duration_ms
     /* Pinned first, then looked at: what is seen now stays. Only the index counts: what it does not
      * name yet would not survive a crash. */
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
-    struct block_record record;
+    struct block_record record = {0};
     int failed = kv_read(store->kv, &txn);
     if (!failed) {
         failed = index_block(txn, id, &record);

@@ -19,8 +19,9 @@
  * store_intake_flush(), store_intake_close() and the commit. A crash loses what came since, and
  * nothing else.
  *
- * Threads: store_intake_block(), store_intake_have() and store_intake_progress() from any number of
- * threads at once; everything else when no other call for this intake is under way. All but
+ * Threads: store_intake_block(), store_intake_have(), store_intake_progress() and
+ * store_intake_flush() from any number of threads at once; the ends when no other call for this
+ * intake is under way. All but
  * store_intake_commit_async() block on the disk.
  */
 

@@ -298,13 +298,12 @@ int store_reader_open(struct store *store, const struct id *id, struct store_rea
     reader->id = *id;
     /* As for a view. */
     const bool stays = pins_add(store->pins, id) && store->writer;
-    bool is_indexed = false;
-    const int err = find_block(store, id, &reader->record, &is_indexed);
+    const int err = look_up(store, id, &reader->record);
     if (err) {
         store_reader_close(reader);
         return err;
     }
-    if (stays && is_indexed) {
+    if (stays) {
         reader_map(reader);
     }
     touched_add(store->touched, id);

@@ -3,89 +3,9 @@
  * Content that comes block by block from elsewhere: in any order, over restarts and crashes, with
  * other content beside it that shares blocks, while collection and eviction do their worst.
  */
-#include "helpers.h"
-
-#include "store/intake.h"
+#include "intake_helpers.h"
 
 #include <sys/wait.h>
-
-#define SIZE (10 * BLOCK + 1000)
-#define BLOCKS 11u
-
-/* Content with its list of blocks. */
-struct coming {
-    uint8_t *data;
-    size_t size;
-    struct file_metadata metadata;
-    struct id id;
-};
-
-static void make_coming(struct coming *coming, uint64_t seed, size_t size)
-{
-    coming->data = make_content(seed, size);
-    coming->size = size;
-    expected_metadata(BYTES(coming->data, size), &coming->metadata);
-    coming->id = expected_id(BYTES(coming->data, size));
-}
-
-static void coming_done(struct coming *coming)
-{
-    free(coming->data);
-    file_metadata_done(&coming->metadata);
-}
-#define CLEANUP_COMING __attribute__((cleanup(coming_done)))
-
-static struct bytes block_of(const struct coming *coming, uint32_t index)
-{
-    return BYTES(coming->data + index * BLOCK, coming->metadata.blocks[index].size_bytes);
-}
-
-static struct store_intake *open_intake(struct store *store, const struct coming *coming,
-                                        enum store_reason reason)
-{
-    struct store_intake *intake = NULL;
-    assert_ok(store_intake_open(store, &coming->metadata, reason, &intake));
-    assert_true(id_equal(store_intake_id(intake), &coming->id));
-    return intake;
-}
-
-static void give(struct store_intake *intake, const struct coming *coming, uint32_t begin,
-                 uint32_t end)
-{
-    for (uint32_t i = begin; i < end; i++) {
-        assert_ok(store_intake_block(intake, i, block_of(coming, i)));
-    }
-}
-
-static uint32_t here(struct store_intake *intake)
-{
-    struct store_intake_progress progress;
-    store_intake_progress(intake, &progress);
-    return progress.blocks_count;
-}
-
-static bool has(struct store_intake *intake, uint32_t index)
-{
-    uint8_t have[STORE_INTAKE_HAVE_BYTES(4096)];
-    store_intake_have(intake, have);
-    return (have[index / 8] >> (index % 8)) & 1;
-}
-
-/* Block `index` can be read, or can't. */
-static void assert_block(struct store *store, const struct coming *coming, uint32_t index,
-                         bool is_here)
-{
-    const struct block_ref *block = &coming->metadata.blocks[index];
-    struct store_view view;
-    assert_int_equal(store_has_block(store, &block->id), is_here);
-    const int err = store_view_open(store, &block->id, &view);
-    assert_int_equal(err, is_here ? 0 : -ENOENT);
-    if (is_here) {
-        assert_true(bytes_equal(view.bytes, block_of(coming, index)));
-        store_view_close(&view);
-        assert_pieces(store, block, coming->data + index * BLOCK);
-    }
-}
 
 static uint32_t holders_of(struct store *store, const struct coming *coming,
                            enum store_reason reason)
@@ -106,20 +26,6 @@ static void evict_all(struct store *store)
         ids[i] = candidates[i].id;
     }
     assert_ok(store_evict(store, ids, count, &evicted_bytes));
-}
-
-static void assert_nothing(struct scratch *scratch)
-{
-    tidy_now(scratch);
-    const struct store_status status = status_of(scratch->store);
-    struct store_intake_info info;
-    assert_int_equal(store_intake_next(scratch->store, NULL, &info), -ENOENT);
-    assert_int_equal(status.files_count, 0);
-    assert_int_equal(status.blocks_count, 0);
-    assert_int_equal(status.live_bytes, 0);
-    assert_int_equal(status.lost_count, 0);
-    assert_int_equal(status.unreferenced_count, 0);
-    assert_int_equal(disk_bytes(scratch), 0);
 }
 
 /* ---- blocks --------------------------------------------------------------------------------- */
@@ -467,6 +373,36 @@ static void two_that_share_blocks(void **state)
     assert_nothing(scratch);
 }
 
+/* The range that a reader looks at turns out to be spare, and is given back. */
+static void a_view_outlives_its_range(void **state)
+{
+    struct scratch *scratch = *state;
+    CLEANUP_COMING struct coming coming;
+    make_coming(&coming, 1, SIZE);
+    struct store_intake *intake = open_intake(scratch->store, &coming, STORE_FOLLOW);
+    give(intake, &coming, 0, 4);
+    struct store_view views[4];
+    struct store_reader *readers[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        const struct id *id = &coming.metadata.blocks[i].id;
+        assert_ok(store_view_open(scratch->store, id, &views[i]));
+        assert_ok(store_reader_open(scratch->store, id, &readers[i]));
+    }
+    put_bytes(scratch->store, STORE_ORIGIN, BYTES(coming.data, 4 * BLOCK));
+    assert_ok(store_intake_flush(intake));
+    tidy_now(scratch);
+    assert_in_range(disk_bytes(scratch), 4 * BLOCK, 4 * BLOCK + PAGE);
+    CLEANUP_FREE uint8_t *data = mem_alloc(BLOCK);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_true(bytes_equal(views[i].bytes, block_of(&coming, i)));
+        assert_ok(store_reader_copy(readers[i], 0, data, BLOCK));
+        assert_memory_equal(data, block_of(&coming, i).data, BLOCK);
+        store_view_close(&views[i]);
+        store_reader_close(readers[i]);
+    }
+    assert_ok(store_intake_drop(intake));
+}
+
 static void put_here_meanwhile(void **state)
 {
     struct scratch *scratch = *state;
@@ -636,89 +572,6 @@ static void read_only(void **state)
     assert_ok(store_intake_drop(NULL));
 }
 
-/* ---- threads -------------------------------------------------------------------------------- */
-
-#define THREADS 4
-#define ROUNDS (IS_SANITIZED ? 4 : 12)
-
-struct taker {
-    struct store *store;
-    struct store_intake *intake;
-    const struct coming *coming;
-    uint64_t seed;
-};
-
-/* All blocks, in an order of its own, each read back. */
-static void *take_all(void *argument)
-{
-    const struct taker *taker = argument;
-    struct random random;
-    random_init(&random, taker->seed);
-    const uint32_t first = (uint32_t)random_below(&random, BLOCKS);
-    for (uint32_t i = 0; i < BLOCKS; i++) {
-        const uint32_t index = (first + i * 4) % BLOCKS;
-        const struct bytes expected = block_of(taker->coming, index);
-        MUST(store_intake_block(taker->intake, index, expected) == 0);
-        struct store_view view;
-        MUST(store_view_open(taker->store, &taker->coming->metadata.blocks[index].id, &view) == 0);
-        MUST(bytes_equal(view.bytes, expected));
-        store_view_close(&view);
-        uint8_t have[2];
-        store_intake_have(taker->intake, have);
-        MUST((have[index / 8] >> (index % 8)) & 1);
-    }
-    return NULL;
-}
-
-static void *tidy_all(void *argument)
-{
-    struct store *store = argument;
-    const struct store_grace none = {0};
-    MUST(store_tidy(store, &none) == 0);
-    return NULL;
-}
-
-/* Two intakes that share half of their blocks, two threads each, against collection. */
-static void many_threads(void **state)
-{
-    struct scratch *scratch = *state;
-    const uint64_t seed = test_seed("intake");
-    for (uint64_t round = 0; round < ROUNDS; round++) {
-        struct coming coming[2];
-        struct store_intake *intakes[2];
-        make_coming(&coming[0], seed + 2 * round, SIZE);
-        coming[1] = (struct coming){.data = make_content(seed + 2 * round + 1, SIZE), .size = SIZE};
-        memcpy(coming[1].data, coming[0].data, 5 * BLOCK);
-        expected_metadata(BYTES(coming[1].data, SIZE), &coming[1].metadata);
-        coming[1].id = expected_id(BYTES(coming[1].data, SIZE));
-        for (int i = 0; i < 2; i++) {
-            intakes[i] = open_intake(scratch->store, &coming[i], STORE_CACHE);
-        }
-        struct taker takers[THREADS];
-        pthread_t threads[THREADS + 1];
-        for (size_t i = 0; i < THREADS; i++) {
-            takers[i] = (struct taker){scratch->store, intakes[i % 2], &coming[i % 2],
-                                       seed + 100 * round + i};
-            assert_int_equal(pthread_create(&threads[i], NULL, take_all, &takers[i]), 0);
-        }
-        assert_int_equal(pthread_create(&threads[THREADS], NULL, tidy_all, scratch->store), 0);
-        advance(scratch, STORE_INTAKE_FLUSH_MS);
-        for (size_t i = 0; i <= THREADS; i++) {
-            pthread_join(threads[i], NULL);
-        }
-        for (int i = 0; i < 2; i++) {
-            assert_ok(store_intake_commit(intakes[i]));
-        }
-        tidy_now(scratch);
-        for (int i = 0; i < 2; i++) {
-            assert_content(scratch->store, &coming[i].id, BYTES(coming[i].data, SIZE));
-            assert_ok(store_release(scratch->store, &coming[i].id, STORE_CACHE));
-            coming_done(&coming[i]);
-        }
-        assert_nothing(scratch);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -733,13 +586,13 @@ int main(void)
         STORE_TEST(collection_and_eviction_leave_it_alone),
         STORE_TEST(released_while_it_comes_again),
         STORE_TEST(two_that_share_blocks),
+        STORE_TEST(a_view_outlives_its_range),
         STORE_TEST(put_here_meanwhile),
         STORE_TEST(a_drop_gives_the_space_back),
         STORE_TEST(a_commit_needs_all_blocks),
         STORE_TEST(a_full_disk_loses_nothing),
         DIRECTORY_TEST(a_full_index_loses_nothing),
         STORE_TEST(read_only),
-        STORE_TEST(many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
