@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "http/endpoints_priv.h"
+#include "tree/feed.h"
 
 void watch_cursor_format(uint64_t epoch, uint64_t position, char ret_text[WATCH_CURSOR_BYTES])
 {
@@ -73,19 +74,25 @@ static int begin_in(struct kv_txn *txn, const struct tree *tree, const char *sin
     if (err) {
         return err;
     }
+    bool knows = false;
+    if (said->has_cursor) {
+        err = tree_feed_knows(tree, txn, said->epoch, said->position, &knows);
+        if (err) {
+            return err;
+        }
+    }
     struct watch_begin begin = {.epoch = summary.epoch, .position = summary.feed_last};
     const bool is_oldest = since && strcmp(since, "0") == 0;
     if (is_oldest) {
         begin.position = summary.feed_first - 1;
-    } else if (said->has_cursor && said->epoch == summary.epoch &&
-               said->position <= summary.feed_last) {
+    } else if (knows) {
         begin.position = said->position;
     } else if (said->has_token) {
         err = tree_token_begin(tree, txn, &said->token, &begin.position, &begin.seen);
         begin.is_gap = err == -ESTALE;
     } else {
-        /* Of another feed, or of a later state of this one (an older copy of the data directory
-         * was put back): all that is kept may be news. */
+        /* Of another feed, or of a life of this one that is not known here (an older copy of the
+         * data directory was put back): all that is kept may be news. */
         begin.is_gap = said->has_cursor;
     }
     if (begin.is_gap) {
@@ -131,11 +138,12 @@ static int make_token(struct request *request, const char *at, char ret_cursor[W
     if (!err) {
         err = tree_summary(node_tree(request->node), txn, &summary);
     }
-    if (err) {
-        return err;
+    bool knows = true;
+    if (!err && at) {
+        err = tree_feed_knows(node_tree(request->node), txn, epoch, position, &knows);
     }
-    if (at && (epoch != summary.epoch || position > summary.feed_last)) {
-        return -ESTALE;
+    if (err || !knows) {
+        return err ? err : -ESTALE;
     }
     position = at ? position : summary.feed_last;
     watch_cursor_format(summary.epoch, position, ret_cursor);

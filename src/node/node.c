@@ -16,6 +16,7 @@
 #include "node/node_priv.h"
 #include "store/hold.h"
 #include "store/writer.h"
+#include "tree/feed.h"
 #include "tree/vector.h"
 #include "wire/member.h"
 
@@ -58,7 +59,10 @@ static int open_apply(struct store_job *base, struct kv_txn *txn)
         .context = job->node,
     };
     tree_close(STEAL_PTR(job->tree));
-    const int err = tree_open(txn, STORE_TABLES, &host, &job->origin, job->epoch, &job->tree);
+    int err = tree_open(txn, STORE_TABLES, &host, &job->origin, job->epoch, &job->tree);
+    if (!err) {
+        err = tree_feed_renew(job->tree, txn, job->epoch);
+    }
     return err ? err : tree_renew_origin(job->tree, txn, &job->fresh);
 }
 

@@ -5,6 +5,11 @@
 /*
  * feed: what changed here, in the order in which it was applied. A position names an op; a watcher
  * that has seen everything up to a position goes on behind it. Ops come per writer in its order.
+ *
+ * Positions count on from where the database was. An older copy of it that is put back would give
+ * them out a second time, to other ops; so each opening has an *epoch*, a random number that goes
+ * with a position wherever one is kept outside, and the database remembers where those before
+ * ended.
  */
 
 #include "tree/tree.h"
@@ -32,5 +37,16 @@ struct tree_feed_item {
  * -ESTALE: positions between have been forgotten (see tree_summary.feed_first). */
 [[nodiscard]] int tree_feed_next(const struct tree *tree, struct kv_txn *txn, uint64_t after,
                                  struct buf *ret_bytes, struct tree_feed_item *ret_item);
+
+/* The epochs before this one that are known; one forgotten is as if it was of another feed. */
+#define TREE_FEED_EPOCHS_MAX 1024u
+
+/* Begins the epoch `fresh`, a random number, as each opening has to before a position is given out;
+ * nothing if it is the one that is. */
+[[nodiscard]] int tree_feed_renew(const struct tree *tree, struct kv_txn *txn, uint64_t fresh);
+
+/* Tells if `position` was given out by this database in `epoch`, so that it means the same now. */
+[[nodiscard]] int tree_feed_knows(const struct tree *tree, struct kv_txn *txn, uint64_t epoch,
+                                  uint64_t position, bool *ret_knows);
 
 #endif

@@ -285,6 +285,40 @@ class RolledBack(Nodes):
                 wait_on(nodes, lambda: f"end/{other.name}" in listing(node), "the end")
         wait_same(nodes)
 
+    def test_a_watcher_that_comes_back_when_the_copy_has_grown(self):
+        """What it is told is of another life of the same feed, in which its position has come again."""
+        a = self.new().start()
+        put(a, "first", b"first")
+        cursors = [a.status()["cursor"]]
+        a.stop()
+        harness.copy_tree(a.data, self.root / "copy")
+        a.start()
+        for i in range(3):
+            put(a, f"lost/{i}", b"lost")
+            cursors.append(a.status()["cursor"])
+        token = a.get("/watch/token").json["token"]
+        a.kill()
+        shutil.rmtree(a.data)
+        harness.copy_tree(self.root / "copy", a.data)
+        a.start()
+        for i in range(5):
+            put(a, f"new/{i}", b"new")
+        a.stop()
+        a.start()  # twice, and what was before the copy is known yet
+        with a.watch(f"?since={cursors[0]}") as watch:
+            self.assertEqual([event["path"] for event in watch.take(5)],
+                             [f"new/{i}" for i in range(5)])
+        for cursor in cursors[1:]:
+            with a.watch(f"?since={cursor}") as watch:
+                events = watch.take(7)
+                self.assertEqual([event["event"] for event in events], ["gap"] + ["put"] * 6)
+                self.assertEqual(events[-1]["path"], "new/4")
+            with a.watch(f"?since={cursor}&token={token}") as watch:
+                self.assertEqual([event["path"] for event in watch.take(5)],
+                                 [f"new/{i}" for i in range(5)])
+            self.assertEqual(a.get(f"/watch/token?at={cursor}").error, "no_token")
+        self.assertEqual(a.get(f"/watch/token?at={cursors[0]}").status, 200)
+
     def test_a_data_directory_that_was_copied_before_the_first_change(self):
         nodes = self.network(2)
         a, b = nodes

@@ -251,6 +251,51 @@ static void test_feed_refuses_what_is_damaged(void **state)
     }
 }
 
+static bool knows(struct fixture *fixture, uint64_t epoch, uint64_t position)
+{
+    bool is_known = false;
+    assert_int_equal(tree_feed_knows(fixture->tree, fixture->txn, epoch, position, &is_known), 0);
+    return is_known;
+}
+
+static void test_feed_knows_what_it_gave_out(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tree_summary summary;
+    assert_int_equal(put_file(fixture, "f", 'x'), 0);
+    assert_int_equal(put_file(fixture, "f", 'y'), 0);
+    assert_int_equal(tree_summary(fixture->tree, fixture->txn, &summary), 0);
+    const uint64_t first = summary.epoch;
+    assert_int_equal(tree_feed_renew(fixture->tree, fixture->txn, first), 0);
+    assert_true(knows(fixture, first, 2));
+    assert_false(knows(fixture, first, 3));
+    /* What is to come in the second epoch, was never given out in the first. */
+    assert_int_equal(tree_feed_renew(fixture->tree, fixture->txn, 1002), 0);
+    assert_int_equal(tree_summary(fixture->tree, fixture->txn, &summary), 0);
+    assert_int_equal(summary.epoch, 1002);
+    assert_int_equal(put_file(fixture, "f", 'z'), 0);
+    assert_true(knows(fixture, 1002, 3));
+    assert_true(knows(fixture, first, 2));
+    assert_false(knows(fixture, first, 3));
+    assert_false(knows(fixture, 1003, 1));
+    /* The oldest are forgotten. */
+    for (unsigned i = 0; i < TREE_FEED_EPOCHS_MAX; i++) {
+        assert_int_equal(tree_feed_renew(fixture->tree, fixture->txn, 2000 + i), 0);
+    }
+    assert_false(knows(fixture, first, 2));
+    assert_true(knows(fixture, 1002, 3));
+    assert_true(knows(fixture, 2000, 3));
+    assert_int_equal(tree_feed_renew(fixture->tree, fixture->txn, 5000), 0);
+    assert_false(knows(fixture, 1002, 3));
+    assert_true(knows(fixture, 2000, 3));
+    /* Damaged. */
+    const struct bytes key = bytes_of_string("epochs");
+    assert_int_equal(kv_put(fixture->txn, TREE_META, key, bytes_of_string("short")), 0);
+    bool is_known = false;
+    assert_int_equal(tree_feed_knows(fixture->tree, fixture->txn, 5000, 3, &is_known), -EIO);
+    assert_int_equal(tree_feed_renew(fixture->tree, fixture->txn, 6000), -EIO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +305,7 @@ int main(void)
         TEST_BOTH(test_feed_forgets),
         TEST_BOTH(test_feed_tells_gaps_and_what_was_merged),
         TEST_BOTH(test_feed_refuses_what_is_damaged),
+        TEST_BOTH(test_feed_knows_what_it_gave_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
