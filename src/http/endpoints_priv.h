@@ -36,7 +36,7 @@ struct listing_kind {
     bool is_deep;                                  /* all that is below, unless told otherwise */
     bool (*takes)(const struct tree_entry *entry); /* NULL: all */
     /* Adds an entry as an object. */
-    int (*add)(struct buf *text, struct node *node, struct kv_txn *txn, struct bytes path,
+    int (*add)(struct buf *text, struct server *server, struct kv_txn *txn, struct bytes path,
                const struct tree_entry *entry);
 };
 extern const struct listing_kind listing_of_entries;

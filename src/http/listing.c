@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
 #include "http/json_text.h"
+#include "http/server_priv.h"
 #include "tree/glob.h"
 
 #define LIMIT_MAX 10000u
@@ -30,7 +31,7 @@
 #define NDJSON_PIECE_BYTES ((size_t)64 * 1024)
 
 struct listing {
-    struct node *node;
+    struct server *server;
     const struct listing_kind *kind;
     struct buf top;   /* the directory */
     struct buf after; /* told or passed last */
@@ -90,9 +91,9 @@ static int list_piece(struct listing *listing, struct buf *text, char separator)
 {
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
     struct tree_walk *walk = NULL;
-    int err = node_snapshot(listing->node, &txn);
+    int err = node_snapshot(listing->server->node, &txn);
     if (!err) {
-        err = tree_walk_open(node_tree(listing->node), txn, buf_bytes(&listing->top),
+        err = tree_walk_open(node_tree(listing->server->node), txn, buf_bytes(&listing->top),
                              buf_bytes(&listing->after), &walk);
     }
     /* A resumed walk goes into the directory that it ended at, whatever its depth. */
@@ -109,7 +110,7 @@ static int list_piece(struct listing *listing, struct buf *text, char separator)
         struct tree_entry entry;
         err = next_entry(listing, walk, &looks, &path, &entry);
         if (!err) {
-            err = listing->kind->add(text, listing->node, txn, path, &entry);
+            err = listing->kind->add(text, listing->server, txn, path, &entry);
             buf_add_byte(text, (uint8_t)separator);
             listing->left--;
         }
@@ -241,7 +242,7 @@ static bool read_parameters(struct request *request, struct listing *listing, bo
 void listing_begin(struct request *request, const struct listing_kind *kind)
 {
     struct listing *listing = mem_alloc(sizeof *listing);
-    listing->node = request->node;
+    listing->server = request->server;
     listing->kind = kind;
     buf_add(&listing->top, request->path);
     const bool is_stream = request_accepts(request, "application/x-ndjson");
@@ -257,10 +258,10 @@ void listing_begin(struct request *request, const struct listing_kind *kind)
     }
 }
 
-static int add_entry(struct buf *text, struct node *node, struct kv_txn *txn, struct bytes path,
+static int add_entry(struct buf *text, struct server *server, struct kv_txn *txn, struct bytes path,
                      const struct tree_entry *entry)
 {
-    (void)node;
+    (void)server;
     (void)txn;
     json_text_add_entry(text, path, entry);
     return 0;

@@ -10,6 +10,8 @@
 #include "http/endpoints_priv.h"
 #include "http/field.h"
 #include "http/json_text.h"
+#include "http/server_priv.h"
+#include "node/network.h"
 #include "store/store.h"
 
 #define LIMIT_DEFAULT 100u
@@ -18,14 +20,17 @@
 
 struct versions {
     struct buf *text;
-    struct origin_id own; /* changes of this node go by it */
-    const char *own_name;
+    struct network *network;
+    struct origin_id writer; /* whose name was looked up last */
+    bool has_name;
+    char name[MEMBER_NAME_BYTES_MAX + 1];
     uint64_t now_ms; /* in the store's time */
 };
 
 static int add_version(void *context, const struct tree_past *past)
 {
-    const struct versions *versions = context;
+    struct versions *versions = context;
+    const struct origin_id *writer = &past->version.dot.origin;
     struct buf *text = versions->text;
     const struct tree_entry entry = {
         .version = past->version,
@@ -38,9 +43,13 @@ static int add_version(void *context, const struct tree_past *past)
     buf_add_format(text, ",\"current\":%s,\"conflict\":%s,\"version\":\"%s\",\"lamport\":%" PRIu64,
                    past->is_shown ? "true" : "false",
                    past->is_head && !past->is_shown ? "true" : "false", dot, past->version.lamport);
-    if (origin_id_equal(&past->version.dot.origin, &versions->own)) {
+    if (!origin_id_equal(writer, &versions->writer)) {
+        versions->writer = *writer;
+        versions->has_name = network_writer_name(versions->network, writer, versions->name);
+    }
+    if (versions->has_name) {
         buf_add_string(text, ",\"by\":");
-        json_text_add_string(text, bytes_of_string(versions->own_name));
+        json_text_add_string(text, bytes_of_string(versions->name));
     }
     if (!past->is_head) {
         const uint64_t end_ms = past->ended_ms + NODE_HISTORY_MS;
@@ -52,24 +61,17 @@ static int add_version(void *context, const struct tree_past *past)
 }
 
 /* Adds up to `limit` versions of the path, the heads first. -ENOENT: none is known. */
-static int add_versions(struct buf *text, struct node *node, struct kv_txn *txn, struct bytes path,
-                        size_t limit)
+static int add_versions(struct buf *text, struct server *server, struct kv_txn *txn,
+                        struct bytes path, size_t limit)
 {
-    const struct tree *tree = node_tree(node);
-    struct tree_summary summary;
-    int err = tree_summary(tree, txn, &summary);
-    if (err) {
-        return err;
-    }
     struct versions versions = {
         .text = text,
-        .own = summary.origin,
-        .own_name = node_name(node),
-        .now_ms = store_now_ms(node_store(node)),
+        .network = server->options.network,
+        .now_ms = store_now_ms(node_store(server->node)),
     };
     buf_add_string(text, "\"versions\":[");
     const size_t empty_bytes = text->size;
-    err = tree_log(tree, txn, path, limit, add_version, &versions);
+    int err = tree_log(node_tree(server->node), txn, path, limit, add_version, &versions);
     if (!err && text->size == empty_bytes) {
         err = -ENOENT;
     }
@@ -95,7 +97,7 @@ static void begin(struct request *request)
     struct kv_txn *txn = NULL;
     int err = node_snapshot(request->node, &txn);
     if (!err) {
-        err = add_versions(&text, request->node, txn, request->path, (size_t)limit);
+        err = add_versions(&text, request->server, txn, request->path, (size_t)limit);
     }
     kv_abort(txn);
     if (err) {
@@ -122,13 +124,13 @@ static bool is_conflict(const struct tree_entry *entry)
     return entry->heads_count > 1 && !entry->is_hidden_file;
 }
 
-static int add_conflict(struct buf *text, struct node *node, struct kv_txn *txn, struct bytes path,
-                        const struct tree_entry *entry)
+static int add_conflict(struct buf *text, struct server *server, struct kv_txn *txn,
+                        struct bytes path, const struct tree_entry *entry)
 {
     buf_add_string(text, "{\"path\":");
     json_text_add_string(text, path);
     buf_add_byte(text, ',');
-    const int err = add_versions(text, node, txn, path, entry->heads_count);
+    const int err = add_versions(text, server, txn, path, entry->heads_count);
     buf_add_byte(text, '}');
     return err == -ENOENT ? -EIO : err;
 }

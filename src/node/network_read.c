@@ -49,6 +49,34 @@ size_t network_members(struct network *network, struct member_info **ret_members
     return copy.count;
 }
 
+struct writer {
+    const struct origin_id *origin;
+    char *name;
+    bool is_found;
+};
+
+static bool look_at_writer(void *context, const struct cluster_member *member)
+{
+    struct writer *writer = context;
+    const struct bytes name = member->record.name;
+    writer->is_found = origin_id_is_of(writer->origin, &member->record.id);
+    if (writer->is_found) {
+        memcpy(writer->name, name.data, name.size);
+        writer->name[name.size] = 0;
+    }
+    return !writer->is_found;
+}
+
+bool network_writer_name(struct network *network, const struct origin_id *origin,
+                         char ret_name[MEMBER_NAME_BYTES_MAX + 1])
+{
+    struct writer writer = {.origin = origin, .name = ret_name};
+    pthread_mutex_lock(&network->lock);
+    cluster_walk(network->cluster, look_at_writer, &writer);
+    pthread_mutex_unlock(&network->lock);
+    return writer.is_found;
+}
+
 static bool tells_our_list(const struct network *network, const struct told *told)
 {
     return told->digests.members == cluster_digest(network->cluster);

@@ -69,8 +69,10 @@ static int open_apply(struct store_job *base, struct kv_txn *txn)
 static int open_tree(struct node *node)
 {
     struct open_job job = {.job = {.apply = open_apply}, .node = node};
-    random_system(&job.origin, sizeof job.origin);
-    random_system(&job.fresh, sizeof job.fresh);
+    random_system(job.origin.bytes, ORIGIN_RANDOM_BYTES);
+    random_system(job.fresh.bytes, ORIGIN_RANDOM_BYTES);
+    origin_id_set_node(&job.origin, &node->id);
+    origin_id_set_node(&job.fresh, &node->id);
     random_system(&job.epoch, sizeof job.epoch);
     job.epoch >>= 11; /* a number that JSON can carry exactly */
     const int err = store_submit_wait(node->store, &job.job);

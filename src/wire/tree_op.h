@@ -27,6 +27,7 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "hash/id.h"
+#include "wire/node_id.h"
 
 #define TREE_OP_VERSION 1
 #define TREE_OP_PREVIOUS_OFFSET ((size_t)26) /* where it begins in the bytes; likewise */
@@ -42,7 +43,9 @@
 #define TREE_ATTRIBUTE_BYTES_MAX ((size_t)16 * 1024) /* names and values of one change together */
 #define TREE_TARGET_BYTES_MAX 4095u
 
-/* 128 random bits that name one writer's log. */
+/* The name of one writer's log: 8 random bytes, then the first 8 of the id of the node that writes
+ * it, so that it can be told whose it is. Nothing but what people are told relies on the latter. */
+#define ORIGIN_RANDOM_BYTES 8u
 struct origin_id {
     uint8_t bytes[16];
 };
@@ -56,6 +59,19 @@ struct dot {
 static inline bool origin_id_equal(const struct origin_id *a, const struct origin_id *b)
 {
     return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
+
+static inline void origin_id_set_node(struct origin_id *origin, const struct node_id *node)
+{
+    memcpy(origin->bytes + ORIGIN_RANDOM_BYTES, node->bytes,
+           sizeof origin->bytes - ORIGIN_RANDOM_BYTES);
+}
+
+/* True if `node` writes that log, or has written it in an earlier life. */
+static inline bool origin_id_is_of(const struct origin_id *origin, const struct node_id *node)
+{
+    return memcmp(origin->bytes + ORIGIN_RANDOM_BYTES, node->bytes,
+                  sizeof origin->bytes - ORIGIN_RANDOM_BYTES) == 0;
 }
 
 enum tree_kind { TREE_FILE = 1, TREE_DIRECTORY = 2, TREE_SYMLINK = 3, TREE_DELETE = 4 };

@@ -286,8 +286,8 @@ class Conflicts(Nodes):
             self.assertEqual(lines[0], "d/f")
             self.assertIn(f"{shown['version']}  (current)", lines[1])
             self.assertIn(f"{lost['version']}  (conflict)", lines[2])
-            by = {v["version"]: v.get("by") for v in (shown, lost)}
-            self.assertIn(by[of_a if node is a else of_b], (node.name, None))
+            by = {v["version"]: v["by"] for v in (shown, lost)}
+            self.assertEqual(by, {of_a: a.name, of_b: b.name})
         # The loser is chosen, at the node that has not its content.
         other = a if lost["version"] == of_b else b
         restored = other.request(
