@@ -6,9 +6,9 @@
  * arrivals: blocks that intakes have written and the index does not name yet, so that they can be
  * read before the flush that makes them durable.
  *
- * Only checked copies are handed out of them, no views: what the index does not name may be given back to the disk
- * without a look at the pins, for instance because a put has named another copy first. A reader
- * sees that by the CRC, as always, and finds the other copy when it looks again.
+ * Only checked copies are handed out of them, no views: what the index does not name may be given
+ * back to the disk without a look at the pins, for instance because a put has named another copy
+ * first. A reader sees that by the CRC, as always, and finds the other copy when it looks again.
  *
  * Threads: any.
  */
