@@ -38,6 +38,7 @@ struct net_node {
     struct digests digests;
     struct buf spool;
     bool spool_asked;
+    unsigned spools_count;
     struct buf inbox;
     struct id inbox_id;
     bool has_inbox;
@@ -378,6 +379,7 @@ static inline void net_work(struct net *net)
         }
         if (node->spool_asked) {
             node->spool_asked = false;
+            node->spools_count++;
             buf_clear(&node->spool);
             struct tree_snapshot_info info;
             struct kv_txn *txn = NULL;

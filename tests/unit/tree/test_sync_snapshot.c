@@ -68,6 +68,23 @@ static void test_several_share_one_snapshot(void **state)
     net_free(net);
 }
 
+static void test_who_comes_soon_is_given_the_same_one(void **state)
+{
+    (void)state;
+    struct net *net = net_with_one_full(3, 10, MANY);
+    for (uint32_t i = 0; i < 2; i++) { /* 2 hears of nobody */
+        net->cut[i][2] = net->cut[2][i] = true;
+    }
+    while (tree_sync_counters(net->nodes[1].sync)->snapshots_merged == 0) {
+        net_step(net);
+    }
+    net->cut[0][2] = net->cut[2][0] = false; /* of 0 alone now */
+    net_run_until_agreed(net, 20000);
+    assert_int_equal(tree_sync_counters(net->nodes[2].sync)->snapshots_merged, 1);
+    assert_int_equal(net->nodes[0].spools_count, 1);
+    net_free(net);
+}
+
 static void test_few_ops_come_as_ops(void **state)
 {
     (void)state;
@@ -220,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_empty_node_takes_a_snapshot),
         cmocka_unit_test(test_several_share_one_snapshot),
+        cmocka_unit_test(test_who_comes_soon_is_given_the_same_one),
         cmocka_unit_test(test_few_ops_come_as_ops),
         cmocka_unit_test(test_what_is_forgotten_comes_as_a_snapshot),
         cmocka_unit_test(test_a_restart_in_the_middle_goes_on),
