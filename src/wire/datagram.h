@@ -64,6 +64,7 @@ enum datagram_verdict {
 enum datagram_payload {
     DATAGRAM_PAYLOAD_MEMBERS = 1, /* member updates */
     DATAGRAM_PAYLOAD_TREE = 2,    /* of the tree; not looked at here */
+    DATAGRAM_PAYLOAD_LOCATE = 3,  /* who has this content; not looked at here */
 };
 
 /* Sums that tell whether two nodes have the same: members, version vector, tree. u64 each. */
