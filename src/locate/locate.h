@@ -84,8 +84,8 @@ struct locate_answer {
 /* What is known up to now. Lists are borrowed for the call. */
 struct locate_found {
     struct ring_key key;
-    /* Members alive that have it, by their own word or an owner's; this node may be among them. The
-     * list only grows, and a partial one may become complete. At most LOCATE_HOLDERS_MAX. */
+    /* Members alive that have it, by their own word or an owner's; this node is among them if it
+     * has it. One that denies it later leaves the list. At most LOCATE_HOLDERS_MAX. */
     const struct locate_held_by *holders;
     size_t holders_count;
     /* No more will come of this find. */
@@ -98,7 +98,8 @@ struct locate_found {
 };
 
 enum locate_depth {
-    /* Owners, former owners, the publisher, everyone, until one has it complete. */
+    /* Owners, former owners, the publisher, everyone, until one other than this node has it
+     * complete. */
     LOCATE_UNTIL_COMPLETE = 1,
     /* Everyone in any case: holders that were told of did not have it, or are not enough. */
     LOCATE_EVERYONE = 2,
