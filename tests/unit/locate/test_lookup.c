@@ -264,10 +264,16 @@ static void test_a_holders_own_word_counts_more_than_an_owners(void **state)
     struct net *net = net_new(10, 10, 11);
     net_run(net, 3000);
     const struct ring_key key = key_of(1);
-    net_hold(net, 3, &key, LOCATE_COMPLETE, true);
+    const uint32_t holder = bystander(net, &key, UINT32_MAX);
+    net_hold(net, holder, &key, LOCATE_COMPLETE, true);
     net_run(net, 100);
-    net_hold(net, 3, &key, LOCATE_NONE, false); /* it lost it, and owners do not know */
-    const struct result *result = net_find(net, 7, &key, LOCATE_EVERYONE, NULL);
+    net_hold(net, holder, &key, LOCATE_NONE, false); /* it lost it, and owners do not know */
+    struct node_id owners[LOCATE_OWNERS];
+    assert_int_equal(locate_owners(net->nodes[0].locate, &key, owners), LOCATE_OWNERS);
+    const uint32_t owner = index_of(&owners[0]);
+    const struct result *result = net_find(net, owner, &key, LOCATE_INDEX, NULL);
+    assert_true(result_has(result, holder, LOCATE_COMPLETE));
+    result = net_find(net, owner, &key, LOCATE_EVERYONE, NULL);
     assert_int_equal(result->holders_count, 0);
     assert_int_equal(result->outcomes[LOCATE_DENIED], 9);
     net_free(net);
