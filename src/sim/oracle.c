@@ -384,7 +384,7 @@ static void recompute(struct sim_oracle *oracle, uint32_t slot)
     struct kv_txn *txn = NULL;
     const struct tree *tree = sim_replicas_read(oracle->replicas, slot, &txn);
     struct tree_summary summary;
-    uint8_t fingerprint[TREE_FINGERPRINT_BYTES];
+    uint8_t fingerprint[TREE_FINGERPRINT_BYTES] = {0};
     uint64_t entries_count = 0;
     int err = tree_summary(tree, txn, &summary);
     if (!err) {

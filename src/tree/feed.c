@@ -73,7 +73,7 @@ static int epochs_get(const struct tree *tree, struct kv_txn *txn, struct bytes 
     if (!err && (value.size % EPOCH_BYTES || value.size > TREE_FEED_EPOCHS_MAX * EPOCH_BYTES)) {
         return -EIO;
     }
-    *ret_value = err ? (struct bytes){0} : value;
+    *ret_value = err ? BYTES(NULL, 0) : value;
     return 0;
 }
 

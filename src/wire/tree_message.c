@@ -57,7 +57,7 @@ static const struct form forms[] = {
 };
 
 static const struct form spread_forms[] = {
-    [TREE_MESSAGE_SPREAD_OPS - TREE_MESSAGE_SPREAD_OPS] = {{PART_OPS}},
+    [0] = {{PART_OPS}}, /* TREE_MESSAGE_SPREAD_OPS */
     [TREE_MESSAGE_SPREAD_NEWS - TREE_MESSAGE_SPREAD_OPS] = {{PART_DOT, PART_LAST_SEQ}},
 };
 

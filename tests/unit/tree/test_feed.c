@@ -187,7 +187,6 @@ static void add_row(struct fixture *fixture, enum tree_feed_kind kind, struct by
 static void test_feed_tells_gaps_and_what_was_merged(void **state)
 {
     struct fixture *fixture = *state;
-    CLEANUP_BUF struct buf text = BUF_INIT;
     assert_int_equal(put_file(fixture, "f", 'x'), 0);
     add_row(fixture, TREE_FEED_GAP, BYTES(NULL, 0));
     const struct dot dots[] = {{origin_of('B'), 7}, {origin_of('C'), 8}};
