@@ -72,8 +72,10 @@ const struct verb verb_log = {
         "Prints `TIME  LENGTH  ID  VERSION` of the versions that are known, the newest first; "
         "which\n"
         "one is shown (current), which lost against it and waits to be looked at (conflict), and\n"
-        "the name of the node if it was made here. VERSION is `WRITER:NUMBER`: the same WRITER is\n"
-        "the same node. `artel restore PATH VERSION` makes a version the current one again,\n"
+        "the name of the node that made it, if it is known. VERSION is `WRITER:NUMBER`; each life "
+        "of\n"
+        "a node is a WRITER of its own. `artel restore PATH VERSION` makes a version the current "
+        "one again,\n"
         "`artel get --id ID` gets its content.\n",
     .first_argument = CLI_ARGUMENT_PATH,
     .keys = keys,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -47,8 +48,9 @@ static void print_tree(const json_t *tree)
     CLEANUP_FREE char *text =
         !json_is_true(json_object_get(tree, "answered")) ? mem_copy_string("has not answered")
         : behind > 0 ? mem_format("%" JSON_INTEGER_FORMAT " changes behind this node", behind)
-        : behind < 0 ? mem_format("%" JSON_INTEGER_FORMAT " changes ahead of this node", -behind)
-                     : mem_copy_string("other changes than this node");
+        : behind < 0
+            ? mem_format("%" PRIu64 " changes ahead of this node", UINT64_C(0) - (uint64_t)behind)
+            : mem_copy_string("other changes than this node");
     print_line(buf_string(&name), text);
 }
 
@@ -61,8 +63,9 @@ static void print_trees(const json_t *trees)
         others += !json_is_true(json_object_get(json_array_get(trees, i), "same"));
     }
     CLEANUP_FREE char *text =
-        count == 0    ? mem_copy_string("there is no other member")
-        : others == 0 ? mem_format("the same on all %zu members reached", count + 1)
+        !json_is_array(trees) ? mem_copy_string("the node does not tell")
+        : count == 0          ? mem_copy_string("there is no other member")
+        : others == 0         ? mem_format("the same on all %zu members reached", count + 1)
                       : mem_format("%zu of %zu other members have another one", others, count);
     print_line("trees", text);
     size_t told = 0;

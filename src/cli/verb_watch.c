@@ -48,6 +48,8 @@
 #define QUERY_TOKEN_CHARS_MAX 8192
 /* So much comes again at most when the node is another one. */
 #define TOKEN_EVERY_MS 5000
+/* A node that takes longer to make one hangs. */
+#define TOKEN_SILENCE_MS_MAX 5000u
 
 struct watch {
     const struct invocation *invocation;
@@ -236,7 +238,10 @@ static bool ask_token(struct watch *watch, struct client *client, struct client_
         buf_add_string(&target, "?at=");
         percent_add(&target, bytes_of_string(watch->cursor));
     }
-    const struct client_request request = {.target = buf_string(&target)};
+    const struct client_request request = {
+        .target = buf_string(&target),
+        .silence_ms_max = TOKEN_SILENCE_MS_MAX,
+    };
     watch->token_ms = clock_monotonic_ms(clock_real());
     free(watch->token_cursor);
     watch->token_cursor = watch->cursor ? mem_copy_string(watch->cursor) : NULL;
@@ -285,6 +290,9 @@ static int on_data(void *context, struct bytes data)
     struct watch *watch = context;
     watch->reconnect.failures = 0;
     int err = sse_add(&watch->sse, data, on_event, watch);
+    if (!err) {
+        err = save_cursor(watch); /* what was told is told, also if the node hangs now */
+    }
     if (!err) {
         renew_token(watch);
         err = save_cursor(watch);

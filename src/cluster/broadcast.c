@@ -8,11 +8,11 @@
  * from its own list. Where two lists differ, somebody gets it twice or not at all; the digests in
  * pings find the hole.
  *
- * A delegate that sends no receipt in time gets it again, up to ATTEMPTS_MAX times, each time after
- * half as long again. From the second time on the members behind it no longer wait for it: the next
- * of them gets the part, and the silent one is asked for itself alone. With 5% of datagrams lost,
- * three lost in a row befall one node of ten thousand, and cost it 0.3 s.
- * (DESIGN's "first one per zone" is not made: ids are hashes, so eight delegates stand in different
+ * A delegate that sends no receipt in time gets it again, ATTEMPTS_MAX times in all, each time
+ * after half as long again. From the second time on the members behind it no longer wait for it:
+ * the next of them gets the part, and the silent one is asked for itself alone. With 5% of
+ * datagrams lost, three lost in a row befall one node of ten thousand, and cost it 0.3 s.
+ * (Delegates are not chosen by zone: ids are hashes, so eight delegates stand in different
  * zones as a rule, and a step between zones costs one way, not one way for each member.)
  *
  * Changes of members wait up to ANNOUNCE_PAUSE_US for others to go with them. When more change than

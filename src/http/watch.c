@@ -629,6 +629,7 @@ static void end_post(struct request *request)
         return;
     }
     begin_with(request, token->size > 0 ? buf_string(token) : NULL);
+    buf_done(token); /* the stream may last for days */
 }
 
 static void done_post(struct request *request)

@@ -157,6 +157,9 @@ static void begin_token(struct request *request)
     const int err = make_token(request, request_parameter(request, "at"), cursor, &token);
     if (err == -EINVAL) {
         answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_cursor", "a cursor is EPOCH:POSITION");
+    } else if (err == -EFBIG) {
+        answer_error(request, MHD_HTTP_CONFLICT, "no_token",
+                     "a token that names all logs of this network is too long");
     } else if (err == -ESTALE || err == -EAGAIN) {
         answer_error(request, MHD_HTTP_CONFLICT, "no_token",
                      err == -ESTALE ? "a gap lies behind this cursor, or it is of another feed"

@@ -44,7 +44,7 @@
 /* Keys that are looked for at a time, and who waits for them; beyond: -EBUSY. */
 #define LOCATE_LOOKUPS_MAX 65536u
 #define LOCATE_FINDS_MAX 262144u
-/* Holders that are told of one key; of more, some at random. */
+/* Holders that are told of one key; of more, the first that are heard of. */
 #define LOCATE_HOLDERS_MAX 256u
 /* Rows that are taken from others; beyond, they are refused and counted: the keys are still found
  * by asking everyone. */

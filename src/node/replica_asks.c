@@ -115,14 +115,20 @@ static void begin_asks(struct replica *replica, struct replica_ask *asks, uint64
     }
 }
 
+/* Others can be asked. */
+static bool has_room(const struct replica_ask *ask)
+{
+    return ask->asked_count < ask->members_count &&
+           ask->asked_count - ask->answered_count < ask->window;
+}
+
 static void ask_more(struct replica *replica, struct replica_ask *ask, uint64_t now_us)
 {
-    if (ask->asked_count == ask->members_count ||
-        (now_us < ask->more_us && ask->answered_count < ask->asked_count)) {
-        return;
+    if (now_us >= ask->more_us) { /* the silent ones hold nobody up */
+        ask->more_us = now_us + ASK_MORE_US;
+        ask->window += ASK_AT_ONCE;
     }
-    ask->more_us = now_us + ASK_MORE_US;
-    for (unsigned i = 0; i < ASK_AT_ONCE && ask->asked_count < ask->members_count; i++) {
+    while (has_room(ask)) {
         tree_sync_ask(replica->sync, now_us, &ask->members[ask->asked_count++].id, ask->number);
     }
 }
@@ -205,8 +211,8 @@ uint64_t replica_asks_next_us(const struct replica *replica)
             ask->answered_count == ask->members_count ? 0
             : ask->asked_count == ask->members_count || ask->deadline_us < ask->more_us
                 ? ask->deadline_us
-            : ask->answered_count == ask->asked_count ? 0
-                                                      : ask->more_us;
+            : has_room(ask) ? 0
+                            : ask->more_us;
         next_us = due_us < next_us ? due_us : next_us;
     }
     return next_us;

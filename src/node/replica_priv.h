@@ -44,7 +44,8 @@ struct replica_ask {
     uint64_t wait_ms;
     uint64_t number;
     uint64_t deadline_us;
-    uint64_t more_us; /* others are asked then, whoever has not answered */
+    uint64_t more_us; /* then so many more may be without an answer */
+    size_t window;    /* that may be without an answer */
     struct replica_member *members;
     size_t members_count;
     size_t asked_count;

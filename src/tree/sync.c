@@ -85,6 +85,7 @@ void sync_refresh(struct tree_sync *sync)
     if (!err) {
         err = tree_summary(sync->tree, txn, &summary);
     }
+    sync->is_stale = err != 0;
     if (err) {
         sync_failed(sync, err);
         return;
@@ -117,8 +118,9 @@ struct tree_sync *tree_sync_new(const struct tree_sync_options *options, uint64_
     sync->host = options->host;
     sync->now_us = now_us;
     sync->early_due_us = NEVER;
-    sync->next_number = 1;
     random_init(&sync->random, options->random_seed);
+    /* What an earlier life of this node asked may still be answered. */
+    sync->next_number = random_u64(&sync->random);
     sync_refresh(sync);
     sync->spread = (struct dot){sync->own.origin, sync->own.seq};
     snapshot_begin(sync);
@@ -133,6 +135,7 @@ void tree_sync_free(struct tree_sync *sync)
     snapshot_done(sync);
     pull_done(sync);
     arrive_done(sync);
+    buf_done(&sync->served);
     free(sync->wishes);
     free(sync->awaits);
     free(sync);
@@ -344,29 +347,34 @@ void tree_sync_ask(struct tree_sync *sync, uint64_t now_us, const struct node_id
 void tree_sync_tick(struct tree_sync *sync, uint64_t now_us)
 {
     sync->now_us = now_us;
+    await_due(sync);
+    serve_due(sync);
     if (now_us < sync->retry_us) {
         return;
+    }
+    if (sync->is_stale) {
+        sync_advanced(sync);
     }
     spread_due(sync);
     arrive_due(sync);
     pull_due(sync);
     compare_due(sync);
-    serve_due(sync);
-    await_due(sync);
     snapshot_due(sync);
 }
 
 uint64_t tree_sync_next_us(const struct tree_sync *sync)
 {
     const uint64_t due_us[] = {
-        spread_next_us(sync),  sync->early_due_us,  pull_next_us(sync),
-        compare_next_us(sync), await_next_us(sync), snapshot_next_us(sync),
+        spread_next_us(sync),  sync->early_due_us,     pull_next_us(sync),
+        compare_next_us(sync), snapshot_next_us(sync), sync->is_stale ? sync->retry_us : NEVER,
     };
     uint64_t next_us = NEVER;
     for (size_t i = 0; i < ARRAY_SIZE(due_us); i++) {
         next_us = due_us[i] < next_us ? due_us[i] : next_us;
     }
-    return next_us < sync->retry_us ? sync->retry_us : next_us;
+    next_us = next_us < sync->retry_us ? sync->retry_us : next_us;
+    const uint64_t await_us = await_next_us(sync);
+    return await_us < next_us ? await_us : next_us;
 }
 
 const struct tree_sync_counters *tree_sync_counters(const struct tree_sync *sync)

@@ -315,6 +315,7 @@ static bool apply_incoming(struct tree_sync *sync, size_t *ret_applied_count)
             free(batch.ops[i]);
         }
         sync_failed(sync, err);
+        pull_stop(sync);
     } else {
         *ret_applied_count = settle_batch(sync, &batch);
     }
@@ -376,10 +377,10 @@ void arrive_due(struct tree_sync *sync)
             sync->early_due_us = due_us < sync->early_due_us ? due_us : sync->early_due_us;
             continue;
         }
-        early->asked_us = sync->now_us;
         const uint64_t again_us = sync->now_us + EARLY_AGAIN_US;
         sync->early_due_us = again_us < sync->early_due_us ? again_us : sync->early_due_us;
         if (asks++ < EARLY_ASKS_MAX) {
+            early->asked_us = sync->now_us;
             pull_from(sync, &early->from, &early->missing.origin, early->missing.seq);
         }
     }

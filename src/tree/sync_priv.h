@@ -148,6 +148,7 @@ struct fetch {
     uint64_t bytes;
     uint64_t received_bytes;
     uint64_t asked_bytes;
+    uint64_t began_us;
     uint64_t deadline_us;
     unsigned attempts;
     uint64_t not_before_us; /* another try */
@@ -178,6 +179,7 @@ struct tree_sync {
     unsigned past_next;
     struct sync_peer peers[SYNC_PEERS_MAX];
     uint64_t retry_us; /* something failed with the disk: nothing is tried before */
+    bool is_stale;     /* `own` could not be read */
 
     /* sync_arrive.c */
     struct arrived **incoming;
@@ -203,6 +205,9 @@ struct tree_sync {
     uint64_t compare_us;     /* not before */
 
     /* sync_serve.c, sync_await.c */
+    struct buf served; /* the long op that was asked for last, in pieces */
+    struct dot served_dot;
+    uint64_t served_us;
     struct wish *wishes;
     size_t wishes_count;
     size_t wishes_capacity;
@@ -272,6 +277,8 @@ void pull_received_piece(struct tree_sync *sync, const struct node_id *from,
  * to have. */
 void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct origin_id *origin,
                uint64_t through_seq);
+/* What comes can't be kept: nothing is asked for any more, for a while. */
+void pull_stop(struct tree_sync *sync);
 void pull_due(struct tree_sync *sync);
 uint64_t pull_next_us(const struct tree_sync *sync);
 void pull_done(struct tree_sync *sync);

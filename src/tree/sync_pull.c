@@ -22,6 +22,8 @@
 #define MOVED_US (1 * SECOND)
 /* A snapshot is welcome to who has as little as this. */
 #define LITTLE_OPS 1000u
+/* After what came could not be written. */
+#define STOP_US (5 * SECOND)
 /* Pieces of a long op that are asked for before the first is here. */
 #define PIECES_AHEAD 4u
 
@@ -136,7 +138,7 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
         }
     }
     struct pull *pull = lack.after_seq < through_seq ? make_pull(sync, peer) : NULL;
-    if (!pull) {
+    if (!pull || pull->lacks_count >= TREE_WANT_LACKS_MAX) {
         return;
     }
     struct pulled *known = find_lack(pull, origin);
@@ -261,6 +263,8 @@ static void cross_off(const struct tree_sync *sync, struct pull *pull, const str
     if (lack && dot->seq > lack->after_seq) {
         lack->after_seq = dot->seq;
         lack->moved_us = sync->now_us;
+        pull->moved_us = sync->now_us;
+        pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
     }
 }
 
@@ -282,8 +286,6 @@ void pull_received_ops(struct tree_sync *sync, const struct node_id *from,
     }
     settle_lacks(pull);
     const bool is_repair = pull->is_repair;
-    pull->moved_us = sync->now_us;
-    pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
     if (pull->lacks_count > 0 && (ops->flags & TREE_OPS_MORE) != 0) {
         send_want(sync, from, is_repair ? 0 : TREE_WANT_WHEN_HERE, pull->lacks, pull->lacks_count);
         return;
@@ -337,13 +339,20 @@ static void end_assembly(struct tree_sync *sync)
     sync->assembly = (struct assembly){.size = 0};
 }
 
+/* Of the next piece: all are of one size, but the last. */
+static size_t piece_bytes(const struct assembly *assembly)
+{
+    const size_t left = assembly->size - assembly->bytes.size;
+    return left < TREE_PIECE_BYTES_MAX ? left : TREE_PIECE_BYTES_MAX;
+}
+
 void pull_received_piece(struct tree_sync *sync, const struct node_id *from,
                          const struct tree_message *piece)
 {
     struct assembly *assembly = &sync->assembly;
     if (assembly->size == 0 || !node_id_equal(&assembly->from, from) ||
         !dot_equal(&assembly->dot, &piece->dot) || piece->offset_bytes != assembly->bytes.size ||
-        piece->bytes.size == 0 || piece->bytes.size > assembly->size - assembly->bytes.size) {
+        piece->bytes.size != piece_bytes(assembly)) {
         return;
     }
     buf_add(&assembly->bytes, piece->bytes);
@@ -374,6 +383,15 @@ void pull_received_piece(struct tree_sync *sync, const struct node_id *from,
 
 /* ---- time -------------------------------------------------------------------------------------
  */
+
+void pull_stop(struct tree_sync *sync)
+{
+    end_assembly(sync);
+    while (sync->pulls_count > 0) {
+        end_pull(sync, &sync->pulls[0]);
+    }
+    sync->compare_us = sync->now_us + STOP_US;
+}
 
 void pull_due(struct tree_sync *sync)
 {
@@ -409,8 +427,5 @@ uint64_t pull_next_us(const struct tree_sync *sync)
 
 void pull_done(struct tree_sync *sync)
 {
-    end_assembly(sync);
-    while (sync->pulls_count > 0) {
-        end_pull(sync, &sync->pulls[0]);
-    }
+    pull_stop(sync);
 }

@@ -15,6 +15,8 @@
 #define SERVE_BYTES (TREE_MESSAGE_BYTES_MAX - 64)
 /* To who has little, a snapshot costs less than so many ops. */
 #define SNAPSHOT_OPS_MIN UINT64_C(10000)
+/* A long op is kept in memory for so long after the last piece of it was wanted. */
+#define SERVED_US (5 * SECOND)
 
 void serve_sums(struct tree_sync *sync, const struct node_id *from, const struct tree_message *sums)
 {
@@ -117,6 +119,8 @@ static void add_wish(struct tree_sync *sync, const struct wish *wish)
     for (size_t i = 0; wish->is_await && i < sync->wishes_count; i++) {
         const struct wish *other = &sync->wishes[i];
         if (other->is_await && other->number == wish->number &&
+            other->through_seq == wish->through_seq &&
+            origin_id_equal(&other->origin, &wish->origin) &&
             node_id_equal(&other->peer, &wish->peer)) {
             return; /* asked again */
         }
@@ -183,21 +187,35 @@ void serve_want(struct tree_sync *sync, const struct node_id *from, const struct
     send_ops(sync, from, &serving, !when_here);
 }
 
+/* The op that pieces are wanted of. A long one is read once for all of them. */
+static bool read_served(struct tree_sync *sync, const struct dot *dot)
+{
+    if (sync->served.size == 0 || !dot_equal(&sync->served_dot, dot)) {
+        CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+        buf_done(&sync->served);
+        if (sync->host.read(sync->host.context, &txn) != 0 ||
+            tree_op_read(sync->tree, txn, dot, &sync->served) != 0) {
+            buf_done(&sync->served);
+            return false;
+        }
+        sync->served_dot = *dot;
+    }
+    sync->served_us = sync->now_us;
+    return true;
+}
+
 void serve_piece_want(struct tree_sync *sync, const struct node_id *from,
                       const struct tree_message *want)
 {
-    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
-    CLEANUP_BUF struct buf op = BUF_INIT;
-    if (sync->host.read(sync->host.context, &txn) != 0 ||
-        tree_op_read(sync->tree, txn, &want->dot, &op) != 0 || want->offset_bytes >= op.size) {
+    if (!read_served(sync, &want->dot) || want->offset_bytes >= sync->served.size) {
         return;
     }
-    const size_t left = op.size - want->offset_bytes;
+    const size_t left = sync->served.size - want->offset_bytes;
     const struct tree_message piece = {
         .type = TREE_MESSAGE_PIECE,
         .dot = want->dot,
         .offset_bytes = want->offset_bytes,
-        .bytes = BYTES(op.data + want->offset_bytes,
+        .bytes = BYTES(sync->served.data + want->offset_bytes,
                        left < TREE_PIECE_BYTES_MAX ? left : TREE_PIECE_BYTES_MAX),
     };
     sync_send_message(sync, from, &piece);
@@ -291,6 +309,9 @@ void serve_wishes(struct tree_sync *sync)
 
 void serve_due(struct tree_sync *sync)
 {
+    if (sync->served.size > 0 && sync->now_us - sync->served_us >= SERVED_US) {
+        buf_done(&sync->served);
+    }
     /* In the order of their deadlines. */
     size_t over = 0;
     while (over < sync->wishes_count && sync->now_us >= sync->wishes[over].deadline_us) {

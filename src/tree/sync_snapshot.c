@@ -29,6 +29,8 @@
 /* A peer that writes its snapshot first is asked again so often; it is gone if it says nothing. */
 #define ASK_AGAIN_US (5 * SECOND)
 #define ASKS_MAX 2u
+/* A snapshot of a hundred million entries is written in that time; another peer is asked then. */
+#define ASKED_US_MAX (180 * SECOND)
 /* After a failure, another try, with anybody. */
 #define TRY_AGAIN_US (2 * SECOND)
 /* Two divergences at once would be the same one. */
@@ -173,6 +175,7 @@ void snapshot_fetch(struct tree_sync *sync, const struct node_id *peer, enum tre
         .state = FETCH_ASKED,
         .peer = *peer,
         .merge = {.mode = mode},
+        .began_us = sync->now_us,
     };
     ask(sync);
 }
@@ -280,7 +283,8 @@ static void received_piece(struct tree_sync *sync, const struct node_id *from,
         piece->offset_bytes != fetch->received_bytes) {
         return; /* late, or behind one that was lost: it is asked for again */
     }
-    if (piece->bytes.size == 0 || piece->bytes.size > fetch->bytes - fetch->received_bytes ||
+    const uint64_t left = fetch->bytes - fetch->received_bytes;
+    if (piece->bytes.size != (left < TREE_PIECE_BYTES_MAX ? left : TREE_PIECE_BYTES_MAX) ||
         crc32c(piece->bytes) != piece->crc) {
         give_up(sync);
         return;
@@ -349,7 +353,8 @@ static void merge_due(struct tree_sync *sync)
 {
     struct step step = {.sync = sync};
     const int err = sync->host.write(sync->host.context, merge_step, &step);
-    if (err == -EPROTO || err == -EIO) { /* the file is no more what was checked */
+    if (err == -EPROTO || err == -EIO || err == -EAGAIN) {
+        /* The file is no more what was checked, or too old for a union. */
         sync_failed(sync, err);
         give_up(sync);
     } else if (err) {
@@ -421,7 +426,8 @@ void snapshot_due(struct tree_sync *sync)
         }
         break;
     case FETCH_ASKED:
-        if (sync->now_us >= fetch->deadline_us && ++fetch->attempts >= ASKS_MAX) {
+        if (sync->now_us - fetch->began_us >= ASKED_US_MAX ||
+            (sync->now_us >= fetch->deadline_us && ++fetch->attempts >= ASKS_MAX)) {
             end_fetch(sync, TRY_AGAIN_US);
         } else if (sync->now_us >= fetch->deadline_us) {
             ask(sync);

@@ -217,6 +217,42 @@ static void test_an_await_ends_with_who_has_it(void **state)
     net_free(net);
 }
 
+static void test_an_answer_to_an_earlier_life_counts_for_nothing(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 16);
+    net->broadcast_loss_percent = 100;
+    net_put(net, 0, "a", 'x');
+    const struct dot first = net->nodes[0].fixture->dot;
+    tree_sync_await(net->nodes[0].sync, net->now_us, &first, 1, net->now_us + 9000000, 7);
+    net_run(net, 5);
+    net_stop(net, 0);
+    net_restart(net, 0);
+    net_put(net, 0, "b", 'y');
+    tree_sync_await(net->nodes[0].sync, net->now_us, &net->nodes[0].fixture->dot, 1,
+                    net->now_us + 9000000, 8);
+    net_run(net, 5);
+    /* The other one gets the first of them alone, and tells so. */
+    struct kv_txn *txn = NULL;
+    CLEANUP_BUF struct buf op = BUF_INIT;
+    assert_int_equal(net_read(&net->nodes[0], &txn), 0);
+    assert_int_equal(tree_op_read(net->nodes[0].fixture->tree, txn, &first, &op), 0);
+    kv_abort(txn);
+    const struct node_id from = node_id_of(0);
+    CLEANUP_BUF struct buf payload = BUF_INIT;
+    const struct tree_message message = {.type = TREE_MESSAGE_SPREAD_OPS};
+    tree_message_format(&message, &payload);
+    tree_message_put_op(&payload, buf_bytes(&op));
+    tree_sync_broadcast(net->nodes[1].sync, net->now_us, &from, buf_bytes(&payload));
+    net_run(net, 20);
+    assert_int_equal(net->messages_count[TREE_MESSAGE_HAS], 1);
+    assert_int_equal(count_events(&net->nodes[0], TREE_SYNC_AWAITED), 0);
+    net_run_until_agreed(net, 8000);
+    net_run(net, 10);
+    assert_int_equal(count_events(&net->nodes[0], TREE_SYNC_AWAITED), 1);
+    net_free(net);
+}
+
 static void test_a_member_tells_its_state(void **state)
 {
     (void)state;
@@ -302,6 +338,7 @@ int main(void)
         cmocka_unit_test(test_news_of_two_tellers_are_pulled_once),
         cmocka_unit_test(test_others_are_awaited),
         cmocka_unit_test(test_an_await_ends_with_who_has_it),
+        cmocka_unit_test(test_an_answer_to_an_earlier_life_counts_for_nothing),
         cmocka_unit_test(test_a_member_tells_its_state),
         cmocka_unit_test(test_garbage_is_refused_and_counted),
         cmocka_unit_test(test_a_failing_disk_is_told_and_tried_again),
