@@ -68,7 +68,7 @@ static void test_ops_in_reverse_order_are_all_applied(void **state)
     struct net *net = net_new(2, 5);
     net->broadcast_loss_percent = 100;
     for (char i = 0; i < 50; i++) {
-        char name[8];
+        char name[32];
         snprintf(name, sizeof name, "f%02d", i);
         net_put(net, 0, name, 'x');
     }
@@ -98,7 +98,7 @@ static void test_many_ops_are_named_and_pulled(void **state)
     struct net *net = net_new(3, 6);
     change_begin(net, 0);
     for (int i = 0; i < 3000; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "d%d/f%d", i % 10, i);
         assert_int_equal(put_file(net->nodes[0].fixture, name, 'x'), 0);
     }
@@ -315,7 +315,7 @@ static void test_with_losses_all_come_to_the_same(void **state)
     net->broadcast_loss_percent = 30;
     for (int round = 0; round < 200; round++) {
         const uint32_t index = (uint32_t)random_below(&net->random, net->count);
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "n%d", (int)random_below(&net->random, 10));
         net_put(net, index, name, (char)('a' + round % 26));
         net_run(net, random_below(&net->random, 30));
