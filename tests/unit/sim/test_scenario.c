@@ -153,10 +153,17 @@ static void table_holds(void **state)
     assert_holds("table");
 }
 
+/* Sanitizers make a run ten times as long. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TREE_SEEDS 1
+#else
+#define TREE_SEEDS 3
+#endif
+
 static void tree_churn_holds(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= TREE_SEEDS; seed++) {
         assert_seed_holds("tree-churn", seed);
     }
 }
@@ -164,7 +171,7 @@ static void tree_churn_holds(void **state)
 static void tree_partition_holds(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= TREE_SEEDS; seed++) {
         assert_seed_holds("tree-partition", seed);
     }
 }
@@ -172,7 +179,7 @@ static void tree_partition_holds(void **state)
 static void tree_absent_holds(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= TREE_SEEDS; seed++) {
         assert_seed_holds("tree-absent", seed);
     }
 }
@@ -180,7 +187,7 @@ static void tree_absent_holds(void **state)
 static void tree_disks_holds(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= TREE_SEEDS; seed++) {
         assert_seed_holds("tree-disks", seed);
     }
 }
@@ -189,7 +196,7 @@ static void tree_disks_holds(void **state)
 static void tree_fork_holds(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= TREE_SEEDS; seed++) {
         assert_seed_holds("tree-fork", seed);
     }
 }
@@ -197,7 +204,7 @@ static void tree_fork_holds(void **state)
 static void tree_forged_holds(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= TREE_SEEDS; seed++) {
         assert_seed_holds("tree-forged", seed);
     }
 }
@@ -205,7 +212,7 @@ static void tree_forged_holds(void **state)
 static void tree_join_holds(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= TREE_SEEDS; seed++) {
         assert_seed_holds("tree-join", seed);
     }
 }
