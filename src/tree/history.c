@@ -41,22 +41,16 @@ static int visit_heads(const struct tree *tree, struct kv_txn *txn, struct bytes
     return err;
 }
 
-static int visit_past(const struct tree *tree, struct kv_txn *txn, struct bytes value,
-                      int (*visit)(void *context, const struct tree_past *past), void *context)
+static int visit_past(const struct tree *tree, struct kv_txn *txn, const struct head *head,
+                      uint64_t ended_ms, int (*visit)(void *context, const struct tree_past *past),
+                      void *context)
 {
-    struct field_reader reader = field_reader_of(value);
-    struct tree_past past = {.ended_ms = field_get_u64(&reader)};
-    struct head head = {0};
-    head_read(&reader, &head);
-    if (!field_reader_ended(&reader)) {
-        return -EIO;
-    }
     struct origin_row origin;
-    const int err = origin_get(tree, txn, head.origin, &origin);
+    const int err = origin_get(tree, txn, head->origin, &origin);
     if (err) {
         return err == -ENOENT ? -EIO : err;
     }
-    past.version = head.version;
+    struct tree_past past = {.version = head->version, .ended_ms = ended_ms};
     past.version.dot.origin = origin.id;
     return visit(context, &past);
 }
@@ -68,37 +62,68 @@ int tree_log(const struct tree *tree, struct kv_txn *txn, struct bytes path, siz
     if (err) {
         return err;
     }
-    CLEANUP(kv_cursor_close) struct kv_cursor *cursor = NULL;
-    err = kv_cursor_open(txn, tree_table(tree, TREE_HISTORY), &cursor);
-    if (err) {
-        return err;
-    }
-    /* From behind the newest row of the path backwards. */
-    uint8_t prefix[HISTORY_PATH_BYTES];
-    history_path_key(path, prefix);
-    uint8_t before[HISTORY_KEY_BYTES + 1];
-    memset(before, 0xff, sizeof before);
-    memcpy(before, prefix, sizeof prefix);
-    struct bytes from = BYTES(before, sizeof before);
-    for (; limit > 0; limit--) {
-        struct bytes key;
-        struct bytes value;
-        err = kv_seek_before(cursor, from, &key, &value);
-        if (!err &&
-            (key.size != HISTORY_KEY_BYTES || memcmp(key.data, prefix, sizeof prefix) != 0)) {
-            err = -ENOENT;
-        }
+    CLEANUP_HISTORY_WALK struct history_walk walk = {0};
+    err = history_walk_begin(tree, txn, path, &walk);
+    for (; !err && limit > 0; limit--) {
+        uint64_t ended_ms = 0;
+        struct head head = {0};
+        err = history_walk_next(&walk, &ended_ms, &head);
         if (err) {
             return err == -ENOENT ? 0 : err;
         }
-        memcpy(before, key.data, key.size);
-        from = BYTES(before, key.size);
-        err = visit_past(tree, txn, value, visit, context);
-        if (err) {
-            return err;
-        }
+        err = visit_past(tree, txn, &head, ended_ms, visit, context);
     }
+    return err;
+}
+
+int history_decode(struct bytes value, uint64_t *ret_ended_ms, struct head *ret_head)
+{
+    struct field_reader reader = field_reader_of(value);
+    const uint64_t ended_ms = field_get_u64(&reader);
+    struct head head = {0};
+    head_read(&reader, &head);
+    if (!field_reader_ended(&reader)) {
+        return -EIO;
+    }
+    *ret_ended_ms = ended_ms;
+    *ret_head = head;
     return 0;
+}
+
+int history_walk_begin(const struct tree *tree, struct kv_txn *txn, struct bytes path,
+                       struct history_walk *ret_walk)
+{
+    /* From behind the newest row of the path backwards. */
+    struct history_walk walk = {.before_bytes = sizeof walk.before};
+    memset(walk.before, 0xff, sizeof walk.before);
+    history_path_key(path, walk.before);
+    const int err = kv_cursor_open(txn, tree_table(tree, TREE_HISTORY), &walk.cursor);
+    if (!err) {
+        *ret_walk = walk;
+    }
+    return err;
+}
+
+int history_walk_next(struct history_walk *walk, uint64_t *ret_ended_ms, struct head *ret_head)
+{
+    struct bytes key;
+    struct bytes value;
+    const int err =
+        kv_seek_before(walk->cursor, BYTES(walk->before, walk->before_bytes), &key, &value);
+    if (err) {
+        return err;
+    }
+    if (key.size != HISTORY_KEY_BYTES || memcmp(key.data, walk->before, HISTORY_PATH_BYTES) != 0) {
+        return -ENOENT;
+    }
+    memcpy(walk->before, key.data, key.size);
+    walk->before_bytes = key.size;
+    return history_decode(value, ret_ended_ms, ret_head);
+}
+
+void history_walk_done(struct history_walk *walk)
+{
+    kv_cursor_close(walk->cursor);
 }
 
 int history_forget(const struct tree *tree, struct kv_txn *txn, struct bytes key)
@@ -108,14 +133,14 @@ int history_forget(const struct tree *tree, struct kv_txn *txn, struct bytes key
     if (err) {
         return err;
     }
-    struct field_reader reader = field_reader_of(value);
-    uint8_t expiry[EXPIRY_KEY_BYTES];
-    codec_put_be64(expiry, field_get_u64(&reader));
+    uint64_t ended_ms = 0;
     struct head head = {0};
-    head_read(&reader, &head);
-    if (!field_reader_ended(&reader) || key.size != HISTORY_KEY_BYTES) {
+    err = history_decode(value, &ended_ms, &head);
+    if (err || key.size != HISTORY_KEY_BYTES) {
         return -EIO;
     }
+    uint8_t expiry[EXPIRY_KEY_BYTES];
+    codec_put_be64(expiry, ended_ms);
     memcpy(expiry + 8, key.data, HISTORY_KEY_BYTES);
     const struct id file = head.version.file_id;
     const bool is_held = head.is_held;

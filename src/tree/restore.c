@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/codec.h"
 #include "base/err.h"
 #include "tree/change.h"
 #include "tree/change_priv.h"
 #include "tree/entries_priv.h"
-#include "wire/fields.h"
 
 /* A version that was found, and what it borrows. */
 struct found {
@@ -12,49 +10,20 @@ struct found {
     bool is_past;
 };
 
-/* What a row of the history holds: the time of its end, then the head. */
-static int read_past(struct bytes value, struct found *ret_found)
-{
-    struct field_reader reader = field_reader_of(value);
-    (void)field_get_u64(&reader);
-    struct head head = {0};
-    head_read(&reader, &head);
-    if (!field_reader_ended(&reader)) {
-        return -EIO;
-    }
-    *ret_found = (struct found){.head = head, .is_past = true};
-    return 0;
-}
-
 /* From the newest backwards: what is brought back was mostly there a while ago. */
 static int find_past(const struct tree *tree, struct kv_txn *txn, struct bytes path,
                      uint32_t origin, uint64_t seq, struct found *ret_found)
 {
-    CLEANUP(kv_cursor_close) struct kv_cursor *cursor = NULL;
-    int err = kv_cursor_open(txn, tree_table(tree, TREE_HISTORY), &cursor);
-    uint8_t prefix[HISTORY_PATH_BYTES];
-    history_path_key(path, prefix);
-    uint8_t before[HISTORY_KEY_BYTES + 1];
-    memset(before, 0xff, sizeof before);
-    memcpy(before, prefix, sizeof prefix);
-    struct bytes from = BYTES(before, sizeof before);
+    CLEANUP_HISTORY_WALK struct history_walk walk = {0};
+    int err = history_walk_begin(tree, txn, path, &walk);
     while (!err) {
-        struct bytes key;
-        struct bytes value;
-        err = kv_seek_before(cursor, from, &key, &value);
-        if (!err &&
-            (key.size != HISTORY_KEY_BYTES || memcmp(key.data, prefix, sizeof prefix) != 0)) {
-            err = -ENOENT;
+        uint64_t ended_ms = 0;
+        struct head head = {0};
+        err = history_walk_next(&walk, &ended_ms, &head);
+        if (!err && head.origin == origin && head.version.dot.seq == seq) {
+            *ret_found = (struct found){.head = head, .is_past = true};
+            return 0;
         }
-        if (err) {
-            break;
-        }
-        if (codec_get_be32(key.data + HISTORY_KEY_BYTES - 12) == origin &&
-            codec_get_be64(key.data + HISTORY_KEY_BYTES - 8) == seq) {
-            return read_past(value, ret_found);
-        }
-        memcpy(before, key.data, key.size);
-        from = BYTES(before, key.size);
     }
     return err;
 }

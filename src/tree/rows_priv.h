@@ -190,6 +190,21 @@ struct feed_row {
 /* The first 16 bytes of the path's SHA-256: the rows of a path stand together, the newest last. */
 #define HISTORY_PATH_BYTES 16
 void history_path_key(struct bytes path, uint8_t ret_key[HISTORY_PATH_BYTES]);
+/* What a row of the history holds. Byte strings are borrowed. -EIO: it is damaged. */
+[[nodiscard]] int history_decode(struct bytes value, uint64_t *ret_ended_ms, struct head *ret_head);
+/* The past versions of a path, the newest first. */
+struct history_walk {
+    struct kv_cursor *cursor;
+    uint8_t before[HISTORY_KEY_BYTES + 1]; /* the next row stands before this key */
+    size_t before_bytes;
+};
+[[nodiscard]] int history_walk_begin(const struct tree *tree, struct kv_txn *txn, struct bytes path,
+                                     struct history_walk *ret_walk);
+/* -ENOENT: no more. */
+[[nodiscard]] int history_walk_next(struct history_walk *walk, uint64_t *ret_ended_ms,
+                                    struct head *ret_head);
+void history_walk_done(struct history_walk *walk);
+#define CLEANUP_HISTORY_WALK __attribute__((cleanup(history_walk_done)))
 /* Forgets a version and lets go of its content. -ENOENT: there is none. */
 [[nodiscard]] int history_forget(const struct tree *tree, struct kv_txn *txn, struct bytes key);
 /* What a merge that was given up took away may come again and be replaced: it is there once. */
