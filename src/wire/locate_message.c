@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "wire/datagram.h"
+#include "wire/message_head.h"
 
 /*
  * The table `forms` says of which parts each type consists; formatter and parser go through it, so
@@ -45,13 +46,12 @@ static const struct form forms[] = {
     [LOCATE_HAVE] = {{PART_NUMBER, PART_STATES}},
 };
 
-#define HEADER_BYTES 3
 #define HELD_BYTES (RING_KEY_BYTES + 1)
 #define HOLDER_BYTES (NODE_ID_BYTES + 1)
-static_assert(HEADER_BYTES + 16 + 2 * RING_KEY_BYTES + LOCATE_HELD_MAX * HELD_BYTES <=
+static_assert(MESSAGE_HEAD_BYTES + 16 + 2 * RING_KEY_BYTES + LOCATE_HELD_MAX * HELD_BYTES <=
                   LOCATE_MESSAGE_BYTES_MAX,
               "the largest list of what is held fits");
-static_assert(HEADER_BYTES + 8 + NODE_ID_BYTES + LOCATE_SEARCH_KEYS_MAX * RING_KEY_BYTES <=
+static_assert(MESSAGE_HEAD_BYTES + 8 + NODE_ID_BYTES + LOCATE_SEARCH_KEYS_MAX * RING_KEY_BYTES <=
                   DATAGRAM_PAYLOAD_BYTES_MAX,
               "a search fits into a broadcast");
 
@@ -102,9 +102,7 @@ static void put_part(struct buf *bytes, enum part part, const struct locate_mess
 void locate_message_format(const struct locate_message *message, struct buf *ret_bytes)
 {
     CHECK(message->type >= LOCATE_TELL && message->type < ARRAY_SIZE(forms));
-    field_put_u8(ret_bytes, DATAGRAM_MAJOR);
-    field_put_u8(ret_bytes, DATAGRAM_MINOR);
-    field_put_u8(ret_bytes, (uint8_t)message->type);
+    field_put_message_head(ret_bytes, (uint8_t)message->type);
     const struct form *form = &forms[message->type];
     for (size_t i = 0; form->parts[i] != PART_END; i++) {
         put_part(ret_bytes, form->parts[i], message);
@@ -264,14 +262,11 @@ int locate_message_parse(struct bytes bytes, bool is_broadcast, struct locate_me
         return -EFBIG;
     }
     struct field_reader reader = field_reader_of(bytes);
-    const uint8_t major = field_get_u8(&reader);
-    if (!reader.bad && major != DATAGRAM_MAJOR) {
-        return -EPROTONOSUPPORT;
-    }
-    const uint8_t minor = field_get_u8(&reader);
-    const uint8_t type = field_get_u8(&reader);
-    if (reader.bad) {
-        return -EPROTO;
+    uint8_t type = 0;
+    bool is_exact = false;
+    const int err = field_get_message_head(&reader, &type, &is_exact);
+    if (err) {
+        return err;
     }
     if (type < LOCATE_TELL || type >= ARRAY_SIZE(forms)) {
         return -EPROTONOSUPPORT;
@@ -282,42 +277,29 @@ int locate_message_parse(struct bytes bytes, bool is_broadcast, struct locate_me
         get_part(&reader, form->parts[i], &message);
     }
     if (reader.bad || !is_sensible(&message) || (is_broadcast && type != LOCATE_WHO_HAS) ||
-        (reader.left.size > 0 && minor <= DATAGRAM_MINOR)) {
+        (reader.left.size > 0 && is_exact)) {
         return -EPROTO;
     }
     *ret_message = message;
     return 0;
 }
 
-/* Reads one element; `list` is what is behind it. */
-#define NEXT(list, get)                                                                            \
-    do {                                                                                           \
-        if ((list)->size == 0) {                                                                   \
-            return false;                                                                          \
-        }                                                                                          \
-        struct field_reader reader = field_reader_of(*(list));                                     \
-        get;                                                                                       \
-        CHECK(!reader.bad);                                                                        \
-        *(list) = reader.left;                                                                     \
-        return true;                                                                               \
-    } while (0)
-
 bool locate_message_next_held(struct bytes *list, struct locate_held *ret_held)
 {
-    NEXT(list, *ret_held = get_held(&reader));
+    FIELD_LIST_NEXT(list, *ret_held = get_held(&reader));
 }
 
 bool locate_message_next_holder(struct bytes *list, struct locate_held_by *ret_holder)
 {
-    NEXT(list, *ret_holder = get_holder(&reader));
+    FIELD_LIST_NEXT(list, *ret_holder = get_holder(&reader));
 }
 
 bool locate_message_next_key(struct bytes *list, struct ring_key *ret_key)
 {
-    NEXT(list, *ret_key = get_key(&reader));
+    FIELD_LIST_NEXT(list, *ret_key = get_key(&reader));
 }
 
 bool locate_message_next_state(struct bytes *list, enum locate_state *ret_state)
 {
-    NEXT(list, *ret_state = get_state(&reader));
+    FIELD_LIST_NEXT(list, *ret_state = get_state(&reader));
 }

@@ -4,15 +4,13 @@
 #include <errno.h>
 
 #include "base/mem.h"
-#include "wire/datagram.h"
+#include "wire/message_head.h"
 
 void member_sync_format(const struct member_sync *sync, struct buf *ret_bytes)
 {
     CHECK(sync->type >= MEMBER_SYNC_OPEN && sync->type <= MEMBER_SYNC_CLOSE);
 
-    field_put_u8(ret_bytes, DATAGRAM_MAJOR);
-    field_put_u8(ret_bytes, DATAGRAM_MINOR);
-    field_put_u8(ret_bytes, (uint8_t)sync->type);
+    field_put_message_head(ret_bytes, (uint8_t)sync->type);
     if (sync->type == MEMBER_SYNC_OPEN) {
         for (size_t i = 0; i < MEMBER_BUCKETS; i++) {
             field_put_u64(ret_bytes, sync->digests[i]);
@@ -61,21 +59,18 @@ int member_sync_parse(struct bytes bytes, struct member_sync *ret_sync)
         return -EFBIG;
     }
     struct field_reader reader = field_reader_of(bytes);
-    const uint8_t major = field_get_u8(&reader);
-    if (!reader.bad && major != DATAGRAM_MAJOR) {
-        return -EPROTONOSUPPORT;
-    }
-    const uint8_t minor = field_get_u8(&reader);
-    const uint8_t type = field_get_u8(&reader);
-    if (reader.bad) {
-        return -EPROTO;
+    uint8_t type = 0;
+    bool is_exact = false;
+    const int err = field_get_message_head(&reader, &type, &is_exact);
+    if (err) {
+        return err;
     }
     if (type < MEMBER_SYNC_OPEN || type > MEMBER_SYNC_CLOSE) {
         return -EPROTONOSUPPORT;
     }
     struct member_sync sync = {.type = (enum member_sync_type)type};
     get_fields(&reader, &sync);
-    if (reader.bad || (reader.left.size > 0 && minor <= DATAGRAM_MINOR)) {
+    if (reader.bad || (reader.left.size > 0 && is_exact)) {
         return -EPROTO;
     }
     *ret_sync = sync;

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "wire/datagram.h"
+#include "wire/message_head.h"
 
 /*
  * The table `forms` says of which parts each type consists; formatter and parser go through it, so
@@ -61,11 +62,10 @@ static const struct form spread_forms[] = {
     [TREE_MESSAGE_SPREAD_NEWS - TREE_MESSAGE_SPREAD_OPS] = {{PART_DOT, PART_LAST_SEQ}},
 };
 
-#define HEADER_BYTES 3
-static_assert(HEADER_BYTES + TREE_SUMS / 8 + TREE_ENTRIES_MAX * TREE_MESSAGE_ENTRY_BYTES <=
+static_assert(MESSAGE_HEAD_BYTES + TREE_SUMS / 8 + TREE_ENTRIES_MAX * TREE_MESSAGE_ENTRY_BYTES <=
                   TREE_MESSAGE_BYTES_MAX,
               "the largest list of entries fits");
-static_assert(HEADER_BYTES + 1 + TREE_WANT_LACKS_MAX * TREE_MESSAGE_LACK_BYTES <=
+static_assert(MESSAGE_HEAD_BYTES + 1 + TREE_WANT_LACKS_MAX * TREE_MESSAGE_LACK_BYTES <=
                   TREE_MESSAGE_BYTES_MAX,
               "the largest list of lacks fits");
 static_assert(TREE_OP_BYTES_MAX <= UINT32_MAX, "offsets and sizes within an op are u32");
@@ -159,9 +159,7 @@ void tree_message_format(const struct tree_message *message, struct buf *ret_byt
     const struct form *form = form_of(message->type, &is_spread);
     CHECK(form);
 
-    field_put_u8(ret_bytes, DATAGRAM_MAJOR);
-    field_put_u8(ret_bytes, DATAGRAM_MINOR);
-    field_put_u8(ret_bytes, (uint8_t)message->type);
+    field_put_message_head(ret_bytes, (uint8_t)message->type);
     for (size_t i = 0; form->parts[i] != PART_END; i++) {
         put_part(ret_bytes, form->parts[i], message);
     }
@@ -350,14 +348,11 @@ int tree_message_parse(struct bytes bytes, bool is_broadcast, struct tree_messag
         return -EFBIG;
     }
     struct field_reader reader = field_reader_of(bytes);
-    const uint8_t major = field_get_u8(&reader);
-    if (!reader.bad && major != DATAGRAM_MAJOR) {
-        return -EPROTONOSUPPORT;
-    }
-    const uint8_t minor = field_get_u8(&reader);
-    const uint8_t type = field_get_u8(&reader);
-    if (reader.bad) {
-        return -EPROTO;
+    uint8_t type = 0;
+    bool is_exact = false;
+    const int err = field_get_message_head(&reader, &type, &is_exact);
+    if (err) {
+        return err;
     }
     bool is_spread = false;
     const struct form *form = form_of(type, &is_spread);
@@ -369,37 +364,24 @@ int tree_message_parse(struct bytes bytes, bool is_broadcast, struct tree_messag
         get_part(&reader, form->parts[i], &message);
     }
     if (is_spread != is_broadcast || reader.bad || !is_sensible(form, &message) ||
-        (reader.left.size > 0 && minor <= DATAGRAM_MINOR)) {
+        (reader.left.size > 0 && is_exact)) {
         return -EPROTO;
     }
     *ret_message = message;
     return 0;
 }
 
-/* Reads one element; `list` is what is behind it. */
-#define NEXT(list, get)                                                                            \
-    do {                                                                                           \
-        if ((list)->size == 0) {                                                                   \
-            return false;                                                                          \
-        }                                                                                          \
-        struct field_reader reader = field_reader_of(*(list));                                     \
-        get;                                                                                       \
-        CHECK(!reader.bad);                                                                        \
-        *(list) = reader.left;                                                                     \
-        return true;                                                                               \
-    } while (0)
-
 bool tree_message_next_entry(struct bytes *list, struct tree_message_entry *ret_entry)
 {
-    NEXT(list, get_entry(&reader, ret_entry));
+    FIELD_LIST_NEXT(list, get_entry(&reader, ret_entry));
 }
 
 bool tree_message_next_lack(struct bytes *list, struct tree_message_lack *ret_lack)
 {
-    NEXT(list, get_lack(&reader, ret_lack));
+    FIELD_LIST_NEXT(list, get_lack(&reader, ret_lack));
 }
 
 bool tree_message_next_op(struct bytes *list, struct bytes *ret_op)
 {
-    NEXT(list, *ret_op = get_op(&reader));
+    FIELD_LIST_NEXT(list, *ret_op = get_op(&reader));
 }
