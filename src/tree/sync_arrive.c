@@ -8,7 +8,6 @@
 
 #include <stdlib.h>
 
-#include "base/codec.h"
 #include "base/mem.h"
 #include "tree/sync_priv.h"
 
@@ -126,13 +125,14 @@ static void batch_add(struct batch *batch, struct arrived *arrived)
     batch->ops[batch->count++] = arrived;
 }
 
-/* The lamport that an op says it has; its place in the bytes never changes. Causes have lower ones,
- * so that a batch in this order needs one pass as a rule. */
-#define LAMPORT_AT (1 + 1 + sizeof(struct origin_id) + 8 + ID_BYTES)
-
+/* As the op says; causes have lower ones, so that a batch in this order needs one pass as a rule.
+ */
 static uint64_t lamport_of(const struct arrived *arrived)
 {
-    return arrived->size < LAMPORT_AT + 8 ? 0 : codec_get_le64(arrived->bytes + LAMPORT_AT);
+    struct dot dot;
+    uint64_t lamport = 0;
+    (void)tree_op_peek(BYTES(arrived->bytes, arrived->size), &dot, &lamport);
+    return lamport;
 }
 
 static int compare_lamports(const void *left, const void *right)

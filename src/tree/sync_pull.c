@@ -242,20 +242,6 @@ void pull_received_part(struct tree_sync *sync, const struct node_id *from,
 /* ---- what comes -------------------------------------------------------------------------------
  */
 
-/* The origin and sequence that an op says it has; their places never change. */
-static bool read_dot(struct bytes op, struct dot *ret_dot)
-{
-    struct field_reader reader = field_reader_of(op);
-    (void)field_get_u16(&reader);
-    const struct bytes origin = field_get_raw(&reader, sizeof ret_dot->origin);
-    ret_dot->seq = field_get_u64(&reader);
-    if (reader.bad) {
-        return false;
-    }
-    memcpy(&ret_dot->origin, origin.data, sizeof ret_dot->origin);
-    return true;
-}
-
 /* Crosses off what the op brings. */
 static void cross_off(const struct tree_sync *sync, struct pull *pull, const struct dot *dot)
 {
@@ -276,7 +262,8 @@ void pull_received_ops(struct tree_sync *sync, const struct node_id *from,
     struct bytes op;
     while (tree_message_next_op(&list, &op)) {
         struct dot dot;
-        if (pull && read_dot(op, &dot)) {
+        uint64_t lamport = 0;
+        if (pull && tree_op_peek(op, &dot, &lamport)) {
             cross_off(sync, pull, &dot);
         }
         arrive(sync, from, op);

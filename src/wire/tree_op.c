@@ -569,3 +569,20 @@ void tree_op_parsed_done(struct tree_op_parsed *parsed)
     free(parsed->dots);
     *parsed = (struct tree_op_parsed){0};
 }
+
+bool tree_op_peek(struct bytes bytes, struct dot *ret_dot, uint64_t *ret_lamport)
+{
+    struct field_reader reader = field_reader_of(bytes);
+    (void)field_get_u16(&reader); /* version and event */
+    const struct bytes origin = field_get_raw(&reader, sizeof ret_dot->origin);
+    const uint64_t seq = field_get_u64(&reader);
+    (void)field_get_raw(&reader, TREE_OP_LAMPORT_OFFSET - TREE_OP_PREVIOUS_OFFSET);
+    const uint64_t lamport = field_get_u64(&reader);
+    if (reader.bad) {
+        return false;
+    }
+    memcpy(&ret_dot->origin, origin.data, sizeof ret_dot->origin);
+    ret_dot->seq = seq;
+    *ret_lamport = lamport;
+    return true;
+}

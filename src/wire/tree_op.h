@@ -30,7 +30,8 @@
 #include "wire/node_id.h"
 
 #define TREE_OP_VERSION 1
-#define TREE_OP_PREVIOUS_OFFSET ((size_t)26) /* where it begins in the bytes; likewise */
+/* Where they begin in the bytes of an op, of whatever version. */
+#define TREE_OP_PREVIOUS_OFFSET ((size_t)26)
 #define TREE_OP_LAMPORT_OFFSET ((size_t)58)
 #define TREE_OP_BYTES_MAX ((size_t)32 * 1024 * 1024)
 #define TREE_OP_CHANGES_MAX 100000u
@@ -134,5 +135,9 @@ struct tree_op_parsed {
 /* -EPROTO: malformed; -EPROTONOSUPPORT: of a later version; -EFBIG: beyond a limit. */
 [[nodiscard]] int tree_op_parse(struct bytes bytes, struct tree_op_parsed *ret_parsed);
 void tree_op_parsed_done(struct tree_op_parsed *parsed);
+
+/* What the bytes of an op begin with, without a look at the rest: their places are the same in all
+ * versions. False: they are cut off. */
+bool tree_op_peek(struct bytes bytes, struct dot *ret_dot, uint64_t *ret_lamport);
 
 #endif

@@ -397,6 +397,26 @@ static void parsed_strings_are_borrowed_from_the_bytes(void **state)
     tree_op_parsed_done(NULL);
 }
 
+static void the_beginning_is_told_without_the_rest(void **state)
+{
+    (void)state;
+    struct sample sample;
+    sample_init(&sample);
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    assert_int_equal(tree_op_format(&sample.op, &bytes), 0);
+    const size_t enough = TREE_OP_LAMPORT_OFFSET + 8;
+    for (size_t size = 0; size <= bytes.size; size++) {
+        struct dot dot = {.seq = 0};
+        uint64_t lamport = 0;
+        assert_int_equal(tree_op_peek(BYTES(bytes.data, size), &dot, &lamport), size >= enough);
+        if (size >= enough) {
+            assert_true(origin_id_equal(&dot.origin, &sample.op.origin));
+            assert_int_equal(dot.seq, sample.op.seq);
+            assert_int_equal(lamport, sample.op.lamport);
+        }
+    }
+}
+
 static void numbers_at_their_ends(void **state)
 {
     (void)state;
@@ -1087,6 +1107,7 @@ int main(void)
         cmocka_unit_test(an_op_is_laid_out_as_documented),
         cmocka_unit_test(the_sample_survives),
         cmocka_unit_test(parsed_strings_are_borrowed_from_the_bytes),
+        cmocka_unit_test(the_beginning_is_told_without_the_rest),
         cmocka_unit_test(numbers_at_their_ends),
         cmocka_unit_test(versions_are_told_apart),
         cmocka_unit_test(events_have_their_paths),
