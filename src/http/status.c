@@ -55,15 +55,20 @@ static bool is_same_tree(const struct tree_sync_state *a, const struct tree_sync
            memcmp(a->fingerprint, b->fingerprint, sizeof a->fingerprint) == 0;
 }
 
+static int order_members(const void *left, const void *right)
+{
+    const struct member_info *a = left;
+    const struct member_info *b = right;
+    return node_id_compare(&a->id, &b->id);
+}
+
+/* `members` are in the order of their ids. */
 static const char *name_of(const struct member_info *members, size_t count,
                            const struct node_id *id)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (memcmp(&members[i].id, id, sizeof *id) == 0) {
-            return members[i].name;
-        }
-    }
-    return ""; /* it was forgotten meanwhile */
+    const struct member_info key = {.id = *id};
+    const struct member_info *found = bsearch(&key, members, count, sizeof *members, order_members);
+    return found ? found->name : ""; /* it was forgotten meanwhile */
 }
 
 static json_t *json_of_tree(const struct trees *trees, const struct replica_member *member,

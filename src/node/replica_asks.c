@@ -88,6 +88,7 @@ static int order_members(const void *left, const void *right)
     return node_id_compare(&a->id, &b->id);
 }
 
+/* In the order of ids, as network_members() has them. */
 static void find_members(struct replica *replica, struct replica_ask *ask)
 {
     struct member_info *members = NULL;
@@ -99,7 +100,6 @@ static void find_members(struct replica *replica, struct replica_ask *ask)
         }
     }
     free(members);
-    qsort(ask->members, ask->members_count, sizeof *ask->members, order_members);
 }
 
 static void begin_asks(struct replica *replica, struct replica_ask *asks, uint64_t now_us)

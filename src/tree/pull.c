@@ -92,7 +92,7 @@ static int add_log(struct tree_pull *pull, const struct tree_lack *lack)
 int tree_pull_open(const struct tree *tree, struct kv_txn *txn, const struct tree_lack *lacks,
                    size_t lacks_count, struct tree_pull **ret_pull)
 {
-    if (lacks_count > TREE_LACKS_MAX) {
+    if (lacks_count > TREE_WANT_LACKS_MAX) {
         return -EFBIG;
     }
     CLEANUP(tree_pull_close) struct tree_pull *pull = mem_alloc(sizeof *pull);

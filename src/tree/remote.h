@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "tree/tree.h"
 #include "tree/vector.h"
+#include "wire/tree_message.h"
 
 /* A lamport clock further ahead of ours than this is no clock but a fault. */
 #define TREE_LAMPORT_JUMP_MAX (UINT64_C(1) << 40)
@@ -64,18 +65,11 @@ CLEANUP_DEFINE(tree_apply_drop, struct tree_batch)
 [[nodiscard]] int tree_op_read(const struct tree *tree, struct kv_txn *txn, const struct dot *dot,
                                struct buf *ret_bytes);
 
-/* Ops that somebody else lacks, causes before effects. Each log is read from behind `after[i].seq`
- * to `through[i]`, or to where we are if that is less; logs are merged by the lamport of their
+/* Ops that somebody else lacks, causes before effects. Each log is read from behind its `after_seq`
+ * to its `through_seq`, or to where we are if that is less; logs are merged by the lamport of their
  * next op (an op's lamport is higher than those of all that it can know). */
 struct tree_pull;
-struct tree_lack {
-    struct origin_id origin;
-    uint64_t after_seq;
-    uint64_t through_seq;
-};
-/* At most so many logs in one pull. */
-#define TREE_LACKS_MAX 16384u
-/* -EFBIG: more than that. */
+/* -EFBIG: more than TREE_WANT_LACKS_MAX. */
 [[nodiscard]] int tree_pull_open(const struct tree *tree, struct kv_txn *txn,
                                  const struct tree_lack *lacks, size_t lacks_count,
                                  struct tree_pull **ret_pull);

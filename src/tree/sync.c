@@ -133,7 +133,7 @@ void tree_sync_free(struct tree_sync *sync)
         return;
     }
     snapshot_done(sync);
-    pull_done(sync);
+    pull_stop(sync);
     arrive_done(sync);
     buf_done(&sync->served);
     free(sync->wishes);

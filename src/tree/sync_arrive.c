@@ -234,12 +234,11 @@ static bool settle(struct tree_sync *sync, struct arrived *arrived)
     return false;
 }
 
-static void forget_incoming(struct tree_sync *sync)
+static void forget_all(struct arrived *const *arrived, size_t count)
 {
-    for (size_t i = 0; i < sync->incoming_count; i++) {
-        free(sync->incoming[i]);
+    for (size_t i = 0; i < count; i++) {
+        free(arrived[i]);
     }
-    sync->incoming_count = 0;
 }
 
 /* True if what the op misses was applied in the same batch, after its last try. */
@@ -311,9 +310,7 @@ static bool apply_incoming(struct tree_sync *sync, size_t *ret_applied_count)
     const int err = sync->host.write(sync->host.context, apply_batch, &batch);
     sync->attempts = batch.attempt;
     if (err) {
-        for (size_t i = 0; i < batch.incoming_count; i++) {
-            free(batch.ops[i]);
-        }
+        forget_all(batch.ops, batch.incoming_count);
         sync_failed(sync, err);
         pull_stop(sync);
     } else {
@@ -330,7 +327,6 @@ void tree_sync_apply(struct tree_sync *sync, uint64_t now_us)
     while (sync->incoming_count > 0) {
         size_t applied_count = 0;
         if (!apply_incoming(sync, &applied_count)) {
-            forget_incoming(sync);
             return;
         }
         if (applied_count > 0) {
@@ -388,7 +384,7 @@ void arrive_due(struct tree_sync *sync)
 
 void arrive_done(struct tree_sync *sync)
 {
-    forget_incoming(sync);
+    forget_all(sync->incoming, sync->incoming_count);
     free(sync->incoming);
     struct arrived *early;
     struct arrived *next;

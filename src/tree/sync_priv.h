@@ -281,7 +281,6 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
 void pull_stop(struct tree_sync *sync);
 void pull_due(struct tree_sync *sync);
 uint64_t pull_next_us(const struct tree_sync *sync);
-void pull_done(struct tree_sync *sync);
 
 /* sync_serve.c */
 

@@ -115,8 +115,7 @@ static void send_want(struct tree_sync *sync, const struct node_id *peer, uint8_
     const struct tree_message want = {.type = TREE_MESSAGE_WANT, .flags = flags};
     tree_message_format(&want, &bytes);
     for (size_t i = 0; i < lacks_count && i < TREE_WANT_LACKS_MAX; i++) {
-        const struct tree_message_lack lack = {lacks[i].origin, lacks[i].after_seq,
-                                               lacks[i].through_seq};
+        const struct tree_lack lack = {lacks[i].origin, lacks[i].after_seq, lacks[i].through_seq};
         tree_message_put_lack(&bytes, &lack);
     }
     sync_send(sync, peer, buf_bytes(&bytes));
@@ -410,9 +409,4 @@ uint64_t pull_next_us(const struct tree_sync *sync)
         }
     }
     return next_us;
-}
-
-void pull_done(struct tree_sync *sync)
-{
-    pull_stop(sync);
 }

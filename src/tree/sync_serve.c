@@ -170,9 +170,8 @@ void serve_want(struct tree_sync *sync, const struct node_id *from, const struct
         mem_alloc_array(want->list.size / TREE_MESSAGE_LACK_BYTES + 1, sizeof *lacks);
     size_t count = 0;
     struct bytes list = want->list;
-    struct tree_message_lack lack;
-    while (tree_message_next_lack(&list, &lack)) {
-        lacks[count++] = (struct tree_lack){lack.origin, lack.after_seq, lack.through_seq};
+    while (tree_message_next_lack(&list, &lacks[count])) {
+        count++;
     }
     const bool when_here = (want->flags & TREE_WANT_WHEN_HERE) != 0;
     const uint64_t ops_count = look_at_lacks(sync, txn, from, lacks, count, when_here);

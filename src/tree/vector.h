@@ -12,6 +12,7 @@
  */
 
 #include "tree/tree.h"
+#include "wire/tree_message.h"
 
 struct vector_entry {
     struct origin_id origin;
@@ -30,7 +31,7 @@ struct vector_entry {
 
 /* The sums by the first byte of the origin's id; together they are tree_summary.vector_sum. Takes
  * time with the number of origins. */
-#define TREE_VECTOR_BUCKETS 256u
+#define TREE_VECTOR_BUCKETS TREE_SUMS
 [[nodiscard]] int tree_vector_sums(const struct tree *tree, struct kv_txn *txn,
                                    uint64_t ret_sums[TREE_VECTOR_BUCKETS]);
 

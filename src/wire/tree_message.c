@@ -172,7 +172,7 @@ void tree_message_put_entry(struct buf *message, const struct tree_message_entry
     field_put_u64(message, entry->hash_head);
 }
 
-void tree_message_put_lack(struct buf *message, const struct tree_message_lack *lack)
+void tree_message_put_lack(struct buf *message, const struct tree_lack *lack)
 {
     put_origin(message, &lack->origin);
     field_put_u64(message, lack->after_seq);
@@ -206,7 +206,7 @@ static void get_entry(struct field_reader *reader, struct tree_message_entry *re
     }
 }
 
-static void get_lack(struct field_reader *reader, struct tree_message_lack *ret_lack)
+static void get_lack(struct field_reader *reader, struct tree_lack *ret_lack)
 {
     get_raw(reader, ret_lack->origin.bytes, sizeof ret_lack->origin.bytes);
     ret_lack->after_seq = field_get_u64(reader);
@@ -236,7 +236,7 @@ static struct bytes get_list(struct field_reader *reader, enum part part, size_t
             struct tree_message_entry entry = {0};
             get_entry(reader, &entry);
         } else if (part == PART_LACKS) {
-            struct tree_message_lack lack = {0};
+            struct tree_lack lack = {0};
             get_lack(reader, &lack);
         } else {
             (void)get_op(reader);
@@ -376,7 +376,7 @@ bool tree_message_next_entry(struct bytes *list, struct tree_message_entry *ret_
     FIELD_LIST_NEXT(list, get_entry(&reader, ret_entry));
 }
 
-bool tree_message_next_lack(struct bytes *list, struct tree_message_lack *ret_lack)
+bool tree_message_next_lack(struct bytes *list, struct tree_lack *ret_lack)
 {
     FIELD_LIST_NEXT(list, get_lack(&reader, ret_lack));
 }

@@ -110,7 +110,8 @@ struct tree_message_entry {
     uint64_t hash_head; /* the first 8 bytes of the hash, little-endian */
 };
 
-struct tree_message_lack {
+/* Ops of a log that somebody lacks. */
+struct tree_lack {
     struct origin_id origin;
     uint64_t after_seq;
     uint64_t through_seq; /* above after_seq */
@@ -119,7 +120,7 @@ struct tree_message_lack {
 /* Appends all but the list, which the caller appends with tree_message_put_*(), after it. */
 void tree_message_format(const struct tree_message *message, struct buf *ret_bytes);
 void tree_message_put_entry(struct buf *message, const struct tree_message_entry *entry);
-void tree_message_put_lack(struct buf *message, const struct tree_message_lack *lack);
+void tree_message_put_lack(struct buf *message, const struct tree_lack *lack);
 void tree_message_put_op(struct buf *message, struct bytes op);
 #define TREE_MESSAGE_ENTRY_BYTES 32u
 #define TREE_MESSAGE_LACK_BYTES 32u
@@ -132,7 +133,7 @@ void tree_message_put_op(struct buf *message, struct bytes op);
 
 /* Take the next one off `*list`; false at the end. */
 bool tree_message_next_entry(struct bytes *list, struct tree_message_entry *ret_entry);
-bool tree_message_next_lack(struct bytes *list, struct tree_message_lack *ret_lack);
+bool tree_message_next_lack(struct bytes *list, struct tree_lack *ret_lack);
 bool tree_message_next_op(struct bytes *list, struct bytes *ret_op);
 
 #endif

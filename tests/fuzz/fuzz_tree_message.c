@@ -17,7 +17,7 @@ static void add_list(struct buf *formatted, const struct tree_message *message)
 {
     struct bytes list = message->list;
     struct tree_message_entry entry;
-    struct tree_message_lack lack;
+    struct tree_lack lack;
     struct bytes op;
     switch (message->type) {
     case TREE_MESSAGE_PART:

@@ -539,16 +539,16 @@ static void test_forgotten_ops_need_a_snapshot(void **state)
 static void test_pulls_have_a_bound(void **state)
 {
     struct pair *pair = *state;
-    struct tree_lack *lacks = mem_alloc_array(TREE_LACKS_MAX + 1, sizeof *lacks);
-    for (uint32_t i = 0; i <= TREE_LACKS_MAX; i++) {
+    struct tree_lack *lacks = mem_alloc_array(TREE_WANT_LACKS_MAX + 1, sizeof *lacks);
+    for (uint32_t i = 0; i <= TREE_WANT_LACKS_MAX; i++) {
         memcpy(lacks[i].origin.bytes, &i, sizeof i);
         lacks[i].through_seq = 1;
     }
     struct tree_pull *pull = NULL;
-    assert_int_equal(tree_pull_open(pair->a->tree, pair->a->txn, lacks, TREE_LACKS_MAX + 1, &pull),
-                     -EFBIG);
+    assert_int_equal(
+        tree_pull_open(pair->a->tree, pair->a->txn, lacks, TREE_WANT_LACKS_MAX + 1, &pull), -EFBIG);
     assert_null(pull);
-    assert_pull(pair->a, lacks, TREE_LACKS_MAX, "", -ENOENT);
+    assert_pull(pair->a, lacks, TREE_WANT_LACKS_MAX, "", -ENOENT);
     free(lacks);
 }
 

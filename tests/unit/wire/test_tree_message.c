@@ -141,9 +141,9 @@ static struct tree_message_entry entry_sample(unsigned i)
     return entry;
 }
 
-static struct tree_message_lack lack_sample(unsigned i)
+static struct tree_lack lack_sample(unsigned i)
 {
-    struct tree_message_lack lack = {.after_seq = i, .through_seq = i + 1};
+    struct tree_lack lack = {.after_seq = i, .through_seq = i + 1};
     fill(lack.origin.bytes, sizeof lack.origin.bytes, (uint8_t)i);
     return lack;
 }
@@ -162,7 +162,7 @@ static struct buf formatted(enum tree_message_type type)
     tree_message_format(&message, &bytes);
     for (unsigned i = 0; i < ELEMENTS; i++) {
         const struct tree_message_entry entry = entry_sample(i);
-        const struct tree_message_lack lack = lack_sample(i);
+        const struct tree_lack lack = lack_sample(i);
         switch (type) {
         case TREE_MESSAGE_PART:
             tree_message_put_entry(&bytes, &entry);
@@ -274,14 +274,14 @@ static void lists_come_back(void **state)
     CLEANUP_BUF struct buf want = formatted(TREE_MESSAGE_WANT);
     list = parsed(TREE_MESSAGE_WANT, &want).list;
     for (unsigned i = 0; i < ELEMENTS; i++) {
-        const struct tree_message_lack expected = lack_sample(i);
-        struct tree_message_lack lack;
+        const struct tree_lack expected = lack_sample(i);
+        struct tree_lack lack;
         assert_true(tree_message_next_lack(&list, &lack));
         assert_true(origin_id_equal(&lack.origin, &expected.origin));
         assert_int_equal(lack.after_seq, expected.after_seq);
         assert_int_equal(lack.through_seq, expected.through_seq);
     }
-    struct tree_message_lack no_lack;
+    struct tree_lack no_lack;
     assert_false(tree_message_next_lack(&list, &no_lack));
 
     static const enum tree_message_type both[] = {TREE_MESSAGE_OPS, TREE_MESSAGE_SPREAD_OPS};
@@ -465,7 +465,7 @@ static void lists_have_their_limits(void **state)
     tree_message_put_entry(&part, &entry);
     assert_int_equal(parse_answer(TREE_MESSAGE_PART, buf_bytes(&part)), -EPROTO);
 
-    const struct tree_message_lack lack = lack_sample(1);
+    const struct tree_lack lack = lack_sample(1);
     CLEANUP_BUF struct buf want = formatted(TREE_MESSAGE_WANT);
     for (size_t i = ELEMENTS; i < TREE_WANT_LACKS_MAX; i++) {
         tree_message_put_lack(&want, &lack);
