@@ -385,17 +385,6 @@ void apply_drop(struct apply *apply)
     free(apply);
 }
 
-int op_apply(const struct tree *tree, struct kv_txn *txn, const struct tree_op *op,
-             struct bytes bytes, bool is_own)
-{
-    CLEANUP(apply_drop) struct apply *apply = NULL;
-    int err = apply_begin(tree, txn, is_own ? APPLY_LOCAL : APPLY_REMOTE, &apply);
-    if (!err) {
-        err = apply_op(apply, op, bytes);
-    }
-    return err ? err : apply_end(STEAL_PTR(apply));
-}
-
 static int compare_changes(const void *left, const void *right)
 {
     const struct tree_change *const *a = left;

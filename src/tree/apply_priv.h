@@ -36,10 +36,6 @@ const struct tree_state *apply_state(const struct apply *apply);
 void apply_drop(struct apply *apply);
 CLEANUP_DEFINE(apply_drop, struct apply)
 
-/* One op as a whole: APPLY_LOCAL or APPLY_REMOTE. */
-[[nodiscard]] int op_apply(const struct tree *tree, struct kv_txn *txn, const struct tree_op *op,
-                           struct bytes bytes, bool is_own);
-
 /* False: two of the changes have the same path. Their versions would have one name, the dot of the
  * op. */
 bool changes_differ(const struct tree_change *changes, size_t count);

@@ -14,13 +14,12 @@ each run takes every so many cases from an offset that the seed gives.
 """
 
 import errno
-import io
 import json
 import random
-import tarfile
 
 import harness
 from harness import Cases, Fault, Store, check, content, copy_tree, file_id, run, temp_dir
+from trees import tar_of
 
 WORK = harness.BUILD_DIR / "tests" / "node_work"
 KIB = 1024
@@ -97,16 +96,6 @@ class Tree:
 
 def inside(path, top):
     return path == top or path.startswith(top + "/")
-
-
-def tar_of(files):
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return stream.getvalue()
 
 
 class Step:

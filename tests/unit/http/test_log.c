@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-#include "tree/apply_priv.h"
+#include "tree/remote.h"
 
 struct foreign {
     char writer; /* its first op */
@@ -38,8 +38,12 @@ static int make_foreign(void *context, const struct tree *tree, struct kv_txn *t
     memset(op.origin.bytes, foreign->writer, sizeof op.origin.bytes);
     CLEANUP_BUF struct buf bytes = BUF_INIT;
     int err = tree_op_format(&op, &bytes);
+    struct tree_remote remote = {0};
     if (!err) {
-        err = op_apply(tree, txn, &op, buf_bytes(&bytes), false);
+        err = tree_apply(tree, txn, buf_bytes(&bytes), &remote);
+    }
+    if (!err && remote.verdict != TREE_APPLIED) {
+        err = -EIO;
     }
     free(paths);
     free(changes);

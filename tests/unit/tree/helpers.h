@@ -28,6 +28,7 @@
 #include "base/mem.h"
 #include "hash/sha256.h"
 #include "kv/kv.h"
+#include "tree/apply_priv.h"
 #include "tree/change.h"
 #include "tree/feed.h"
 #include "tree/tree.h"
@@ -245,6 +246,17 @@ static inline int rename_path(struct fixture *fixture, const char *from, const c
 {
     return tree_change_rename(fixture->tree, fixture->txn, bytes_of_string(from),
                               bytes_of_string(to), &fixture->dot);
+}
+
+/* An op of another writer as a whole, whether it is in turn or not. */
+static inline int apply_whole(struct fixture *fixture, const struct tree_op *op, struct bytes bytes)
+{
+    CLEANUP(apply_drop) struct apply *apply = NULL;
+    int err = apply_begin(fixture->tree, fixture->txn, APPLY_REMOTE, &apply);
+    if (!err) {
+        err = apply_op(apply, op, bytes);
+    }
+    return err ? err : apply_end(STEAL_PTR(apply));
 }
 
 /* ---- looking ---- */

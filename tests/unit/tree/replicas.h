@@ -12,6 +12,30 @@
 #include "tree/remote.h"
 #include "tree/vector.h"
 
+/* Two trees. */
+struct pair {
+    struct fixture *a;
+    struct fixture *b;
+};
+
+static inline int setup_pair(void **state)
+{
+    struct pair *pair = mem_alloc(sizeof *pair);
+    pair->a = fixture_new(false, 'A');
+    pair->b = fixture_new(false, 'B');
+    *state = pair;
+    return 0;
+}
+
+static inline int teardown_pair(void **state)
+{
+    struct pair *pair = *state;
+    fixture_free(pair->a);
+    fixture_free(pair->b);
+    free(pair);
+    return 0;
+}
+
 static inline struct tree_remote apply_bytes(struct fixture *to, struct bytes op)
 {
     struct tree_remote remote = {0};

@@ -6,7 +6,6 @@
 #include "helpers.h"
 
 #include "base/random.h"
-#include "tree/apply_priv.h"
 
 #define NODES 4
 
@@ -60,7 +59,7 @@ static bool deliver(struct fixture *from, uint64_t position, struct fixture *to)
     struct tree_op_parsed parsed = item.parsed;
     const bool applies = may_apply(to, &parsed.op);
     if (applies) {
-        assert_int_equal(op_apply(to->tree, to->txn, &parsed.op, buf_bytes(&bytes), false), 0);
+        assert_int_equal(apply_whole(to, &parsed.op, buf_bytes(&bytes)), 0);
     }
     tree_op_parsed_done(&parsed);
     return applies;
@@ -284,7 +283,7 @@ static void test_unknown_content_of_others(void **state)
     };
     CLEANUP_BUF struct buf bytes = BUF_INIT;
     assert_int_equal(tree_op_format(&op, &bytes), 0);
-    assert_int_equal(op_apply(a->tree, a->txn, &op, buf_bytes(&bytes), false), 0);
+    assert_int_equal(apply_whole(a, &op, buf_bytes(&bytes)), 0);
     assert_tree(a, "f=? ");
     assert_int_equal(delete_path(a, "f", false), 0);
     bool more = true;
@@ -318,7 +317,7 @@ static void put_as_many(struct fixture *node, unsigned count)
         memcpy(op.origin.bytes, &i, sizeof i);
         CLEANUP_BUF struct buf bytes = BUF_INIT;
         assert_int_equal(tree_op_format(&op, &bytes), 0);
-        assert_int_equal(op_apply(node->tree, node->txn, &op, buf_bytes(&bytes), false), 0);
+        assert_int_equal(apply_whole(node, &op, buf_bytes(&bytes)), 0);
     }
 }
 

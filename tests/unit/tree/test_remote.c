@@ -6,30 +6,6 @@
 
 #define LAMPORT_MAX (TREE_LAMPORT_JUMP_MAX + 1) /* seen from a tree whose clock stands at 1 */
 
-/* Two trees; `a` is the state's. */
-struct pair {
-    struct fixture *a;
-    struct fixture *b;
-};
-
-static int setup_pair(void **state)
-{
-    struct pair *pair = mem_alloc(sizeof *pair);
-    pair->a = fixture_new(false, 'A');
-    pair->b = fixture_new(false, 'B');
-    *state = pair;
-    return 0;
-}
-
-static int teardown_pair(void **state)
-{
-    struct pair *pair = *state;
-    fixture_free(pair->a);
-    fixture_free(pair->b);
-    free(pair);
-    return 0;
-}
-
 /* Nothing but the verdict comes of it. */
 static struct tree_remote apply_in_vain(struct fixture *to, const struct forged *forged)
 {

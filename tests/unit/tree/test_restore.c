@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "helpers.h"
-#include "tree/apply_priv.h"
 
 /* `change` is refused with `err` and has touched nothing. */
 #define assert_refused(fixture, change, err)                                                       \
@@ -39,7 +38,7 @@ static struct dot put_by(struct fixture *fixture, char writer, uint64_t lamport,
     };
     CLEANUP_BUF struct buf bytes = BUF_INIT;
     assert_int_equal(tree_op_format(&op, &bytes), 0);
-    assert_int_equal(op_apply(fixture->tree, fixture->txn, &op, buf_bytes(&bytes), false), 0);
+    assert_int_equal(apply_whole(fixture, &op, buf_bytes(&bytes)), 0);
     return (struct dot){op.origin, op.seq};
 }
 

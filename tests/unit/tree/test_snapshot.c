@@ -2,7 +2,6 @@
 #include "snapshots.h"
 
 #include "base/random.h"
-#include "tree/apply_priv.h"
 #include "tree/rows_priv.h"
 #include "tree/snapshot_priv.h"
 
@@ -47,7 +46,7 @@ static void deliver_last(struct fixture *from, struct fixture *to)
     assert_int_equal(tree_summary(from->tree, from->txn, &summary), 0);
     assert_int_equal(tree_feed_next(from->tree, from->txn, summary.feed_last - 1, &bytes, &item),
                      0);
-    assert_int_equal(op_apply(to->tree, to->txn, &item.parsed.op, buf_bytes(&bytes), false), 0);
+    assert_int_equal(apply_whole(to, &item.parsed.op, buf_bytes(&bytes)), 0);
     tree_op_parsed_done(&item.parsed);
 }
 

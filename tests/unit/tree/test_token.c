@@ -7,7 +7,6 @@
 
 #include "base/random.h"
 #include "hash/crc32c.h"
-#include "tree/apply_priv.h"
 #include "tree/token.h"
 
 enum { NODES_MAX = 4, LOGS_MAX = 300, OPS_MAX = 4000 };
@@ -99,8 +98,7 @@ static bool deliver(struct world *world, size_t node, size_t index)
     struct tree_op_parsed parsed;
     const struct bytes bytes = buf_bytes(&world->ops[index].bytes);
     assert_int_equal(tree_op_parse(bytes, &parsed), 0);
-    assert_int_equal(
-        op_apply(world->nodes[node]->tree, world->nodes[node]->txn, &parsed.op, bytes, false), 0);
+    assert_int_equal(apply_whole(world->nodes[node], &parsed.op, bytes), 0);
     tree_op_parsed_done(&parsed);
     *applied = dot->seq;
     return true;

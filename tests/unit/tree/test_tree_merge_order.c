@@ -11,29 +11,6 @@
 
 /* ---- named cases ---- */
 
-struct pair {
-    struct fixture *a;
-    struct fixture *b;
-};
-
-static int setup_pair(void **state)
-{
-    struct pair *pair = mem_alloc(sizeof *pair);
-    pair->a = fixture_new(false, 'A');
-    pair->b = fixture_new(false, 'B');
-    *state = pair;
-    return 0;
-}
-
-static int teardown_pair(void **state)
-{
-    struct pair *pair = *state;
-    fixture_free(pair->a);
-    fixture_free(pair->b);
-    free(pair);
-    return 0;
-}
-
 /* Both get what the other has, and so does a third one that gets it in either order. */
 static void assert_outcome(struct pair *pair, const char *expected)
 {

@@ -6,7 +6,6 @@
 #include "helpers.h"
 
 #include "base/random.h"
-#include "tree/apply_priv.h"
 #include "tree/way_priv.h"
 
 #define PATH_CHARS 80
@@ -215,7 +214,7 @@ static int apply_foreign(struct pair *pair, struct fixture *fixture, uint64_t se
     };
     CLEANUP_BUF struct buf bytes = BUF_INIT;
     assert_int_equal(tree_op_format(&op, &bytes), 0);
-    return op_apply(fixture->tree, fixture->txn, &op, buf_bytes(&bytes), false);
+    return apply_whole(fixture, &op, buf_bytes(&bytes));
 }
 
 static void both(struct pair *pair, int err_keeps, int err_forgets)
