@@ -135,6 +135,7 @@ void tree_sync_free(struct tree_sync *sync)
     snapshot_done(sync);
     pull_stop(sync);
     arrive_done(sync);
+    refused_done(sync);
     buf_done(&sync->served);
     free(sync->wishes);
     free(sync->awaits);
@@ -293,9 +294,10 @@ void tree_sync_digests(struct tree_sync *sync, uint64_t now_us, const struct nod
 }
 
 /* A difference that lasts: whoever has had another vector for a while, and not one that we have
- * come by. */
+ * come by. Who has waited longest is first: none can keep us from the others by differing. */
 static void compare_due(struct tree_sync *sync)
 {
+    struct sync_peer *longest = NULL;
     for (unsigned i = 0; i < SYNC_PEERS_MAX; i++) {
         struct sync_peer *peer = &sync->peers[i];
         if (peer->differs_us == 0 || sync->now_us - peer->differs_us < TREE_SYNC_DIFFERS_MS * MS) {
@@ -305,11 +307,12 @@ static void compare_due(struct tree_sync *sync)
             peer->differs_us = 0;
             continue;
         }
-        if (sync->compared_us == 0 && sync->now_us >= sync->compare_us &&
-            sync->now_us >= pull_repairs_until_us(sync)) {
-            peer->differs_us = 0; /* its next digest tells whether that helped */
-            pull_compare(sync, &peer->id);
-        }
+        longest = !longest || peer->differs_us < longest->differs_us ? peer : longest;
+    }
+    if (longest && sync->compared_us == 0 && sync->now_us >= sync->compare_us &&
+        sync->now_us >= pull_repairs_until_us(sync)) {
+        longest->differs_us = 0; /* its next digest tells whether that helped */
+        pull_compare(sync, &longest->id);
     }
 }
 

@@ -22,7 +22,7 @@
 /* Times that one transaction goes through what did not have its turn yet. */
 #define PASSES_MAX 16u
 
-void arrive(struct tree_sync *sync, const struct node_id *from, struct bytes op)
+void arrive(struct tree_sync *sync, const struct node_id *from, struct bytes op, bool is_sent)
 {
     if (sync->own.is_merging) {
         sync->counters.ops_dropped++; /* the snapshot has it, or it is pulled afterwards */
@@ -35,6 +35,7 @@ void arrive(struct tree_sync *sync, const struct node_id *from, struct bytes op)
     }
     struct arrived *arrived = mem_alloc(sizeof *arrived + op.size);
     arrived->from = *from;
+    arrived->is_sent = is_sent;
     arrived->size = op.size;
     memcpy(arrived->bytes, op.data, op.size);
     sync->incoming[sync->incoming_count++] = arrived;
@@ -87,7 +88,8 @@ static void keep_early(struct tree_sync *sync, struct arrived *arrived)
     HASH_FIND(hh, sync->early, &arrived->dot, sizeof arrived->dot, other);
     const bool has_room = HASH_COUNT(sync->early) < TREE_SYNC_EARLY_MAX &&
                           sync->early_bytes + arrived->size <= TREE_SYNC_EARLY_BYTES_MAX;
-    if (other || !has_room) {
+    const bool is_lost = arrived->is_sent && refused_is_behind(sync, &arrived->from, &arrived->dot);
+    if (other || !has_room || is_lost) {
         sync->counters.ops_dropped += !other;
         free(arrived);
         return;
@@ -200,11 +202,46 @@ static int apply_batch(void *context, struct kv_txn *txn)
     return err ? err : tree_apply_end(STEAL_PTR(applying));
 }
 
+/* Early ops of the same log that the same peer sent, behind `dot`: their turn does not come. */
+static void forget_behind(struct tree_sync *sync, const struct node_id *peer, struct dot dot)
+{
+    bool has_one = true;
+    for (; has_one; dot.seq++) {
+        struct gate *gate = NULL;
+        HASH_FIND(hh, sync->gates, &dot, sizeof dot, gate);
+        has_one = false;
+        for (struct arrived *early = gate ? gate->first : NULL; early && !has_one;) {
+            struct arrived *next = early->next;
+            const bool is_settled = early->attempt != sync->attempts; /* not in this batch */
+            if (is_settled && early->is_sent && node_id_equal(&early->from, peer) &&
+                origin_id_equal(&early->dot.origin, &dot.origin)) {
+                sync->counters.ops_dropped++;
+                forget_early(sync, early);
+                has_one = true;
+            }
+            early = next;
+        }
+    }
+}
+
+/* `from` answers for what it sent itself: more of it would be refused, too. */
+static void leave_alone(struct tree_sync *sync, const struct node_id *from, const struct dot *dot)
+{
+    if (refused_note(sync, from, dot)) {
+        pull_drop(sync, from, &dot->origin);
+        forget_behind(sync, from, *dot);
+    }
+}
+
 /* An op that had its turn. True if it was applied. */
 static bool settle(struct tree_sync *sync, struct arrived *arrived)
 {
     const enum tree_verdict verdict = arrived->verdict;
     const struct node_id from = arrived->from;
+    struct dot dot = {.seq = 0};
+    uint64_t lamport = 0;
+    const bool is_sent =
+        arrived->is_sent && tree_op_peek(BYTES(arrived->bytes, arrived->size), &dot, &lamport);
     if (arrived->is_early) {
         forget_early(sync, arrived);
     } else {
@@ -213,6 +250,10 @@ static bool settle(struct tree_sync *sync, struct arrived *arrived)
     switch (verdict) {
     case TREE_APPLIED:
         sync->counters.ops_applied++;
+        if (is_sent) {
+            pull_moved(sync, &from, &dot.origin);
+            refused_was_applied(sync, &from, &dot.origin);
+        }
         return true;
     case TREE_KNOWN:
         sync->counters.ops_known++;
@@ -230,6 +271,9 @@ static bool settle(struct tree_sync *sync, struct arrived *arrived)
         break;
     case TREE_EARLY:
         break;
+    }
+    if (is_sent && (verdict == TREE_FORKED || verdict == TREE_REFUSED)) {
+        leave_alone(sync, &from, &dot);
     }
     return false;
 }
@@ -258,7 +302,7 @@ static void settle_early(struct tree_sync *sync, struct kv_txn *txn, struct arri
         enter_gate(sync, arrived);
     }
     if (shall_retry) {
-        arrive(sync, &arrived->from, BYTES(arrived->bytes, arrived->size));
+        arrive(sync, &arrived->from, BYTES(arrived->bytes, arrived->size), arrived->is_sent);
         if (arrived->is_early) {
             forget_early(sync, arrived);
         } else {
@@ -343,7 +387,7 @@ void arrive_again(struct tree_sync *sync)
     struct arrived *next;
     HASH_ITER(hh, sync->early, early, next)
     {
-        arrive(sync, &early->from, BYTES(early->bytes, early->size));
+        arrive(sync, &early->from, BYTES(early->bytes, early->size), early->is_sent);
         forget_early(sync, early);
     }
     tree_sync_apply(sync, sync->now_us);

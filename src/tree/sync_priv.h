@@ -8,6 +8,7 @@
  *   sync.c           opening, what we have, digests of others, what is due
  *   sync_arrive.c    ops that came: applying them, waiting for their causes
  *   sync_spread.c    telling everybody of ours, hearing of others'
+ *   sync_refused.c   logs of others that are refused
  *   sync_pull.c      comparing vectors, asking for ops
  *   sync_serve.c     answering others
  *   sync_await.c     who has an op on disk
@@ -65,6 +66,7 @@ struct arrived {
     enum tree_verdict verdict;
     unsigned attempt;     /* of the job that looked at it last */
     bool is_early;        /* in the tables below */
+    bool is_sent;         /* by `from` itself, which answers for it; else it came by broadcast */
     uint64_t since_us;    /* early since */
     uint64_t asked_us;    /* its causes were asked for last; 0: not yet */
     struct arrived *next; /* of those that miss the same */
@@ -85,7 +87,7 @@ struct pulled {
     struct origin_id origin;
     uint64_t after_seq; /* rises as ops come */
     uint64_t through_seq;
-    uint64_t moved_us; /* when one came last, or it was asked for */
+    uint64_t moved_us; /* when one was applied last, or it was asked for first */
 };
 
 /* What a peer is to send us. */
@@ -95,7 +97,7 @@ struct pull {
     size_t lacks_count;
     size_t lacks_capacity;
     uint64_t deadline_us;
-    uint64_t moved_us; /* when something came last, or it was asked for */
+    uint64_t moved_us; /* when something of it was applied last, or it was asked for */
     bool is_repair;    /* found by comparing: it has all of it */
 };
 
@@ -106,6 +108,7 @@ struct assembly {
     size_t size; /* 0: none */
     struct buf bytes;
     uint64_t asked_bytes;
+    uint64_t began_us;
     uint64_t deadline_us;
 };
 
@@ -191,6 +194,9 @@ struct tree_sync {
     uint64_t early_due_us;
     unsigned attempts;
 
+    /* sync_refused.c */
+    struct refusal *refusals; /* by peer and log */
+
     /* sync_spread.c */
     struct dot spread;       /* the last of our ops that was told */
     uint64_t spread_span_us; /* begin of the span that passes */
@@ -246,11 +252,27 @@ void sync_advanced(struct tree_sync *sync);
 
 /* sync_arrive.c */
 
-void arrive(struct tree_sync *sync, const struct node_id *from, struct bytes op);
+/* `is_sent`: by `from` over a connection. */
+void arrive(struct tree_sync *sync, const struct node_id *from, struct bytes op, bool is_sent);
 void arrive_due(struct tree_sync *sync);
 /* After the vector was raised by a snapshot. */
 void arrive_again(struct tree_sync *sync);
 void arrive_done(struct tree_sync *sync);
+
+/* sync_refused.c */
+
+/* `peer` sent an op that was refused. False: its log is left alone already. */
+bool refused_note(struct tree_sync *sync, const struct node_id *peer, const struct dot *dot);
+/* Nothing of this log is to be asked for of `peer`, for now. */
+bool refused_is(const struct tree_sync *sync, const struct node_id *peer,
+                const struct origin_id *origin);
+/* An op of `peer` that stands behind one that was refused. */
+bool refused_is_behind(const struct tree_sync *sync, const struct node_id *peer,
+                       const struct dot *dot);
+/* It goes on with the log that is known here, after all. */
+void refused_was_applied(struct tree_sync *sync, const struct node_id *peer,
+                         const struct origin_id *origin);
+void refused_done(struct tree_sync *sync);
 
 /* sync_spread.c */
 
@@ -277,6 +299,10 @@ void pull_received_piece(struct tree_sync *sync, const struct node_id *from,
  * to have. */
 void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct origin_id *origin,
                uint64_t through_seq);
+/* An op that `peer` sent was applied: what is asked of it comes. */
+void pull_moved(struct tree_sync *sync, const struct node_id *peer, const struct origin_id *origin);
+/* What `peer` sends of this log is refused: no more of it. */
+void pull_drop(struct tree_sync *sync, const struct node_id *peer, const struct origin_id *origin);
 /* What comes can't be kept: nothing is asked for any more, for a while. */
 void pull_stop(struct tree_sync *sync);
 void pull_due(struct tree_sync *sync);

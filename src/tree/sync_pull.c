@@ -18,12 +18,15 @@
 #define PART_US (2 * SECOND)
 /* What was announced and does not come. */
 #define NEWS_US (3 * SECOND)
-/* A log of which nothing came for so long is asked for elsewhere. */
+/* A log of which nothing was applied for so long is asked for elsewhere: that a peer says that it
+ * has more, or sends what is no part of it, proves nothing. */
 #define MOVED_US (1 * SECOND)
 /* A snapshot is welcome to who has as little as this. */
 #define LITTLE_OPS 1000u
 /* After what came could not be written. */
 #define STOP_US (5 * SECOND)
+/* A long op on its way holds back comparing with others for so long at most. */
+#define LONG_US (30 * SECOND)
 /* Pieces of a long op that are asked for before the first is here. */
 #define PIECES_AHEAD 4u
 
@@ -125,7 +128,7 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
                uint64_t through_seq)
 {
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
-    if (sync->host.read(sync->host.context, &txn) != 0) {
+    if (refused_is(sync, peer, origin) || sync->host.read(sync->host.context, &txn) != 0) {
         return;
     }
     struct pulled lack = {*origin, sync_seq_of(sync, txn, origin), through_seq, sync->now_us};
@@ -144,7 +147,6 @@ void pull_from(struct tree_sync *sync, const struct node_id *peer, const struct 
     if (known) {
         known->after_seq = lack.after_seq < known->after_seq ? lack.after_seq : known->after_seq;
         known->through_seq = through_seq > known->through_seq ? through_seq : known->through_seq;
-        known->moved_us = sync->now_us;
     } else {
         add_lack(pull, &lack);
     }
@@ -215,7 +217,8 @@ void pull_received_part(struct tree_sync *sync, const struct node_id *from,
     while (tree_message_next_entry(&list, &entry)) {
         const uint64_t seq = sync_seq_of(sync, txn, &entry.origin);
         if (entry.seq > seq && !is_pulled(sync, &entry.origin) &&
-            !find_lack(&found, &entry.origin) && found.lacks_count < TREE_WANT_LACKS_MAX) {
+            !refused_is(sync, from, &entry.origin) && !find_lack(&found, &entry.origin) &&
+            found.lacks_count < TREE_WANT_LACKS_MAX) {
             add_lack(&found, &(struct pulled){entry.origin, seq, entry.seq, sync->now_us});
         }
     }
@@ -241,15 +244,41 @@ void pull_received_part(struct tree_sync *sync, const struct node_id *from,
 /* ---- what comes -------------------------------------------------------------------------------
  */
 
-/* Crosses off what the op brings. */
-static void cross_off(const struct tree_sync *sync, struct pull *pull, const struct dot *dot)
+/* Crosses off what the op brings. False: it was not asked for. */
+static bool cross_off(const struct tree_sync *sync, struct pull *pull, const struct dot *dot)
 {
     struct pulled *lack = find_lack(pull, &dot->origin);
-    if (lack && dot->seq > lack->after_seq) {
-        lack->after_seq = dot->seq;
-        lack->moved_us = sync->now_us;
+    if (!lack || dot->seq <= lack->after_seq) {
+        return false;
+    }
+    lack->after_seq = dot->seq;
+    pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
+    return true;
+}
+
+void pull_moved(struct tree_sync *sync, const struct node_id *peer, const struct origin_id *origin)
+{
+    struct pull *pull = find_pull(sync, peer);
+    struct pulled *lack = pull ? find_lack(pull, origin) : NULL;
+    if (pull) {
         pull->moved_us = sync->now_us;
-        pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
+    }
+    if (lack) {
+        lack->moved_us = sync->now_us;
+    }
+}
+
+void pull_drop(struct tree_sync *sync, const struct node_id *peer, const struct origin_id *origin)
+{
+    struct pull *pull = find_pull(sync, peer);
+    struct pulled *lack = pull ? find_lack(pull, origin) : NULL;
+    if (!lack) {
+        return;
+    }
+    lack->after_seq = lack->through_seq;
+    settle_lacks(pull);
+    if (pull->lacks_count == 0) {
+        end_pull(sync, pull);
     }
 }
 
@@ -259,20 +288,22 @@ void pull_received_ops(struct tree_sync *sync, const struct node_id *from,
     struct pull *pull = find_pull(sync, from);
     struct bytes list = ops->list;
     struct bytes op;
+    bool has_some = false;
     while (tree_message_next_op(&list, &op)) {
         struct dot dot;
         uint64_t lamport = 0;
         if (pull && tree_op_peek(op, &dot, &lamport)) {
-            cross_off(sync, pull, &dot);
+            has_some |= cross_off(sync, pull, &dot);
         }
-        arrive(sync, from, op);
+        arrive(sync, from, op, true);
     }
     if (!pull) {
         return;
     }
     settle_lacks(pull);
     const bool is_repair = pull->is_repair;
-    if (pull->lacks_count > 0 && (ops->flags & TREE_OPS_MORE) != 0) {
+    /* More, and nothing of it, would go on for ever. */
+    if (pull->lacks_count > 0 && has_some && (ops->flags & TREE_OPS_MORE) != 0) {
         send_want(sync, from, is_repair ? 0 : TREE_WANT_WHEN_HERE, pull->lacks, pull->lacks_count);
         return;
     }
@@ -314,6 +345,7 @@ void pull_received_large(struct tree_sync *sync, const struct node_id *from,
         .dot = large->dot,
         .from = *from,
         .size = large->size_bytes,
+        .began_us = sync->now_us,
     };
     pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
     want_pieces(sync);
@@ -345,19 +377,21 @@ void pull_received_piece(struct tree_sync *sync, const struct node_id *from,
     struct pull *pull = find_pull(sync, from);
     if (pull) {
         pull->deadline_us = sync->now_us + TREE_SYNC_ANSWER_MS * MS;
-        pull->moved_us = sync->now_us;
+        if (sync->now_us - assembly->began_us < LONG_US) {
+            pull->moved_us = sync->now_us;
+        }
     }
     if (assembly->bytes.size < assembly->size) {
         want_pieces(sync);
         return;
     }
-    arrive(sync, from, buf_bytes(&assembly->bytes));
+    arrive(sync, from, buf_bytes(&assembly->bytes), true);
     const struct dot dot = assembly->dot;
     end_assembly(sync);
     if (!pull) {
         return;
     }
-    cross_off(sync, pull, &dot);
+    (void)cross_off(sync, pull, &dot);
     settle_lacks(pull);
     if (pull->lacks_count == 0) {
         end_pull(sync, pull);

@@ -344,6 +344,7 @@ static void merge_done(struct tree_sync *sync)
     sync->counters.snapshots_merged++;
     sync->host.inbox_drop(sync->host.context);
     end_fetch(sync, is_repair ? REPAIR_PAUSE_US : 0);
+    refused_done(sync); /* other logs than those are ours now */
     sync_advanced(sync);
     sync_event(sync, TREE_SYNC_MERGE_DONE, &peer, 1);
     arrive_again(sync);

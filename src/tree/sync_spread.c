@@ -141,7 +141,7 @@ void spread_received(struct tree_sync *sync, const struct node_id *from,
     struct bytes list = message->list;
     struct bytes op;
     while (tree_message_next_op(&list, &op)) {
-        arrive(sync, from, op);
+        arrive(sync, from, op, false);
     }
 }
 

@@ -35,6 +35,9 @@ struct net_node {
     uint32_t index;
     struct fixture *fixture;
     struct tree_sync *sync; /* NULL: down */
+    /* Answers messages in place of a sync that is down, as the test likes. */
+    void (*puppet)(struct net *net, uint32_t index, uint32_t from,
+                   const struct tree_message *message);
     struct digests digests;
     struct buf spool;
     bool spool_asked;
@@ -342,7 +345,7 @@ static inline void net_ping_all(struct net *net)
 {
     for (uint32_t from = 0; from < net->count; from++) {
         for (uint32_t to = 0; to < net->count; to++) {
-            if (from != to && net->nodes[from].sync) {
+            if (from != to && (net->nodes[from].sync || net->nodes[from].puppet)) {
                 net_queue(net, &(struct packet){.from = from,
                                                 .to = to,
                                                 .kind = PACKET_DIGESTS,
@@ -362,6 +365,11 @@ static inline void net_deliver(struct net *net, const struct packet *packet)
         tree_sync_message(node->sync, net->now_us, &from, packet->bytes);
     } else if (node->sync) {
         tree_sync_digests(node->sync, net->now_us, &from, &packet->digests);
+    }
+    struct tree_message message;
+    if (node->puppet && packet->kind == PACKET_MESSAGE &&
+        tree_message_parse(packet->bytes, false, &message) == 0) {
+        node->puppet(net, packet->to, packet->from, &message);
     }
     free((void *)(uintptr_t)packet->bytes.data);
 }
