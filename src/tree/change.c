@@ -210,6 +210,9 @@ static int build(struct builder *builder, enum tree_event event, struct bytes ev
     if (!err) {
         err = state_get(builder->tree, builder->txn, &state);
     }
+    if (!err && state.lamport >= TREE_LAMPORT_MAX) {
+        err = -EOVERFLOW;
+    }
     if (!err) {
         err = origin_get(builder->tree, builder->txn, state.own_origin, &origin);
     }

@@ -33,7 +33,8 @@ struct tree_put {
 };
 
 /* Errors of all: -EINVAL, -EILSEQ, -ENAMETOOLONG (a path), -ENOTDIR (a name in the middle is no
- * directory), -EFBIG (more changes than one op may have), -ENOSPC, -EIO. */
+ * directory), -EFBIG (more changes than one op may have), -EOVERFLOW (TREE_LAMPORT_MAX), -ENOSPC,
+ * -EIO. */
 
 /* Makes or replaces what is at put->path; directories in between come into being. -EISDIR: a
  * directory is there (and the new one is none); -EEXIST: the same reversed, or the condition;

@@ -164,7 +164,7 @@ static int begin_anew(struct merge *merge)
 {
     struct tree_state *state = &merge->state;
     const uint64_t lamport = merge->snapshot->lamport;
-    if (lamport > state->lamport && lamport - state->lamport > TREE_LAMPORT_JUMP_MAX) {
+    if (lamport > TREE_LAMPORT_MAX) {
         return -EPROTO;
     }
     /* From now on: what is changed here meanwhile comes after what the snapshot brings. */

@@ -54,7 +54,7 @@ int tree_apply_begin(const struct tree *tree, struct kv_txn *txn, struct tree_ba
 /* What no log can hold. */
 static bool is_possible(const struct tree_op *op, uint64_t lamport)
 {
-    if (op->lamport == 0 ||
+    if (op->lamport == 0 || op->lamport > TREE_LAMPORT_MAX ||
         (op->lamport > lamport && op->lamport - lamport > TREE_LAMPORT_JUMP_MAX)) {
         return false;
     }

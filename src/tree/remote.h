@@ -13,7 +13,8 @@
 #include "tree/vector.h"
 #include "wire/tree_message.h"
 
-/* A lamport clock further ahead of ours than this is no clock but a fault. */
+/* An op's lamport clock further ahead of ours than this is no clock but a fault. A snapshot may be
+ * so far ahead: whoever comes new is as far behind as all others have come. */
 #define TREE_LAMPORT_JUMP_MAX (UINT64_C(1) << 40)
 
 /* What became of an op; when more than one would do, it is KNOWN or FORKED by an op of the same
@@ -26,7 +27,7 @@ enum tree_verdict {
                    * that we have; nothing changed */
     TREE_REFUSED, /* no such op can be: malformed, beyond a limit, of a later version, it changes a
                    * path twice, it names itself or a later op of its own log as a cause, or a
-                   * lamport out of bounds (0, or a jump); nothing changed */
+                   * lamport out of bounds (0, a jump, above TREE_LAMPORT_MAX); nothing changed */
     TREE_HELD_UP, /* a snapshot is being merged: no op of others is applied until it is */
 };
 

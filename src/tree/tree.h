@@ -45,6 +45,11 @@ struct tree_host {
     void *context;
 };
 
+/* No lamport is above this: the clock of a tree that has come there stands still, and nothing can
+ * be changed any more. By honest changes it never does: a million in each second take 146,000
+ * years. */
+#define TREE_LAMPORT_MAX (UINT64_C(1) << 62)
+
 struct tree;
 
 /* Opens the tree whose first table is `first_table`; makes what is missing in `txn`, a write

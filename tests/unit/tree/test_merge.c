@@ -276,14 +276,32 @@ static void test_lamport_is_raised_at_once(void **state)
     assert_int_equal(summary_of(b).lamport, 10);
     tree_snapshot_close(snapshot);
 
-    /* A clock that jumps is a fault. */
-    codec_put_le64(file.data + 12, 10 + TREE_LAMPORT_JUMP_MAX + 1);
+    /* A clock that can't be is a fault. */
+    codec_put_le64(file.data + 12, TREE_LAMPORT_MAX + 1);
     seal(&file);
     struct fixture *c = fixture_new(false, 'C');
     snapshot = open_snapshot(&file);
     assert_int_equal(begin_merge(c, snapshot, &options), -EPROTO);
     tree_snapshot_close(snapshot);
     fixture_free(c);
+    fixture_free(b);
+}
+
+/* Wherever the clocks of all others stand, who comes new can join them. */
+static void test_who_comes_new_takes_any_clock(void **state)
+{
+    PAIR;
+    assert_int_equal(put_file(a, "f", '1'), 0);
+    CLEANUP_BUF struct buf file = BUF_INIT;
+    (void)snapshot_of(a, &file);
+    codec_put_le64(file.data + 12, TREE_LAMPORT_MAX - 1);
+    seal(&file);
+    const struct tree_merge_options options = options_of(&file, TREE_MERGE_NORMAL);
+    merge_with(b, &file, &options, 3);
+    assert_int_equal(summary_of(b).lamport, TREE_LAMPORT_MAX - 1);
+    assert_int_equal(put_file(b, "g", '2'), 0);
+    assert_int_equal(put_file(b, "h", '3'), -EOVERFLOW);
+    assert_tree(b, "f=1 g=2 ");
     fixture_free(b);
 }
 
@@ -521,6 +539,7 @@ int main(void)
         TEST_BOTH(test_aborted_step_is_made_again),
         TEST_BOTH(test_mark_holds_up),
         TEST_BOTH(test_lamport_is_raised_at_once),
+        TEST_BOTH(test_who_comes_new_takes_any_clock),
         TEST_BOTH(test_early_replaced_stays_replaced),
         TEST_BOTH(test_version_that_comes_again_is_held_once),
         TEST_BOTH(test_unknown_content_is_kept_without),
