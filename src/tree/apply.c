@@ -156,22 +156,32 @@ static int retire_heads(struct apply *apply, const struct tree_change *change,
     return 0;
 }
 
-static int add_head(struct apply *apply, const struct tree_change *change, struct bytes attributes,
-                    struct entry_row *row)
+struct tree_version version_of(const struct tree_op *op, const struct tree_change *change,
+                               struct buf *ret_attributes)
 {
-    struct head *head = entry_row_add(row);
-    head->origin = apply->origin;
-    head->version = (struct tree_version){
+    for (size_t i = 0; i < change->attributes_count; i++) {
+        field_put_string(ret_attributes, change->attributes[i].name);
+        field_put_string(ret_attributes, change->attributes[i].value);
+    }
+    return (struct tree_version){
         .kind = change->kind,
         .mode = change->mode,
         .mtime_ns = change->mtime_ns,
         .file_id = change->file_id,
         .size_bytes = change->size_bytes,
         .target = change->target,
-        .attributes = attributes,
-        .lamport = apply->op->lamport,
-        .dot = {.seq = apply->op->seq},
+        .attributes = buf_bytes(ret_attributes),
+        .lamport = op->lamport,
+        .dot = {op->origin, op->seq},
     };
+}
+
+static int add_head(struct apply *apply, const struct tree_change *change,
+                    const struct tree_version *version, struct entry_row *row)
+{
+    struct head *head = entry_row_add(row);
+    head->origin = apply->origin;
+    head->version = *version;
     if (change->kind == TREE_FILE) {
         const struct tree_host *host = &apply->tree->host;
         const int err = host->hold(host->context, apply->txn, &change->file_id);
@@ -181,14 +191,6 @@ static int add_head(struct apply *apply, const struct tree_change *change, struc
         head->is_held = !err;
     }
     return count_head(apply, change->path, head, fingerprint_add);
-}
-
-static void format_attributes(const struct tree_change *change, struct buf *ret_bytes)
-{
-    for (size_t i = 0; i < change->attributes_count; i++) {
-        field_put_string(ret_bytes, change->attributes[i].name);
-        field_put_string(ret_bytes, change->attributes[i].value);
-    }
 }
 
 /* A local change may replace what a snapshot brought and the vector does not cover yet. */
@@ -263,8 +265,8 @@ static int apply_change(struct apply *apply, const struct tree_change *change)
     const struct place_before before = {.existed = !err, .had_heads = row.heads_count > 0};
     err = retire_heads(apply, change, &row);
     if (!err && adds && !is_head(apply, &row)) {
-        format_attributes(change, &attributes);
-        err = add_head(apply, change, buf_bytes(&attributes), &row);
+        const struct tree_version version = version_of(apply->op, change, &attributes);
+        err = add_head(apply, change, &version, &row);
     }
     return err ? err : place_settle(&apply->place, directory, name, &row, before);
 }

@@ -36,6 +36,11 @@ const struct tree_state *apply_state(const struct apply *apply);
 void apply_drop(struct apply *apply);
 CLEANUP_DEFINE(apply_drop, struct apply)
 
+/* What the change makes, but for the number of its origin; its attributes are put into
+ * `ret_attributes`, other byte strings are those of the change. */
+struct tree_version version_of(const struct tree_op *op, const struct tree_change *change,
+                               struct buf *ret_attributes);
+
 /* False: two of the changes have the same path. Their versions would have one name, the dot of the
  * op. */
 bool changes_differ(const struct tree_change *changes, size_t count);

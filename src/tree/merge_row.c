@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "tree/apply_priv.h"
 #include "tree/merge_priv.h"
 
 /* An origin of this database by its number. */
@@ -194,11 +195,92 @@ static int take(struct merge *merge, struct bytes path, const struct head *from,
     return 0;
 }
 
+/* The sum of the version as our log has it; -ENOENT: the op is not kept. */
+static int sum_of_log(struct merge *merge, struct bytes path, const struct head *head,
+                      uint64_t ret_sum[4])
+{
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    struct tree_op_parsed parsed = {0};
+    int err = op_get(merge->tree, merge->txn, head->origin, head->version.dot.seq, &bytes);
+    if (err) {
+        return err;
+    }
+    if (tree_op_parse(buf_bytes(&bytes), &parsed) != 0) {
+        return -ENOENT; /* no better than the rows */
+    }
+    err = -ENOENT;
+    for (size_t i = 0; i < parsed.op.changes_count; i++) {
+        const struct tree_change *change = &parsed.op.changes[i];
+        if (bytes_equal(change->path, path)) {
+            CLEANUP_BUF struct buf attributes = BUF_INIT;
+            const struct tree_version version = version_of(&parsed.op, change, &attributes);
+            fingerprint_of(path, &version, ret_sum);
+            err = 0;
+            break;
+        }
+    }
+    tree_op_parsed_done(&parsed);
+    return err;
+}
+
+static bool is_greater(const uint64_t a[4], const uint64_t b[4])
+{
+    for (int i = 3; i >= 0; i--) {
+        if (a[i] != b[i]) {
+            return a[i] > b[i];
+        }
+    }
+    return false;
+}
+
+/* Two contents of one version, which must not be. The one that the op made is right; if the op is
+ * not kept, the one of the greater sum is, here as there, so that both come to the same. */
+static int find_whether_theirs(struct merge *merge, struct bytes path, const struct head *ours,
+                               const struct head *theirs, bool *ret_theirs)
+{
+    uint64_t sums[3][4];
+    fingerprint_of(path, &ours->version, sums[0]);
+    fingerprint_of(path, &theirs->version, sums[1]);
+    const int err = sum_of_log(merge, path, ours, sums[2]);
+    if (err && err != -ENOENT) {
+        return err;
+    }
+    *ret_theirs = is_greater(sums[1], sums[0]);
+    for (int i = 0; !err && i < 2; i++) {
+        if (memcmp(sums[i], sums[2], sizeof sums[i]) == 0) {
+            *ret_theirs = i == 1;
+        }
+    }
+    return 0;
+}
+
+/* A version that both have: ours stays as it is, but for what a repair finds to be wrong. */
+static int join_same(struct merge *merge, struct bytes path, const struct head *ours,
+                     const struct head *theirs, struct head *ret_head, bool *ret_changed)
+{
+    bool is_theirs = false;
+    *ret_head = *ours;
+    if (merge->options.mode != TREE_MERGE_UNION ||
+        has_same_content(&ours->version, &theirs->version)) {
+        return 0;
+    }
+    int err = find_whether_theirs(merge, path, ours, theirs, &is_theirs);
+    if (!err && is_theirs) {
+        *ret_changed = true;
+        err = retire(merge, path, ours);
+        if (!err) {
+            err = take(merge, path, theirs, ret_head);
+        }
+    }
+    return err;
+}
+
 /* Goes through the heads that are here: what stays is put into caches->after. */
 static int join_ours(struct merge *merge, struct bytes path, const struct snapshot_record *record,
-                     struct entry_row *row, size_t *ret_count)
+                     struct entry_row *row, size_t *ret_count, bool *ret_changed)
 {
     *ret_count = 0;
+    *ret_changed = false;
     for (size_t i = 0; i < row->heads_count; i++) {
         struct head *head = &row->heads[i];
         struct merge_local *local = NULL;
@@ -209,15 +291,14 @@ static int join_ours(struct merge *merge, struct bytes path, const struct snapsh
         head->version.dot.origin = local->id;
         const size_t at = record ? find_in_record(record, local->index, head->version.dot.seq) : 0;
         const bool is_there = record && at < record->heads_count;
-        bool stays = !is_there && !goes(merge, head, local->index, path);
         if (is_there) {
             merge->caches->matched[at] = true;
-            stays = true;
-        }
-        if (stays) {
-            *add_after(merge, *ret_count) = *head;
-            (*ret_count)++;
+            struct head *after = add_after(merge, (*ret_count)++);
+            err = join_same(merge, path, head, &record->heads[at], after, ret_changed);
+        } else if (!goes(merge, head, local->index, path)) {
+            *add_after(merge, (*ret_count)++) = *head;
         } else {
+            *ret_changed = true;
             err = retire(merge, path, head);
         }
         if (err) {
@@ -309,12 +390,13 @@ int merge_path(struct merge *merge, struct bytes path, const struct snapshot_rec
     struct entry_row *row = has_row ? &merge->walk.row : &nothing;
     clear_matched(merge->caches, record);
     size_t stayed = 0;
-    int err = join_ours(merge, path, record, row, &stayed);
+    bool has_changed = false;
+    int err = join_ours(merge, path, record, row, &stayed, &has_changed);
     size_t count = stayed;
     if (!err) {
         err = join_theirs(merge, path, record, &count);
     }
-    if (err || (stayed == row->heads_count && count == stayed)) {
+    if (err || (!has_changed && count == stayed)) {
         return err;
     }
     struct head *heads = merge->caches->after;

@@ -55,8 +55,9 @@ enum tree_merge_mode {
     TREE_MERGE_NORMAL = 1,
     /* Vectors are equal and trees are not, which must not be: whatever either has stays, so that
      * nothing is lost and all come to the same, but for versions that ops of ours which the
-     * snapshot does not know have replaced, and those that ops will bring. The vector is left as it
-     * is: raised, it would skip ops that take away what this side has. */
+     * snapshot does not know have replaced, and those that ops will bring. Of two contents of
+     * one version the one that its op made stays, or if that is not kept, on all sides the same.
+     * The vector is left as it is: raised, it would skip ops that take away what this side has. */
     TREE_MERGE_UNION = 2,
 };
 

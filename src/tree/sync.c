@@ -10,8 +10,6 @@
 
 /* After the disk failed. */
 #define RETRY_US (1 * SECOND)
-/* Same vectors and other trees for so long, told at least twice: no moment between two writes. */
-#define DIVERGES_US (1 * SECOND)
 /* Who was not heard of for so long may lack anything, and is compared with after so long. */
 #define SILENT_US (20 * SECOND)
 #define NEW_US (100 * MS)
@@ -249,25 +247,6 @@ static struct sync_peer *find_peer(struct tree_sync *sync, const struct node_id 
     return oldest;
 }
 
-static void look_for_divergence(struct tree_sync *sync, struct sync_peer *peer)
-{
-    if (peer->tree_sum == sync->own.tree_sum || sync->own.is_merging || sync->own.vector_sum == 0) {
-        peer->diverges_us = 0;
-        return;
-    }
-    if (peer->diverges_us == 0) {
-        peer->diverges_us = sync->now_us;
-        return;
-    }
-    if (sync->now_us - peer->diverges_us >= DIVERGES_US && sync->fetch.state == FETCH_NONE &&
-        sync->now_us >= sync->fetch.not_before_us) {
-        sync->counters.divergences++;
-        sync_event(sync, TREE_SYNC_DIVERGED, &peer->id, 0);
-        peer->diverges_us = 0;
-        snapshot_fetch(sync, &peer->id, TREE_MERGE_UNION);
-    }
-}
-
 void tree_sync_digests(struct tree_sync *sync, uint64_t now_us, const struct node_id *from,
                        const struct digests *digests)
 {
@@ -283,7 +262,7 @@ void tree_sync_digests(struct tree_sync *sync, uint64_t now_us, const struct nod
         if (!is_same_again) {
             peer->diverges_us = 0;
         }
-        look_for_divergence(sync, peer);
+        diverge_look(sync, peer);
         return;
     }
     peer->diverges_us = 0;

@@ -13,6 +13,7 @@
  *   sync_serve.c     answering others
  *   sync_await.c     who has an op on disk
  *   sync_snapshot.c  handing out and taking snapshots
+ *   sync_diverge.c   other trees by the same vector
  */
 
 #include "base/map.h"
@@ -55,6 +56,7 @@ struct sync_peer {
     uint64_t heard_us;    /* 0: free */
     uint64_t differs_us;  /* since when the vectors differ; 0: they don't */
     uint64_t diverges_us; /* since when the trees differ with equal vectors; 0: they don't */
+    uint64_t alarm_us;    /* that is not told before */
 };
 
 /* An op that came from elsewhere. */
@@ -225,6 +227,11 @@ struct tree_sync {
     /* sync_snapshot.c */
     struct fetch fetch;
     struct spooled spooled;
+
+    /* sync_diverge.c */
+    uint64_t repaired_us; /* when a repair was begun last */
+    uint64_t repair_pause_us;
+    struct tree_miscount miscount;
 };
 
 static inline bool dot_equal(const struct dot *a, const struct dot *b)
@@ -338,5 +345,10 @@ void snapshot_received(struct tree_sync *sync, const struct node_id *from,
 void snapshot_due(struct tree_sync *sync);
 uint64_t snapshot_next_us(const struct tree_sync *sync);
 void snapshot_done(struct tree_sync *sync);
+
+/* sync_diverge.c */
+
+/* `peer` has told the same vector as ours. */
+void diverge_look(struct tree_sync *sync, struct sync_peer *peer);
 
 #endif

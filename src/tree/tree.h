@@ -154,4 +154,17 @@ struct tree_summary {
                                  uint8_t ret_fingerprint[TREE_FINGERPRINT_BYTES],
                                  uint64_t *ret_entries_count);
 
+/* By how much the fingerprint and the count that are kept differ from those computed anew: they are
+ * no more than sums, and what changes the tree adds to them, so what was found in one transaction
+ * holds in a later one. Takes as long as tree_recompute(), and mending no time. */
+struct tree_miscount {
+    uint64_t sum[4]; /* modulo 2^256, as the fingerprint */
+    uint64_t entries;
+};
+[[nodiscard]] int tree_miscount(const struct tree *tree, struct kv_txn *txn,
+                                struct tree_miscount *ret_miscount);
+bool tree_miscount_is_none(const struct tree_miscount *miscount);
+[[nodiscard]] int tree_miscount_mend(const struct tree *tree, struct kv_txn *txn,
+                                     const struct tree_miscount *miscount);
+
 #endif

@@ -196,3 +196,43 @@ int tree_recompute(const struct tree *tree, struct kv_txn *txn,
     *ret_entries_count = count;
     return 0;
 }
+
+int tree_miscount(const struct tree *tree, struct kv_txn *txn, struct tree_miscount *ret_miscount)
+{
+    uint8_t fingerprint[TREE_FINGERPRINT_BYTES];
+    uint64_t count = 0;
+    struct tree_state state;
+    int err = state_get(tree, txn, &state);
+    if (!err) {
+        err = tree_recompute(tree, txn, fingerprint, &count);
+    }
+    if (err) {
+        return err;
+    }
+    struct tree_miscount miscount = {.entries = count - state.entries_count};
+    for (int i = 0; i < 4; i++) {
+        miscount.sum[i] = codec_get_le64(fingerprint + 8 * i);
+    }
+    fingerprint_subtract(miscount.sum, state.fingerprint);
+    *ret_miscount = miscount;
+    return 0;
+}
+
+bool tree_miscount_is_none(const struct tree_miscount *miscount)
+{
+    return (miscount->sum[0] | miscount->sum[1] | miscount->sum[2] | miscount->sum[3] |
+            miscount->entries) == 0;
+}
+
+int tree_miscount_mend(const struct tree *tree, struct kv_txn *txn,
+                       const struct tree_miscount *miscount)
+{
+    struct tree_state state;
+    const int err = state_get(tree, txn, &state);
+    if (err) {
+        return err;
+    }
+    fingerprint_add(state.fingerprint, miscount->sum);
+    state.entries_count += miscount->entries;
+    return state_put(tree, txn, &state);
+}

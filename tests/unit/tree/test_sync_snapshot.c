@@ -232,6 +232,122 @@ static void test_a_divergence_is_told_and_repaired(void **state)
     net_free(net);
 }
 
+/* Another content of the file at the root, as decay might leave it, and a sum that fits to it. */
+static void alter_entry(struct fixture *fixture, const char *name, uint32_t mode)
+{
+    begin(fixture);
+    struct entry_row row = {0};
+    struct tree_state tree_state;
+    struct origin_row origin;
+    assert_int_equal(
+        entry_get(fixture->tree, fixture->txn, DIRECTORY_ROOT, bytes_of_string(name), &row), 0);
+    assert_int_equal(row.heads_count, 1);
+    struct tree_version *version = &row.heads[0].version;
+    assert_int_equal(origin_get(fixture->tree, fixture->txn, row.heads[0].origin, &origin), 0);
+    assert_int_equal(state_get(fixture->tree, fixture->txn, &tree_state), 0);
+    version->dot.origin = origin.id;
+    uint64_t part[4];
+    fingerprint_of(bytes_of_string(name), version, part);
+    fingerprint_subtract(tree_state.fingerprint, part);
+    version->mode = mode;
+    fingerprint_of(bytes_of_string(name), version, part);
+    fingerprint_add(tree_state.fingerprint, part);
+    assert_int_equal(
+        entry_put(fixture->tree, fixture->txn, DIRECTORY_ROOT, bytes_of_string(name), &row), 0);
+    assert_int_equal(state_put(fixture->tree, fixture->txn, &tree_state), 0);
+    entry_row_done(&row);
+    commit(fixture);
+}
+
+static uint32_t mode_of(struct net *net, uint32_t index, const char *path)
+{
+    struct tree_entry entry;
+    struct fixture *fixture = net->nodes[index].fixture;
+    begin(fixture);
+    assert_int_equal(find(fixture, path, &entry), 0);
+    const uint32_t mode = entry.version.mode;
+    kv_abort(STEAL_PTR(fixture->txn));
+    return mode;
+}
+
+static void test_of_two_contents_that_of_the_op_stays(void **state)
+{
+    (void)state;
+    for (uint32_t mode = 0600; mode <= 0777; mode += 25) { /* sums above and below */
+        struct net *net = net_new(3, mode);
+        net_put(net, 0, "a", 'x');
+        net_run(net, 3000);
+        assert_true(net_agrees(net));
+        const uint32_t right = mode_of(net, 0, "a");
+        alter_entry(net->nodes[2].fixture, "a", mode == right ? 0 : mode);
+        tree_sync_changed(net->nodes[2].sync, net->now_us);
+        assert_false(net_agrees(net));
+        net_run_until_agreed(net, 15000);
+        assert_int_equal(mode_of(net, 0, "a"), right);
+        assert_int_equal(mode_of(net, 2, "a"), right);
+        net_free(net);
+    }
+}
+
+static void test_of_two_contents_all_choose_one(void **state)
+{
+    (void)state;
+    for (uint32_t mode = 0600; mode <= 0777; mode += 25) {
+        struct net *net = net_new(3, mode);
+        net_put(net, 0, "a", 'x');
+        net_run(net, 3000);
+        for (uint32_t i = 0; i < 3; i++) {
+            forget_log(net, i);
+        }
+        alter_entry(net->nodes[2].fixture, "a", mode);
+        tree_sync_changed(net->nodes[2].sync, net->now_us);
+        net_run_until_agreed(net, 15000);
+        assert_node_tree(net, 0, "a=x ");
+        net_free(net);
+    }
+}
+
+static void test_a_wrong_sum_is_counted_anew(void **state)
+{
+    (void)state;
+    struct net *net = net_new(3, 11);
+    net_put(net, 0, "a", 'x');
+    net_run(net, 3000);
+    struct fixture *fixture = net->nodes[2].fixture;
+    struct tree_state tree_state;
+    begin(fixture);
+    assert_int_equal(state_get(fixture->tree, fixture->txn, &tree_state), 0);
+    tree_state.fingerprint[0] ^= 1;
+    tree_state.entries_count += 7;
+    assert_int_equal(state_put(fixture->tree, fixture->txn, &tree_state), 0);
+    commit(fixture);
+    tree_sync_changed(net->nodes[2].sync, net->now_us);
+    net_run_until_agreed(net, 15000);
+    assert_int_equal(count_events(&net->nodes[2], TREE_SYNC_DIVERGED), 1);
+    assert_node_tree(net, 2, "a=x ");
+    net_free(net);
+}
+
+static void test_a_divergence_without_end_costs_little(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 12);
+    net_put(net, 0, "a", 'x');
+    net_run(net, 3000);
+    net->cut[1][0] = true;
+    const struct node_id from = node_id_of(1);
+    for (int i = 0; i < 300; i++) { /* ten minutes */
+        const struct digests digests = {.vector = net->nodes[0].digests.vector, .tree = 4711};
+        tree_sync_digests(net->nodes[0].sync, net->now_us, &from, &digests);
+        net_run(net, 2000);
+    }
+    /* Each is asked for twice. */
+    assert_true(net->messages_count[TREE_MESSAGE_SNAPSHOT_ASK] >= 2 * 2);
+    assert_true(net->messages_count[TREE_MESSAGE_SNAPSHOT_ASK] <= 2 * 5);
+    assert_int_equal(count_events(&net->nodes[0], TREE_SYNC_DIVERGED), 1);
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +361,10 @@ int main(void)
         cmocka_unit_test(test_local_changes_go_on_during_a_merge),
         cmocka_unit_test(test_a_lost_connection_costs_what_was_on_its_way),
         cmocka_unit_test(test_a_divergence_is_told_and_repaired),
+        cmocka_unit_test(test_of_two_contents_that_of_the_op_stays),
+        cmocka_unit_test(test_of_two_contents_all_choose_one),
+        cmocka_unit_test(test_a_wrong_sum_is_counted_anew),
+        cmocka_unit_test(test_a_divergence_without_end_costs_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
