@@ -160,6 +160,19 @@ static bool has_same_options(const struct tree_merge_options *a, const struct tr
     return id_equal(&a->snapshot, &b->snapshot) && a->mode == b->mode;
 }
 
+/* Nobody knows more of our own log than we do (tree_renew_origin()). */
+static int check_own(struct merge *merge)
+{
+    const struct tree_snapshot *snapshot = merge->snapshot;
+    struct origin_row own;
+    const int err = origin_get(merge->tree, merge->txn, merge->state.own_origin, &own);
+    if (err) {
+        return err == -ENOENT ? -EIO : err;
+    }
+    const size_t index = snapshot_origin(snapshot, &own.id);
+    return index < snapshot->origins_count && snapshot->origins[index].seq > own.seq ? -EPROTO : 0;
+}
+
 static int begin_anew(struct merge *merge)
 {
     struct tree_state *state = &merge->state;
@@ -186,6 +199,9 @@ int tree_merge_begin(const struct tree *tree, struct kv_txn *txn, struct tree_sn
     CLEANUP_MERGE struct merge merge = {0};
     int err = merge_init(&merge, tree, txn, snapshot, options);
     merge_gone_clear(merge.caches);
+    if (!err) {
+        err = check_own(&merge);
+    }
     if (!err && options->mode != TREE_MERGE_NORMAL) {
         err = merge_gone_update(&merge);
     }
@@ -259,7 +275,8 @@ static int take_replaced(struct merge *merge)
         if (err && err != -ENOENT) {
             return err;
         }
-        if (codec_get_be64(key + sizeof origin) > row.seq) {
+        /* Of our own log nobody but us replaces what is yet to come. */
+        if (codec_get_be64(key + sizeof origin) > row.seq && number != merge->state.own_origin) {
             err = replaced_put(merge->tree, merge->txn, &merge->state,
                                BYTES(key, SNAPSHOT_REPLACED_BYTES));
             if (err) {

@@ -68,6 +68,9 @@ static int find_whether_comes(struct merge *merge, const struct head *head, stru
     }
     const bool is_covered = dot->seq <= peer->seq;
     bool comes = false;
+    if (!is_covered && peer->number == merge->state.own_origin) {
+        return -EPROTO; /* a change of ours that we are yet to make */
+    }
     switch (merge->options.mode) {
     case TREE_MERGE_NORMAL:
         comes = !is_covered || (merge->tree->omits & OMIT_GONE);

@@ -90,7 +90,8 @@ CLEANUP_DEFINE(tree_snapshot_close, struct tree_snapshot)
 
 /* Sets the mark, and raises the lamport to the snapshot's, so that local changes from now on come
  * after what it brings. If there is a mark for the same snapshot and mode, the merge goes on where
- * it was; for another, this one begins anew. -EPROTO: a lamport above TREE_LAMPORT_MAX.
+ * it was; for another, this one begins anew. -EPROTO: a lamport above TREE_LAMPORT_MAX,
+ * or ops of the log that local changes go to that were never made.
  * TREE_MERGE_UNION: -EAGAIN if ops that the snapshot's vector does not cover
  * are not kept here any more, or name a million versions: a newer snapshot is needed. */
 [[nodiscard]] int tree_merge_begin(const struct tree *tree, struct kv_txn *txn,

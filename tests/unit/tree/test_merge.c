@@ -287,6 +287,42 @@ static void test_lamport_is_raised_at_once(void **state)
     fixture_free(b);
 }
 
+/* A snapshot that has more of our log than we have made. */
+static void test_nobody_knows_more_of_our_log(void **state)
+{
+    PAIR;
+    struct fixture *twin = fixture_new(false, 'B');
+    assert_int_equal(put_file(twin, "f", '1'), 0);
+    assert_int_equal(put_file(twin, "g", '2'), 0);
+    CLEANUP_BUF struct buf file = BUF_INIT;
+    (void)snapshot_of(twin, &file);
+    struct tree_merge_options options = options_of(&file, TREE_MERGE_NORMAL);
+    struct tree_snapshot *snapshot = open_snapshot(&file);
+    assert_int_equal(begin_merge(b, snapshot, &options), -EPROTO);
+    tree_snapshot_close(snapshot);
+    assert_int_equal(put_file(b, "own", '3'), 0);
+    assert_tree(b, "own=3 ");
+
+    /* Its vector says nothing of it, but its entries do. */
+    const struct origin_id own = origin_of('B');
+    for (size_t i = 0; i + sizeof own + 8 <= file.size; i++) {
+        if (memcmp(file.data + i, own.bytes, sizeof own) == 0) {
+            codec_put_le64(file.data + i + sizeof own, 1);
+            break;
+        }
+    }
+    seal(&file);
+    options = options_of(&file, TREE_MERGE_NORMAL);
+    snapshot = open_snapshot(&file);
+    assert_int_equal(begin_merge(b, snapshot, &options), 0);
+    bool is_done = false;
+    assert_int_equal(tree_merge_step(b->tree, b->txn, snapshot, 100, &is_done), -EPROTO);
+    tree_snapshot_close(snapshot);
+    (void)a;
+    fixture_free(twin);
+    fixture_free(b);
+}
+
 /* Wherever the clocks of all others stand, who comes new can join them. */
 static void test_who_comes_new_takes_any_clock(void **state)
 {
@@ -540,6 +576,7 @@ int main(void)
         TEST_BOTH(test_mark_holds_up),
         TEST_BOTH(test_lamport_is_raised_at_once),
         TEST_BOTH(test_who_comes_new_takes_any_clock),
+        TEST_BOTH(test_nobody_knows_more_of_our_log),
         TEST_BOTH(test_early_replaced_stays_replaced),
         TEST_BOTH(test_version_that_comes_again_is_held_once),
         TEST_BOTH(test_unknown_content_is_kept_without),
