@@ -35,6 +35,8 @@
 #define TRY_AGAIN_US (2 * SECOND)
 /* Two divergences at once would be the same one. */
 #define REPAIR_PAUSE_US (30 * SECOND)
+/* An error that may pass: so many tries before the file is given up for it. */
+#define MERGE_TRIES_MAX 5u
 /* Records merged in one transaction: some ten milliseconds. */
 #define STEP_RECORDS 4000u
 /* An offer without a snapshot: its size says whether to wait for one. */
@@ -218,20 +220,24 @@ static void merge(struct tree_sync *sync)
     if (!err) {
         err = tree_snapshot_open(&source, &fetch->snapshot);
     }
-    if (err) {
+    if (!err) {
+        err = sync->host.write(sync->host.context, begin_merge, sync);
+    }
+    if (err == -EPROTO || err == -EPROTONOSUPPORT) {
         sync->counters.messages_refused++;
         sync_event(sync, TREE_SYNC_REFUSED, &fetch->peer, 1);
         give_up(sync);
         return;
     }
-    err = sync->host.write(sync->host.context, begin_merge, sync);
     if (err == -EAGAIN) { /* TREE_MERGE_UNION, and the snapshot is too old for it */
         give_up(sync);
         return;
     }
     if (err) {
         sync_failed(sync, err);
-        give_up(sync);
+    }
+    if (!fetch->snapshot) { /* it could not be read: asked for again, it need not be sent again */
+        end_fetch(sync, TRY_AGAIN_US);
         return;
     }
     fetch->state = FETCH_MERGING;
@@ -354,14 +360,17 @@ static void merge_due(struct tree_sync *sync)
 {
     struct step step = {.sync = sync};
     const int err = sync->host.write(sync->host.context, merge_step, &step);
-    if (err == -EPROTO || err == -EIO || err == -EAGAIN) {
-        /* The file is no more what was checked, or too old for a union. */
-        sync_failed(sync, err);
-        give_up(sync);
-    } else if (err) {
+    if (err) {
         sync_failed(sync, err);
     } else if (step.is_done) {
         merge_done(sync);
+    } else {
+        sync->fetch.attempts = 0;
+    }
+    /* The file is no more what was checked, too old for a union, or can't be read. */
+    if (err == -EPROTO || err == -EAGAIN ||
+        (err == -EIO && ++sync->fetch.attempts >= MERGE_TRIES_MAX)) {
+        give_up(sync);
     }
 }
 

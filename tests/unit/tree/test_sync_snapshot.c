@@ -133,6 +133,26 @@ static void test_a_restart_in_the_middle_goes_on(void **state)
     net_free(net);
 }
 
+static void test_an_error_that_passes_costs_no_other_snapshot(void **state)
+{
+    (void)state;
+    const int errs[] = {-ENOSPC, -EIO};
+    for (size_t i = 0; i < ARRAY_SIZE(errs); i++) {
+        struct net *net = net_with_one_full(2, 13 + i, MANY);
+        while (!net->nodes[1].has_inbox) {
+            net_step(net);
+        }
+        net->nodes[1].write_err = errs[i];
+        net_run(net, 3000);
+        assert_false(summary_of(&net->nodes[1]).is_merging);
+        assert_int_equal(count_events(&net->nodes[1], TREE_SYNC_MERGE_DONE), 0);
+        net->nodes[1].write_err = 0;
+        net_run_until_agreed(net, 10000);
+        assert_int_equal(net->messages_count[TREE_MESSAGE_SNAPSHOT_ASK], 1);
+        net_free(net);
+    }
+}
+
 static void test_a_lost_file_costs_another_snapshot(void **state)
 {
     (void)state;
@@ -357,6 +377,7 @@ int main(void)
         cmocka_unit_test(test_few_ops_come_as_ops),
         cmocka_unit_test(test_what_is_forgotten_comes_as_a_snapshot),
         cmocka_unit_test(test_a_restart_in_the_middle_goes_on),
+        cmocka_unit_test(test_an_error_that_passes_costs_no_other_snapshot),
         cmocka_unit_test(test_a_lost_file_costs_another_snapshot),
         cmocka_unit_test(test_local_changes_go_on_during_a_merge),
         cmocka_unit_test(test_a_lost_connection_costs_what_was_on_its_way),
