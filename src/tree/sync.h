@@ -51,8 +51,7 @@ enum tree_sync_event_kind {
     TREE_SYNC_APPLIED = 1, /* ops of others were applied; `count` of them */
     TREE_SYNC_AWAITED = 2, /* the await `number` has come to an end: `count` others have it */
     TREE_SYNC_STATE = 3,   /* `member` answered the state question `number`: `state` */
-    TREE_SYNC_FORK =
-        4, /* an op of `member` was refused: it does not go on with the log that is known */
+    TREE_SYNC_FORK = 4, /* `member` has, or sent an op of, a log that is not the one known here */
     TREE_SYNC_REFUSED = 5,  /* `member` sent what can't be */
     TREE_SYNC_DIVERGED = 6, /* alarm: same vector as `member`, other tree; being repaired */
     TREE_SYNC_MERGE_BEGUN = 7,
@@ -128,7 +127,7 @@ struct tree_sync_counters {
     uint64_t ops_early;        /* came before their causes */
     uint64_t ops_dropped;      /* early ones for which there was no room */
     uint64_t ops_refused;      /* malformed, beyond limits, of a later version */
-    uint64_t ops_forked;       /* do not continue the log that is known here */
+    uint64_t ops_forked;       /* do not continue the log that is known here, or are others */
     uint64_t messages_refused; /* malformed */
     uint64_t messages_received;
     uint64_t message_bytes_received;

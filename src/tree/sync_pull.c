@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "base/codec.h"
 #include "base/mem.h"
 #include "tree/sync_priv.h"
 
@@ -200,6 +201,15 @@ void pull_compare(struct tree_sync *sync, const struct node_id *peer)
     sync_send_message(sync, peer, &sums);
 }
 
+/* The last op that both have of a log is not the same one. */
+static void tell_fork(struct tree_sync *sync, const struct node_id *peer, const struct dot *dot)
+{
+    if (refused_note(sync, peer, dot)) {
+        sync->counters.ops_forked++;
+        sync_event(sync, TREE_SYNC_FORK, peer, 1);
+    }
+}
+
 void pull_received_part(struct tree_sync *sync, const struct node_id *from,
                         const struct tree_message *part)
 {
@@ -215,7 +225,14 @@ void pull_received_part(struct tree_sync *sync, const struct node_id *from,
     struct bytes list = part->list;
     struct tree_message_entry entry;
     while (tree_message_next_entry(&list, &entry)) {
-        const uint64_t seq = sync_seq_of(sync, txn, &entry.origin);
+        struct vector_entry known = {.seq = 0};
+        if (tree_vector_get(sync->tree, txn, &entry.origin, &known) != 0) {
+            continue;
+        }
+        const uint64_t seq = known.seq;
+        if (entry.seq == seq && entry.hash_head != codec_get_le64(known.hash.bytes)) {
+            tell_fork(sync, from, &(struct dot){entry.origin, seq});
+        }
         if (entry.seq > seq && !is_pulled(sync, &entry.origin) &&
             !refused_is(sync, from, &entry.origin) && !find_lack(&found, &entry.origin) &&
             found.lacks_count < TREE_WANT_LACKS_MAX) {

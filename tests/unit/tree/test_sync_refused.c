@@ -125,6 +125,17 @@ static void test_ops_behind_a_refused_one_do_not_wait(void **state)
     net_with_liar_free(net);
 }
 
+static void test_another_op_of_the_same_name_is_told(void **state)
+{
+    (void)state;
+    struct net *net = net_with_liar(6);
+    claimed_seq = 1; /* with another hash */
+    net_run(net, 8000);
+    assert_int_equal(count_events(&net->nodes[VICTIM], TREE_SYNC_FORK), 1);
+    assert_int_equal(wants_count, 0);
+    net_with_liar_free(net);
+}
+
 static void test_news_of_what_never_comes_hold_back_nobody(void **state)
 {
     (void)state;
@@ -173,6 +184,7 @@ int main(void)
         cmocka_unit_test(test_a_log_that_forks_is_left_alone_for_a_while),
         cmocka_unit_test(test_who_forges_a_log_does_not_keep_it_from_us),
         cmocka_unit_test(test_ops_behind_a_refused_one_do_not_wait),
+        cmocka_unit_test(test_another_op_of_the_same_name_is_told),
         cmocka_unit_test(test_news_of_what_never_comes_hold_back_nobody),
         cmocka_unit_test(test_who_differs_always_holds_back_nobody),
     };
