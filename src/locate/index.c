@@ -287,6 +287,13 @@ static void load(struct locate *locate)
     }
 }
 
+/* Of what became another's a moment ago we are still asked. */
+static bool is_ours(const struct locate *locate, const struct ring_key *key)
+{
+    return ring_is_owner(locate->ring, key, &locate->id) ||
+           (locate->former && ring_is_owner(locate->former, key, &locate->id));
+}
+
 static void purge(struct locate *locate)
 {
     struct locate_row rows[STEP_ROWS];
@@ -296,7 +303,7 @@ static void purge(struct locate *locate)
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        if (!ring_is_owner(locate->ring, &rows[i].key, &locate->id)) {
+        if (!is_ours(locate, &rows[i].key)) {
             take_row(locate, peer_enter(locate, &rows[i].holder),
                      &(struct locate_held){.key = rows[i].key});
             locate->counters.rows_dropped++;
@@ -351,7 +358,7 @@ static void find_drops(struct locate *locate)
     struct peer *next = NULL;
     HASH_ITER(hh, locate->peers, peer, next)
     {
-        if (peer->is_alive || peer->in_ring || peer->drop != DROP_NONE) {
+        if (peer->is_alive || peer->in_ring || peer->drop == DROP_WANTED) {
             continue;
         }
         if (!peer->is_listed && is_early) {
@@ -411,8 +418,11 @@ void index_members_changed(struct locate *locate, bool ring_changed)
 {
     locate->drops_wanted = true;
     if (ring_changed) {
+        if (locate->purge_us == NEVER) {
+            locate->purge_end_us = locate->now_us + UNQUIET * PURGE_US;
+        }
         locate->purge_us = locate->now_us + PURGE_US;
-        locate->is_purging = false;
+        due_sooner(&locate->purge_us, locate->purge_end_us);
     }
     due_sooner(&locate->index_due_us, locate->now_us);
 }

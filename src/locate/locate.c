@@ -46,6 +46,7 @@ struct peer *peer_enter(struct locate *locate, const struct node_id *id)
         peer->id = *id;
         peer->compare_us = NEVER;
         HASH_ADD(hh, locate->peers, id, sizeof peer->id, peer);
+        locate->counters.peers_count++;
     }
     return peer;
 }
@@ -55,6 +56,7 @@ void peer_remove(struct locate *locate, struct peer *peer)
     tell_drop(locate, peer);
     walk_forget(peer);
     HASH_DELETE(hh, locate->peers, peer);
+    locate->counters.peers_count--;
     free(peer->points);
     free(peer);
 }
@@ -131,9 +133,11 @@ static void change_ring(struct locate *locate)
         ring_free(old);
     } else {
         locate->former = old;
+        locate->former_end_us = locate->now_us + UNQUIET * LOCATE_FORMER_MS * MS;
     }
     if (locate->former) {
         locate->former_until_us = locate->now_us + LOCATE_FORMER_MS * MS;
+        due_sooner(&locate->former_until_us, locate->former_end_us);
     }
 }
 

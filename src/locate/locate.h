@@ -167,6 +167,7 @@ struct locate_counters {
     uint64_t queued_keys;     /* now: to be told to owners */
     uint64_t lookups_running; /* now */
     uint64_t hints_count;     /* now */
+    uint64_t peers_count;     /* now: other members, and those that were and are remembered */
 };
 
 /* With an index as the host finds it, and no members but itself. */

@@ -26,6 +26,8 @@
 
 /* Rows or held content that one step looks at: less than a millisecond. */
 #define STEP_ROWS 1024u
+/* While the ring keeps changing, what waits until it is quiet waits so many times as long. */
+#define UNQUIET 5u
 #define NO_OWNER UINT32_MAX
 
 /* A ring as it was at one time. */
@@ -209,6 +211,7 @@ struct locate {
     bool ring_changes;   /* while members are read */
     struct ring *former; /* NULL: it did not change lately */
     uint64_t former_until_us;
+    uint64_t former_end_us; /* however often the ring changes meanwhile */
 
     /* tell.c */
     uint64_t next_number;
@@ -229,6 +232,7 @@ struct locate {
     bool is_purging;
     struct locate_row purge_next;
     uint64_t purge_us;     /* NEVER: nothing to purge */
+    uint64_t purge_end_us; /* it is put off no longer */
     struct peer *dropping; /* its rows are being dropped from `drop_next` on */
     struct locate_row drop_next;
     bool drops_wanted;
@@ -292,7 +296,7 @@ void tell_push(struct locate *locate, struct peer *peer, struct batch *batch);
 void tell_drop(struct locate *locate, struct peer *peer);
 void tell_alive(struct locate *locate, struct peer *peer);
 void tell_taken(struct locate *locate, struct peer *peer, const struct locate_message *message);
-/* So much waits that nothing should be added that can wait. */
+/* So much waits, of owners that take it, that nothing should be added that can wait. */
 bool tell_is_full(const struct locate *locate);
 void tell_due(struct locate *locate);
 

@@ -506,7 +506,10 @@ int locate_find(struct locate *locate, uint64_t now_us, const struct locate_find
     if (options->publisher) {
         add_publisher(locate, lookup, options->publisher);
     }
-    if (options->depth == LOCATE_EVERYONE && lookup->rung < RUNG_EVERYONE) {
+    /* What came to its end in the index has not, for whoever wants more. */
+    const bool ended_early = lookup->rung == RUNG_OVER && !lookup->is_searched;
+    if (options->depth == LOCATE_EVERYONE ? lookup->rung < RUNG_EVERYONE || ended_early
+                                          : options->depth != LOCATE_INDEX && ended_early) {
         enter(locate, lookup, RUNG_EVERYONE);
     }
     go_on(locate, lookup);

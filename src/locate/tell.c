@@ -25,6 +25,10 @@
 #define KEYS_MAX ((size_t)4 * 1024 * 1024)
 /* What can wait is not added beyond. */
 #define KEYS_FULL (KEYS_MAX / 16)
+/* An owner that is alive and does not take what was sent to it so often: no other waits for it, and
+ * its queue may have no more than KEYS_SLOW. */
+#define SLOW_ATTEMPTS 2u
+#define KEYS_SLOW (KEYS_FULL / 4)
 
 struct batch *batch_new(enum locate_message_type type)
 {
@@ -127,10 +131,16 @@ void tell_drop(struct locate *locate, struct peer *peer)
     peer->is_summed = false;
 }
 
+static bool is_slow(const struct peer *peer)
+{
+    return peer->sent_us != 0 && peer->attempts >= SLOW_ATTEMPTS;
+}
+
 /* Too much: all of it is forgotten, and compared once the owner takes things again. */
 static bool sheds(struct locate *locate, struct peer *peer)
 {
-    if (peer->batches_keys < KEYS_MAX / 4 && locate->counters.queued_keys < KEYS_MAX) {
+    const size_t keys_max = is_slow(peer) ? KEYS_SLOW : KEYS_MAX / 4;
+    if (peer->batches_keys < keys_max && locate->counters.queued_keys < KEYS_MAX) {
         return false;
     }
     locate->counters.queues_dropped++;
@@ -183,7 +193,14 @@ void tell_queue(struct locate *locate, struct peer *peer, const struct locate_he
 
 bool tell_is_full(const struct locate *locate)
 {
-    return locate->counters.queued_keys > KEYS_FULL;
+    if (locate->counters.queued_keys <= KEYS_FULL) {
+        return false;
+    }
+    size_t moving_count = 0;
+    for (const struct peer *peer = locate->peers; peer; peer = peer->hh.next) {
+        moving_count += is_slow(peer) ? 0 : peer->batches_keys;
+    }
+    return moving_count > KEYS_FULL;
 }
 
 void tell_alive(struct locate *locate, struct peer *peer)

@@ -71,7 +71,9 @@ void walk_forget(struct peer *peer)
 
 static void add_arc(struct locate *locate, const struct arc *arc)
 {
-    if (locate->arcs_count > 0) {
+    /* One that is being walked ends where it ended when that began. */
+    const bool is_walked = locate->walk.kind == WALK_ARC && locate->arcs_count == 1;
+    if (locate->arcs_count > 0 && !is_walked) {
         struct arc *last = &locate->arcs[locate->arcs_first + locate->arcs_count - 1];
         struct ring_key behind = last->last;
         if (ring_key_increment(&behind) && ring_key_equal(&behind, &arc->first) &&

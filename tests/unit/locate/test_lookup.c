@@ -145,6 +145,37 @@ static uint32_t bystander(struct net *net, const struct ring_key *key, uint32_t 
     return 0;
 }
 
+/* A find joins another one of the same key just when that has come to the end of the index. */
+static void test_who_joins_at_the_end_is_not_told_less(void **state)
+{
+    (void)state;
+    struct net *net = net_new(20, 20, 6);
+    net_run(net, 3000);
+    const struct ring_key key = key_of(1);
+    struct node_id owners[LOCATE_OWNERS];
+    (void)locate_owners(net->nodes[0].locate, &key, owners);
+    const uint32_t holder = bystander(net, &key, 0);
+    const uint32_t asker = bystander(net, &key, holder);
+    net_hold(net, holder, &key, LOCATE_COMPLETE, false);
+    struct locate *locate = net->nodes[asker].locate;
+    const struct locate_find first = {.key = key, .number = 1, .depth = LOCATE_INDEX};
+    assert_int_equal(locate_find(locate, net->now_us, &first), 0);
+    for (size_t i = 0; i < LOCATE_OWNERS; i++) {
+        net->nodes[index_of(&owners[i])].is_alive = false;
+    }
+    net_tell_members(net, asker);
+    /* Nobody is waited for any more, and no tick comes in between. */
+    const struct locate_find next = {.key = key, .number = 2, .depth = LOCATE_INDEX};
+    assert_int_equal(locate_find(locate, net->now_us, &next), 0);
+    const struct locate_find all = {.key = key, .number = 3, .depth = LOCATE_UNTIL_COMPLETE};
+    assert_int_equal(locate_find(locate, net->now_us, &all), 0);
+    net_run(net, 5000);
+    const struct result *result = result_of(&net->nodes[asker], 3);
+    assert_true(result->is_final);
+    assert_true(result_has(result, holder, LOCATE_COMPLETE));
+    net_free(net);
+}
+
 static void test_the_publisher_and_hints_are_asked_before_everyone(void **state)
 {
     (void)state;
@@ -301,6 +332,7 @@ int main(void)
         cmocka_unit_test(test_who_could_not_be_asked_is_named),
         cmocka_unit_test(test_a_member_lost_during_a_search_is_not_waited_for),
         cmocka_unit_test(test_everyone_finds_what_no_owner_knows),
+        cmocka_unit_test(test_who_joins_at_the_end_is_not_told_less),
         cmocka_unit_test(test_a_lost_broadcast_is_asked_again),
         cmocka_unit_test(test_the_publisher_and_hints_are_asked_before_everyone),
         cmocka_unit_test(test_a_silent_owner_costs_a_moment),

@@ -239,6 +239,107 @@ static void test_rows_of_who_left_go_and_come_back_with_it(void **state)
     net_free(net);
 }
 
+/* Members come and go for good, as in a network of machines that are made anew each day. */
+static void test_who_left_for_good_is_forgotten(void **state)
+{
+    (void)state;
+    struct net *net = net_new(60, 4, 12);
+    net_run(net, LOCATE_FORMER_MS + 10000);
+    for (uint32_t i = 4; i < 60; i++) {
+        struct net_node *node = &net->nodes[i];
+        net_begin(net, i);
+        net_members_changed(net);
+        net_run(net, 2000);
+        net_kill(net, i);
+        node->is_alive = false;
+        node->in_ring = false;
+        net_members_changed(net);
+        net_run(net, 2000);
+        node->life = 0; /* off the list */
+        net_members_changed(net);
+        net_run(net, 2000);
+        assert_int_equal(locate_counters(net->nodes[0].locate)->peers_count, 3);
+    }
+    net_free(net);
+}
+
+/* An owner that is alive and takes nothing: the others are told of their new arcs all the same. */
+static void test_a_hung_owner_holds_up_nobody(void **state)
+{
+    (void)state;
+    struct net *net = net_new(6, 5, 13);
+    net_run(net, 3000);
+    struct locate *hung = net->nodes[4].locate;
+    net->nodes[4].locate = NULL;
+    const uint64_t many = 600000; /* three fifths of them are its */
+    for (uint64_t i = 0; i < many; i++) {
+        const struct ring_key key = key_of(i);
+        locate_changed(net->nodes[0].locate, net->now_us, &(struct locate_held){key, LOCATE_NONE},
+                       1);
+        if (i % 2000 == 0) {
+            net_run(net, 10);
+        }
+    }
+    hold_many(net, 0, many, 3000, true);
+    net_run(net, 20000);
+    assert_true(locate_counters(net->nodes[0].locate)->queued_keys > 0);
+    net_begin(net, 5);
+    net_members_changed(net);
+    net_run(net, 10000);
+    size_t rows_of_new = 0;
+    for (uint64_t i = many; i < many + 3000; i++) {
+        const struct locate_row row = {.key = key_of(i), .holder = node_id_of(0)};
+        const struct net_node *node = &net->nodes[5];
+        const size_t at = row_place(node, &row);
+        rows_of_new += at < node->rows_count && row_order(&node->rows[at], &row) == 0;
+    }
+    size_t wanted = 0;
+    for (uint64_t i = many; i < many + 3000; i++) {
+        struct node_id owners[LOCATE_OWNERS];
+        const struct ring_key key = key_of(i);
+        (void)locate_owners(net->nodes[0].locate, &key, owners);
+        for (size_t j = 0; j < LOCATE_OWNERS; j++) {
+            wanted += index_of(&owners[j]) == 5;
+        }
+    }
+    assert_true(wanted > 0);
+    assert_int_equal(rows_of_new, wanted);
+    net->nodes[4].locate = hung;
+    net_free(net);
+}
+
+/* The ring never rests for a minute: what is another's by now goes all the same. */
+static void test_rows_go_though_the_ring_keeps_changing(void **state)
+{
+    (void)state;
+    struct net *net = net_new(9, 3, 14);
+    net_run(net, 3000);
+    hold_many(net, 0, 0, KEYS, true);
+    net_run(net, 1000);
+    for (uint32_t i = 3; i < 8; i++) {
+        net_begin(net, i);
+    }
+    net_members_changed(net);
+    net_begin(net, 8);
+    for (unsigned i = 0; i < 24; i++) { /* 12 minutes */
+        net->nodes[8].in_ring = i % 2 == 0;
+        net_members_changed(net);
+        net_run(net, 30000);
+    }
+    net->nodes[8].in_ring = false;
+    net_members_changed(net);
+    net_run(net, 1000);
+    size_t rows = 0;
+    for (uint32_t i = 1; i < 3; i++) {
+        rows += net->nodes[i].rows_count;
+    }
+    /* Two nodes had all keys each, of which three eighths are theirs. */
+    assert_true(rows > KEYS / 2);
+    assert_true(rows < KEYS * 5 / 4);
+    assert_true(locate_counters(net->nodes[1].locate)->rows_dropped > 0);
+    net_free(net);
+}
+
 static void test_a_store_that_fails_is_read_again(void **state)
 {
     (void)state;
@@ -328,6 +429,9 @@ int main(void)
         cmocka_unit_test(test_what_changes_while_it_is_told_is_not_undone),
         cmocka_unit_test(test_new_owners_are_told_and_former_ones_forget),
         cmocka_unit_test(test_rows_of_who_left_go_and_come_back_with_it),
+        cmocka_unit_test(test_who_left_for_good_is_forgotten),
+        cmocka_unit_test(test_a_hung_owner_holds_up_nobody),
+        cmocka_unit_test(test_rows_go_though_the_ring_keeps_changing),
         cmocka_unit_test(test_a_store_that_fails_is_read_again),
         cmocka_unit_test(test_what_is_stored_here_can_be_listed),
         cmocka_unit_test(test_strangers_and_nonsense_are_refused),
