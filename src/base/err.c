@@ -41,6 +41,7 @@ static const struct err_entry err_list[] = {
     {EOVERFLOW, "overflow", "the number does not fit"},
     {ENOMEM, "no_address_space", "the process may have no more memory (see ulimit -v)"},
     {EPIPE, "reader_gone", "the reader has gone"},
+    {EHOSTUNREACH, "unreachable", "nodes that may have it cannot be reached"},
 };
 
 static const struct err_entry *find(int number)

@@ -19,6 +19,7 @@
  *   -ETIMEDOUT  took too long                   -ECANCELED  given up on request
  *   -EOVERFLOW  a number does not fit           -EPIPE    the reader has gone
  *   -EOPNOTSUPP the file system cannot do it    -ENOMEM   no address space left
+ *   -EHOSTUNREACH  may be there, but who could tell can't be asked
  *
  * Text for people is added once, at the edge, where the request or the command is known.
  */

@@ -23,6 +23,7 @@
 
 struct network;
 struct replica; /* node/replica.h */
+struct fetch;   /* node/fetch.h */
 
 /* Names of --join are looked up again so often: while no other member is known, and later, so that
  * a name that has moved is noticed. */
@@ -118,5 +119,8 @@ void network_read_counters(struct network *network, struct network_counters *ret
 
 /* The part that keeps the tree the same; as long as the network. */
 struct replica *network_replica(struct network *network);
+
+/* The part that finds and fetches content; likewise. */
+struct fetch *network_fetch(struct network *network);
 
 #endif

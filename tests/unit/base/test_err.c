@@ -9,7 +9,7 @@ static const int listed[] = {
     EINVAL,    ENOENT,     EEXIST,          EACCES,          EBUSY,     EAGAIN, EIO,
     ENOSPC,    EROFS,      EMFILE,          ENOTDIR,         EISDIR,    EFBIG,  ENOTEMPTY,
     EILSEQ,    EPROTO,     EBADMSG,         EPROTONOSUPPORT, ESTALE,    EPIPE,  ENAMETOOLONG,
-    ETIMEDOUT, EOPNOTSUPP, ENOTRECOVERABLE, ECANCELED,       EOVERFLOW, ENOMEM};
+    ETIMEDOUT, EOPNOTSUPP, ENOTRECOVERABLE, ECANCELED,       EOVERFLOW, ENOMEM, EHOSTUNREACH};
 
 static bool is_listed(int err)
 {
@@ -54,7 +54,7 @@ static void close_relatives_are_merged(void **state)
 static void the_unknown_is_io_and_never_success(void **state)
 {
     (void)state;
-    assert_int_equal(err_from_errno(EHOSTUNREACH), -EIO);
+    assert_int_equal(err_from_errno(ENETRESET), -EIO);
     assert_int_equal(err_from_errno(99999), -EIO);
     assert_int_equal(err_from_errno(0), -EIO);
     assert_int_equal(err_from_errno(-ENOENT), -EIO);
@@ -82,8 +82,8 @@ static void what_is_no_error_of_the_list_is_unknown(void **state)
 {
     (void)state;
     assert_string_equal(err_name(ENOENT), "unknown");
-    assert_string_equal(err_name(-EHOSTUNREACH), "unknown");
-    assert_string_equal(err_text(-EHOSTUNREACH), "unknown error");
+    assert_string_equal(err_name(-ENETRESET), "unknown");
+    assert_string_equal(err_text(-ENETRESET), "unknown error");
 }
 
 int main(void)
