@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
 #include "http/server_priv.h"
+#include "node/fetch.h"
 #include "node/network.h"
 #include "node/replica.h"
 
@@ -148,6 +149,40 @@ static void add_replica_metrics(struct network *network, const struct network_co
     add_metrics(text, metrics, ARRAY_SIZE(metrics));
 }
 
+static void add_fetch_metrics(struct network *network, struct buf *text)
+{
+    struct fetch_counters fetch;
+    fetch_read_counters(network_fetch(network), &fetch);
+    const struct locate_counters *locate = &fetch.locate;
+    const struct metric metrics[] = {
+        {"locate_messages_received_total", "counter", "messages about who holds what received",
+         locate->messages_received},
+        {"locate_message_bytes_received_total", "counter", "bytes of these",
+         locate->message_bytes_received},
+        {"locate_messages_sent_total", "counter", "messages about who holds what sent",
+         locate->messages_sent},
+        {"locate_message_bytes_sent_total", "counter", "bytes of these",
+         locate->message_bytes_sent},
+        {"locate_messages_refused_total", "counter", "malformed ones, or of strangers",
+         locate->messages_refused},
+        {"locate_messages_dropped_total", "counter", "came faster than they were taken",
+         fetch.messages_dropped},
+        {"locate_rows", "gauge", "what others told this node that they have", locate->rows_count},
+        {"locate_queued_keys", "gauge", "to be told to others", locate->queued_keys},
+        {"locate_lookups_total", "counter", "keys looked for", locate->lookups},
+        {"locate_lookups_failed_total", "counter", "that nobody was found for",
+         locate->lookups_failed},
+        {"locate_searches_total", "counter", "times that everyone was asked", locate->searches},
+        {"locate_searches_silent_total", "counter", "members that did not answer one",
+         locate->searches_silent},
+        {"locate_keys_told_total", "counter", "keys told to others", locate->keys_told},
+        {"locate_parts_differed_total", "counter", "parts in which others knew otherwise",
+         locate->parts_differed},
+        {"locate_rows_refused_total", "counter", "rows without room", locate->rows_refused},
+    };
+    add_metrics(text, metrics, ARRAY_SIZE(metrics));
+}
+
 static void add_udp_metrics(const struct udp_counters *udp, struct buf *text)
 {
     const struct metric metrics[] = {
@@ -207,6 +242,7 @@ static void add_network_metrics(struct network *network, struct buf *text)
     add_member_metrics(&members, &counters, text);
     add_metrics(text, &events, 1);
     add_replica_metrics(network, &counters, text);
+    add_fetch_metrics(network, text);
     add_udp_metrics(&counters.udp, text);
     add_link_metrics(&counters.link, text);
 }

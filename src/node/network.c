@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "node/fetch_priv.h"
 #include "node/network_priv.h"
 #include "node/replica_priv.h"
 #include "node/resolve.h"
@@ -98,6 +99,7 @@ static int open_link(struct network *network, const struct network_options *opti
     const struct link_service services[] = {
         {.number = SERVICE_MEMBERS, .context = network, .message = network_message},
         {.number = SERVICE_TREE, .context = network, .message = network_tree_message},
+        {.number = SERVICE_LOCATE, .context = network, .message = network_locate_message},
     };
     struct link_options link_options = {
         .id = *node_identity(network->node),
@@ -193,6 +195,9 @@ int network_open(struct node *node, const struct network_options *options,
         open_cluster(network, &own, boot_nonce);
         err = replica_open(network, &network->replica);
     }
+    if (!err) {
+        err = fetch_open(network, &network->fetch);
+    }
     if (err) {
         network_close(network);
         return err;
@@ -222,6 +227,7 @@ void network_start(struct network *network)
     pthread_cond_signal(&network->started);
     pthread_mutex_unlock(&network->ask_lock);
     replica_start(network->replica);
+    fetch_run(network->fetch);
 }
 
 static void close_loop(struct network *network)
@@ -252,8 +258,10 @@ void network_close(struct network *network)
         uv_async_send(&network->wake);
         pthread_join(network->thread, NULL);
     }
+    fetch_halt(network->fetch);
     replica_stop(network->replica);
     link_close(network->link);
+    fetch_free(network->fetch);
     replica_free(network->replica);
     if (network->has_loop) {
         close_loop(network);
@@ -279,6 +287,11 @@ void network_close(struct network *network)
 struct replica *network_replica(struct network *network)
 {
     return network->replica;
+}
+
+struct fetch *network_fetch(struct network *network)
+{
+    return network->fetch;
 }
 
 void network_accept(struct network *network, int fd)

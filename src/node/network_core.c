@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "link/message.h"
+#include "node/fetch_priv.h"
 #include "node/network_priv.h"
 #include "node/replica_priv.h"
 
@@ -84,6 +85,7 @@ static void host_event(void *context, const struct cluster_event *event)
     if (network->is_restoring) {
         return;
     }
+    network->members_changed = true;
     follow_wall_clock(network);
     struct member_event kept = {
         .wall_ms = clock_wall_ms(node_clock(network->node)),
@@ -129,6 +131,8 @@ static void host_broadcast(void *context, const struct node_id *from, uint8_t ki
     struct network *network = context;
     if (kind == DATAGRAM_PAYLOAD_TREE) {
         replica_put_broadcast(network->replica, from, payload);
+    } else if (kind == DATAGRAM_PAYLOAD_LOCATE) {
+        fetch_put_broadcast(network->fetch, from, payload);
     }
 }
 
@@ -170,6 +174,13 @@ void network_tree_message(void *context, const struct link_peer *peer, struct by
 {
     struct network *network = context;
     replica_put_message(network->replica, &peer->id, bytes);
+}
+
+/* Likewise. */
+void network_locate_message(void *context, const struct link_peer *peer, struct bytes bytes)
+{
+    struct network *network = context;
+    fetch_put_message(network->fetch, &peer->id, bytes);
 }
 
 void network_seeds_found(void *context, const struct address *addresses, size_t count)
@@ -399,6 +410,10 @@ void network_turn(struct network *network)
     look_up_due(network, now_us);
     network_save_due(network, now_us);
     tell_events(network);
+    if (network->members_changed) {
+        network->members_changed = false;
+        fetch_members_changed(network->fetch);
+    }
     ends_due(network);
     set_timer(network);
 }

@@ -9,7 +9,7 @@
  *   network_core.c  the core thread: a turn of its loop, what the cluster asks of its host
  *   network_save.c  the file `members`
  *   network_read.c  what other threads ask
- *   network_tree.c  what the replica asks, on its thread
+ *   network_tree.c  what the replica and the fetch ask, on their threads
  */
 
 #include <pthread.h>
@@ -23,9 +23,11 @@
 
 struct random;
 
-/* The services of the link: messages of the members' lists, and of the tree. */
+/* The services of the link: messages of the members' lists, of the tree, and about who holds
+ * what. */
 #define SERVICE_MEMBERS 1
 #define SERVICE_TREE 2
+#define SERVICE_LOCATE 3
 /* Members that told their digest last. In NETWORK_AGREE_MS some twenty do. */
 #define TOLD_MAX 64u
 
@@ -71,8 +73,9 @@ struct network {
     struct udp *udp;
     struct link *link;
     struct inbox *inbox;
-    struct inbox *outbox; /* broadcasts of the replica */
+    struct inbox *outbox; /* broadcasts of the replica and the fetch */
     struct replica *replica;
+    struct fetch *fetch;
     struct member_events *events;
     void (*ended)(void *context, enum network_end why, const struct address *other);
     void *ended_context;
@@ -89,7 +92,8 @@ struct network {
     uint64_t log_window_us;
     unsigned log_lines;
     struct save save;
-    bool is_restoring; /* what the roster brings is no news */
+    bool is_restoring;    /* what the roster brings is no news */
+    bool members_changed; /* the fetch is to be told */
     bool has_conflict;
     struct address conflict_address;
     bool has_ended; /* `ended` was called */
@@ -130,6 +134,7 @@ struct cluster_host network_host(struct network *network);
 void network_received(void *context, const struct address *from, struct bytes bytes);
 void network_message(void *context, const struct link_peer *peer, struct bytes bytes);
 void network_tree_message(void *context, const struct link_peer *peer, struct bytes bytes);
+void network_locate_message(void *context, const struct link_peer *peer, struct bytes bytes);
 void network_seeds_found(void *context, const struct address *addresses, size_t count);
 /* One round of the loop: takes what came, does what is due, sets the timer. */
 void network_turn(struct network *network);
@@ -137,10 +142,28 @@ void network_turn(struct network *network);
 /* network_tree.c: from any thread. */
 
 /* By the core thread, soon; dropped and counted if too many wait. */
-void network_broadcast(struct network *network, struct bytes payload);
+void network_broadcast(struct network *network, enum datagram_payload kind, struct bytes payload);
 /* To a member, if it is known; dropped if too much waits for it. */
-void network_send(struct network *network, const struct node_id *to, struct bytes message);
+void network_send(struct network *network, uint8_t service, const struct node_id *to,
+                  struct bytes message);
 bool network_knows(struct network *network, const struct node_id *id);
+/* Where a member is reached; false: it is not known. */
+bool network_find_address(struct network *network, const struct node_id *id,
+                          struct address *ret_address);
+
+/* A member, but for this node, as those see it who ask it for something. */
+struct network_peer {
+    struct node_id id;
+    uint64_t boot_nonce;
+    bool is_alive;
+    bool in_ring;
+    bool is_near; /* in our zone */
+};
+/* All of them; the caller frees *ret_peers. *ret_change: as network_change_count() then. */
+size_t network_peers(struct network *network, struct network_peer **ret_peers,
+                     uint64_t *ret_change);
+/* Another one if anything changed about a member. */
+uint64_t network_change_count(struct network *network);
 /* Any one that is alive, but for this node. False: there is none. */
 bool network_pick(struct network *network, struct random *random, struct node_id *ret_member);
 /* What is told in probes. */

@@ -19,13 +19,13 @@
 static void host_broadcast(void *context, struct bytes payload)
 {
     struct replica *replica = context;
-    network_broadcast(replica->network, payload);
+    network_broadcast(replica->network, DATAGRAM_PAYLOAD_TREE, payload);
 }
 
 static void host_send(void *context, const struct node_id *to, struct bytes message)
 {
     struct replica *replica = context;
-    network_send(replica->network, to, message);
+    network_send(replica->network, SERVICE_TREE, to, message);
 }
 
 static bool host_pick(void *context, struct node_id *ret_member)

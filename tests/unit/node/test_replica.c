@@ -1,122 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Nodes of this process on ports of 127.0.0.1: what replica.h promises to those who call it. How
- * trees of many nodes come to be the same is tested with real ones (tests/integration). */
+/* What replica.h promises to those who call it. How trees of many nodes come to be the same is
+ * tested with real ones (tests/integration). */
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "real_nodes.h"
 
-#include <cmocka.h>
-
-#include <ftw.h>
-#include <netinet/in.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "base/clock.h"
-#include "base/log.h"
-#include "base/mem.h"
-#include "node/network.h"
 #include "node/replica.h"
 #include "tree/change.h"
 
-#define SOON_MS 60000u
 #define LONG_MS ((uint64_t)10 * 60 * 1000)
-
-/* ---- nodes -------------------------------------------------------------------------------------
- */
-
-struct one {
-    char dir[32];
-    int listen_fd;
-    pthread_t acceptor;
-    struct node *node;
-    struct network *network;
-};
-
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *walk)
-{
-    (void)info;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
-/* What src/http does in a node: connections of others come by TCP on the same port. */
-static void *accept_all(void *argument)
-{
-    struct one *one = argument;
-    for (;;) {
-        const int fd = accept4(one->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0) {
-            return NULL; /* close_one() */
-        }
-        network_accept(one->network, fd);
-    }
-}
-
-/* False: somebody else has that port. */
-static bool listen_at(struct one *one, uint16_t port)
-{
-    const struct sockaddr_in place = {
-        .sin_family = AF_INET,
-        .sin_port = htons(port),
-        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-    };
-    one->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(one->listen_fd >= 0);
-    if (bind(one->listen_fd, (const struct sockaddr *)&place, sizeof place) != 0) {
-        close(one->listen_fd);
-        return false;
-    }
-    assert_int_equal(listen(one->listen_fd, 16), 0);
-    return true;
-}
-
-/* `join`: NULL, or whom to join. */
-static void start_one(struct one *one, const char *join)
-{
-    const struct node_options options = {.data = one->dir, .segment_bytes = (uint64_t)1 << 20};
-    assert_int_equal(node_open(&options, &one->node), 0);
-    struct network_options network = {.join = join, .link_threads = 1};
-    assert_int_equal(address_parse("127.0.0.1:0", &network.listen), 0);
-    for (;;) {
-        assert_int_equal(network_open(one->node, &network, &one->network), 0);
-        if (listen_at(one, network_address(one->network).port)) {
-            break;
-        }
-        network_close(one->network);
-    }
-    assert_int_equal(pthread_create(&one->acceptor, NULL, accept_all, one), 0);
-    network_start(one->network);
-}
-
-static void open_one(struct one *one, const char *join)
-{
-    snprintf(one->dir, sizeof one->dir, "/tmp/test-replica.XXXXXX");
-    assert_non_null(mkdtemp(one->dir));
-    start_one(one, join);
-}
-
-static void stop_one(struct one *one)
-{
-    shutdown(one->listen_fd, SHUT_RDWR);
-    pthread_join(one->acceptor, NULL);
-    close(one->listen_fd);
-    network_close(one->network);
-    node_close(one->node);
-}
-
-static void close_one(struct one *one)
-{
-    stop_one(one);
-    nftw(one->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
 
 static struct replica *replica_of(const struct one *one)
 {
@@ -133,15 +25,6 @@ static struct tree_summary summary_of(const struct one *one)
     return summary;
 }
 
-#define WAIT_FOR(condition)                                                                        \
-    do {                                                                                           \
-        const uint64_t begin_ms = clock_monotonic_ms(clock_real());                                \
-        while (!(condition)) {                                                                     \
-            assert_true(clock_monotonic_ms(clock_real()) - begin_ms < SOON_MS);                    \
-            usleep(1000);                                                                          \
-        }                                                                                          \
-    } while (0)
-
 static bool have_same_tree(const struct one *a, const struct one *b)
 {
     const struct tree_summary left = summary_of(a);
@@ -150,54 +33,8 @@ static bool have_same_tree(const struct one *a, const struct one *b)
            memcmp(left.fingerprint, right.fingerprint, sizeof left.fingerprint) == 0;
 }
 
-static size_t alive_count(const struct one *one)
-{
-    struct network_summary summary;
-    network_summarise(one->network, &summary);
-    return summary.alive_count;
-}
-
-static void open_pair(struct one pair[2])
-{
-    char join[ADDRESS_TEXT_CHARS + 1];
-    open_one(&pair[0], NULL);
-    const struct address address = network_address(pair[0].network);
-    address_format(&address, join);
-    open_one(&pair[1], join);
-    WAIT_FOR(alive_count(&pair[0]) == 2 && alive_count(&pair[1]) == 2);
-}
-
 /* ---- changes and answers -----------------------------------------------------------------------
  */
-
-struct waiting {
-    pthread_mutex_t lock;
-    pthread_cond_t came;
-    int answers;
-};
-
-#define WAITING_INIT                                                                               \
-    {                                                                                              \
-        .lock = PTHREAD_MUTEX_INITIALIZER, .came = PTHREAD_COND_INITIALIZER                        \
-    }
-
-static void answer(struct waiting *waiting)
-{
-    pthread_mutex_lock(&waiting->lock);
-    waiting->answers++;
-    pthread_cond_signal(&waiting->came);
-    pthread_mutex_unlock(&waiting->lock);
-}
-
-static void wait_for_answers(struct waiting *waiting, int answers)
-{
-    pthread_mutex_lock(&waiting->lock);
-    while (waiting->answers < answers) {
-        pthread_cond_wait(&waiting->came, &waiting->lock);
-    }
-    assert_int_equal(waiting->answers, answers);
-    pthread_mutex_unlock(&waiting->lock);
-}
 
 struct making {
     struct waiting *waiting;
