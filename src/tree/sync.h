@@ -92,7 +92,7 @@ struct tree_sync_host {
                  void *job_context);
 
     /* Begins to write a snapshot of the tree to a file, beside everything else;
-     * tree_sync_spooled() comes later, once. */
+     * tree_sync_spooled() comes later, once. The one before it can be read until then. */
     void (*spool)(void *context);
     /* Reads from the file that was spooled last. 0, -EIO. */
     int (*spool_read)(void *context, uint64_t offset, void *ret_bytes, size_t size);

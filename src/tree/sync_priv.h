@@ -157,6 +157,8 @@ struct fetch {
     uint64_t deadline_us;
     unsigned attempts;
     uint64_t not_before_us; /* another try */
+    struct node_id left;    /* who sent a part of one; it is asked once more until then */
+    uint64_t left_until_us;
     struct tree_snapshot *snapshot;
 };
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Snapshots, handed out and taken. Who asks is offered one that is a minute old at most, or still
- * being read by others; it is written beside all else. It travels in pieces, some of them asked for
- * ahead, into a file of the receiver, and is merged in steps between which the node does other
- * things. A connection that is lost costs what was on its way; a restart of the receiver, if the
- * same snapshot is still offered, nothing.
+ * Snapshots, handed out and taken. Who asks is offered one that is a minute old at most, or was
+ * read by others within minutes, so that all who come share one, and who was cut off finds it
+ * again; it is written beside all else. It travels in pieces, some of them asked for ahead, into a
+ * file of the receiver, and is merged in steps between which the node does other things. A
+ * connection that is lost costs what was on its way: the peer of whom a part is here is asked
+ * first.
  */
 
 #include <stdlib.h>
@@ -15,12 +16,12 @@
 #include "hash/crc32c.h"
 #include "tree/sync_priv.h"
 
-/* A snapshot this old is still offered, and one that somebody reads; it is dropped when nobody has
- * read it for so long. */
+/* A snapshot this old is still offered, and one that was read so lately, up to an age at which what
+ * happened since costs as much; it is dropped when nobody has read it for so long. */
 #define OFFER_FRESH_US (60 * SECOND)
-#define OFFER_READ_US (20 * SECOND)
-#define OFFER_MAX_US (600 * SECOND)
-#define OFFER_DROP_US (120 * SECOND)
+#define OFFER_READ_US (300 * SECOND)
+#define OFFER_MAX_US (3600 * SECOND)
+#define OFFER_DROP_US OFFER_READ_US
 /* Pieces asked for before the first of them is here. */
 #define PIECES_AHEAD 8u
 /* A piece that does not come; the same peer is asked so often. */
@@ -91,8 +92,7 @@ static void received_ask(struct tree_sync *sync, const struct node_id *from)
     spooled->askers[spooled->askers_count++] = *from;
     offer(sync, from, &no_id, OFFER_LATER);
     if (!spooled->is_under_way) {
-        spooled->is_under_way = true;
-        spooled->is_here = false; /* the file is written anew */
+        spooled->is_under_way = true; /* until it has ended, the old one can be read */
         sync->host.spool(sync->host.context);
     }
 }
@@ -173,9 +173,10 @@ void snapshot_fetch(struct tree_sync *sync, const struct node_id *peer, enum tre
         (mode == TREE_MERGE_NORMAL && sync->now_us < fetch->not_before_us)) {
         return;
     }
+    const bool goes_on = mode == TREE_MERGE_NORMAL && sync->now_us < fetch->left_until_us;
     *fetch = (struct fetch){
         .state = FETCH_ASKED,
-        .peer = *peer,
+        .peer = goes_on ? fetch->left : *peer,
         .merge = {.mode = mode},
         .began_us = sync->now_us,
     };
@@ -445,7 +446,10 @@ void snapshot_due(struct tree_sync *sync)
         break;
     case FETCH_RECEIVING:
         if (sync->now_us >= fetch->deadline_us && ++fetch->attempts >= ATTEMPTS_MAX) {
+            const struct node_id peer = fetch->peer;
             end_fetch(sync, TRY_AGAIN_US); /* what is here stays, for the same snapshot */
+            fetch->left = peer;
+            fetch->left_until_us = sync->now_us + OFFER_READ_US;
         } else if (sync->now_us >= fetch->deadline_us) {
             fetch->asked_bytes = fetch->received_bytes;
             want_pieces(sync);

@@ -61,6 +61,7 @@ struct net {
     struct random random;
     unsigned broadcast_loss_percent;
     bool cut[NODES_MAX][NODES_MAX]; /* from, to */
+    uint64_t lost_offset;           /* pieces of snapshots from there on are lost; 0: none */
     uint64_t message_bytes;         /* sent so far */
     uint64_t messages_count[64];    /* by type */
 };
@@ -112,6 +113,12 @@ static inline void net_send(void *context, const struct node_id *to, struct byte
     assert_true(message.size <= TREE_MESSAGE_BYTES_MAX);
     node->net->message_bytes += message.size;
     node->net->messages_count[message.data[2] % 64]++;
+    struct tree_message parsed;
+    if (node->net->lost_offset > 0 && tree_message_parse(message, false, &parsed) == 0 &&
+        parsed.type == TREE_MESSAGE_SNAPSHOT_PIECE &&
+        parsed.offset_bytes >= node->net->lost_offset) {
+        return;
+    }
     net_queue(node->net, &(struct packet){.from = node->index,
                                           .to = to->bytes[19],
                                           .kind = PACKET_MESSAGE,

@@ -202,6 +202,54 @@ static void test_a_lost_connection_costs_what_was_on_its_way(void **state)
     net_free(net);
 }
 
+/* The first piece is here, and no other. */
+static struct net *net_with_a_part(uint32_t count, uint64_t seed)
+{
+    struct net *net = net_with_one_full(count, seed, MANY);
+    net->lost_offset = 1;
+    if (count > 2) { /* 2 hears of nobody */
+        net->cut[0][2] = net->cut[1][2] = net->cut[2][0] = net->cut[2][1] = true;
+    }
+    while (net->nodes[1].inbox.size == 0) {
+        net_step(net);
+    }
+    assert_true(net->nodes[1].inbox.size < net->nodes[0].spool.size);
+    return net;
+}
+
+static void test_who_comes_back_within_minutes_goes_on(void **state)
+{
+    (void)state;
+    struct net *net = net_with_a_part(2, 20);
+    net->cut[0][1] = net->cut[1][0] = true;
+    net_run(net, 120000);
+    net_put(net, 0, "meanwhile", 'm');
+    net->cut[0][1] = net->cut[1][0] = false;
+    net->lost_offset = 0;
+    net->messages_count[TREE_MESSAGE_SNAPSHOT_PIECE] = 0;
+    net_run_until_agreed(net, 20000);
+    assert_int_equal(net->messages_count[TREE_MESSAGE_SNAPSHOT_PIECE], 1);
+    assert_int_equal(net->nodes[0].spools_count, 1);
+    net_free(net);
+}
+
+static void test_who_asks_later_shares_what_is_read(void **state)
+{
+    (void)state;
+    struct net *net = net_with_a_part(3, 21);
+    net_run(net, 700000);
+    net->broadcast_loss_percent = 100;
+    net_put(net, 0, "meanwhile", 'm');
+    net->cut[0][2] = net->cut[2][0] = false; /* of 0 alone */
+    net_run(net, 10000);
+    net->lost_offset = 0;
+    net_run_until_agreed(net, 30000);
+    assert_int_equal(net->nodes[0].spools_count, 1);
+    assert_int_equal(tree_sync_counters(net->nodes[1].sync)->snapshots_merged, 1);
+    assert_int_equal(tree_sync_counters(net->nodes[2].sync)->snapshots_merged, 1);
+    net_free(net);
+}
+
 /* Takes the entry of a file at the root out of the tables, as decay might, with its fingerprint. */
 static void damage_entry(struct fixture *fixture, const char *name)
 {
@@ -381,6 +429,8 @@ int main(void)
         cmocka_unit_test(test_a_lost_file_costs_another_snapshot),
         cmocka_unit_test(test_local_changes_go_on_during_a_merge),
         cmocka_unit_test(test_a_lost_connection_costs_what_was_on_its_way),
+        cmocka_unit_test(test_who_comes_back_within_minutes_goes_on),
+        cmocka_unit_test(test_who_asks_later_shares_what_is_read),
         cmocka_unit_test(test_a_divergence_is_told_and_repaired),
         cmocka_unit_test(test_of_two_contents_that_of_the_op_stays),
         cmocka_unit_test(test_of_two_contents_all_choose_one),
