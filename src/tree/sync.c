@@ -134,8 +134,7 @@ void tree_sync_free(struct tree_sync *sync)
     pull_stop(sync);
     arrive_done(sync);
     refused_done(sync);
-    buf_done(&sync->served);
-    free(sync->wishes);
+    serve_done(sync);
     free(sync->awaits);
     free(sync);
 }

@@ -38,7 +38,8 @@
 #define TREE_SYNC_EARLY_BYTES_MAX ((size_t)64 * 1024 * 1024)
 /* A peer that does not answer for so long is given up; another one is asked. */
 #define TREE_SYNC_ANSWER_MS 5000u
-/* What others ask to be told or sent as soon as it is here: beyond, the oldest is forgotten. */
+/* What others ask to be told or sent as soon as it is here: beyond, the oldest of who asks for most
+ * is forgotten. */
 #define TREE_SYNC_WISHES_MAX 4096u
 #define TREE_SYNC_WISH_MS 30000u
 

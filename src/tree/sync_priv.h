@@ -221,6 +221,7 @@ struct tree_sync {
     struct wish *wishes;
     size_t wishes_count;
     size_t wishes_capacity;
+    struct wisher *wishers;
     struct await *awaits;
     size_t awaits_count;
     size_t awaits_capacity;
@@ -331,6 +332,7 @@ void serve_state(struct tree_sync *sync, const struct node_id *from, uint64_t nu
 /* What was wished for and is here now. */
 void serve_wishes(struct tree_sync *sync);
 void serve_due(struct tree_sync *sync);
+void serve_done(struct tree_sync *sync);
 
 /* sync_await.c */
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "tree/sync_priv.h"
 
@@ -17,6 +18,8 @@
 #define SNAPSHOT_OPS_MIN UINT64_C(10000)
 /* A long op is kept in memory for so long after the last piece of it was wanted. */
 #define SERVED_US (5 * SECOND)
+/* Wishes of one message: each looks through all. */
+#define WISHES_AT_ONCE_MAX 1024u
 
 void serve_sums(struct tree_sync *sync, const struct node_id *from, const struct tree_message *sums)
 {
@@ -114,27 +117,97 @@ static void send_ops(struct tree_sync *sync, const struct node_id *to, struct se
     buf_done(&serving->bytes);
 }
 
-static void add_wish(struct tree_sync *sync, const struct wish *wish)
+/* ---- wishes ------------------------------------------------------------------------------------
+ */
+
+/* How many wishes a peer has. */
+struct wisher {
+    struct node_id peer;
+    size_t count;
+    UT_hash_handle hh;
+};
+
+static struct wisher *find_wisher(const struct tree_sync *sync, const struct node_id *peer)
 {
-    for (size_t i = 0; wish->is_await && i < sync->wishes_count; i++) {
+    struct wisher *wisher = NULL;
+    HASH_FIND(hh, sync->wishers, peer, sizeof *peer, wisher);
+    return wisher;
+}
+
+static void count_wish(struct tree_sync *sync, const struct node_id *peer)
+{
+    struct wisher *wisher = find_wisher(sync, peer);
+    if (!wisher) {
+        wisher = mem_alloc(sizeof *wisher);
+        *wisher = (struct wisher){.peer = *peer};
+        HASH_ADD(hh, sync->wishers, peer, sizeof wisher->peer, wisher);
+    }
+    wisher->count++;
+}
+
+static void uncount_wish(struct tree_sync *sync, const struct node_id *peer)
+{
+    struct wisher *wisher = find_wisher(sync, peer);
+    CHECK(wisher);
+    if (--wisher->count == 0) {
+        HASH_DEL(sync->wishers, wisher);
+        free(wisher);
+    }
+}
+
+static void remove_wish(struct tree_sync *sync, size_t index)
+{
+    uncount_wish(sync, &sync->wishes[index].peer);
+    sync->wishes_count--;
+    memmove(sync->wishes + index, sync->wishes + index + 1,
+            (sync->wishes_count - index) * sizeof *sync->wishes);
+}
+
+/* The oldest one of who has most: nobody's wishes push out those of who has fewer. */
+static void make_room(struct tree_sync *sync)
+{
+    const struct wisher *most = sync->wishers;
+    for (const struct wisher *wisher = most; wisher; wisher = wisher->hh.next) {
+        most = wisher->count > most->count ? wisher : most;
+    }
+    for (size_t i = 0; i < sync->wishes_count; i++) {
+        if (node_id_equal(&sync->wishes[i].peer, &most->peer)) {
+            remove_wish(sync, i);
+            return;
+        }
+    }
+}
+
+/* The same is wished again; of a log, any part of it. */
+static bool is_same_wish(const struct wish *a, const struct wish *b)
+{
+    return a->is_await == b->is_await && a->number == b->number &&
+           (!a->is_await || a->through_seq == b->through_seq) &&
+           origin_id_equal(&a->origin, &b->origin) && node_id_equal(&a->peer, &b->peer);
+}
+
+/* They stand in the order of their deadlines. */
+static void add_wish(struct tree_sync *sync, struct wish wish)
+{
+    for (size_t i = 0; i < sync->wishes_count; i++) {
         const struct wish *other = &sync->wishes[i];
-        if (other->is_await && other->number == wish->number &&
-            other->through_seq == wish->through_seq &&
-            origin_id_equal(&other->origin, &wish->origin) &&
-            node_id_equal(&other->peer, &wish->peer)) {
-            return; /* asked again */
+        if (is_same_wish(other, &wish)) {
+            wish.through_seq =
+                other->through_seq > wish.through_seq ? other->through_seq : wish.through_seq;
+            remove_wish(sync, i);
+            break;
         }
     }
     if (sync->wishes_count == TREE_SYNC_WISHES_MAX) {
-        sync->wishes_count--;
-        memmove(sync->wishes, sync->wishes + 1, sync->wishes_count * sizeof *sync->wishes);
+        make_room(sync);
     }
     if (sync->wishes_count == sync->wishes_capacity) {
         sync->wishes_capacity = sync->wishes_capacity ? 2 * sync->wishes_capacity : 8;
         sync->wishes = mem_resize_array(sync->wishes, sync->wishes_capacity, sizeof *sync->wishes);
     }
-    sync->wishes[sync->wishes_count] = *wish;
-    sync->wishes[sync->wishes_count++].deadline_us = sync->now_us + TREE_SYNC_WISH_MS * MS;
+    wish.deadline_us = sync->now_us + TREE_SYNC_WISH_MS * MS;
+    sync->wishes[sync->wishes_count++] = wish;
+    count_wish(sync, &wish.peer);
 }
 
 /* How many ops the peer lacks by what we have, and wishes for what we have not. */
@@ -143,18 +216,20 @@ static uint64_t look_at_lacks(struct tree_sync *sync, struct kv_txn *txn,
                               size_t lacks_count, bool shall_wish)
 {
     uint64_t ops_count = 0;
+    size_t wishes_left = WISHES_AT_ONCE_MAX;
     for (size_t i = 0; i < lacks_count; i++) {
         const uint64_t seq = sync_seq_of(sync, txn, &lacks[i].origin);
         const uint64_t through = seq < lacks[i].through_seq ? seq : lacks[i].through_seq;
         ops_count += through > lacks[i].after_seq ? through - lacks[i].after_seq : 0;
-        if (shall_wish && seq < lacks[i].through_seq) {
+        if (shall_wish && seq < lacks[i].through_seq && wishes_left > 0) {
+            wishes_left--;
             const struct wish wish = {
                 .peer = *from,
                 .origin = lacks[i].origin,
                 .after_seq = seq > lacks[i].after_seq ? seq : lacks[i].after_seq,
                 .through_seq = lacks[i].through_seq,
             };
-            add_wish(sync, &wish);
+            add_wish(sync, wish);
         }
     }
     return ops_count;
@@ -246,7 +321,7 @@ void serve_await(struct tree_sync *sync, const struct node_id *from,
         .number = await->number,
         .is_await = true,
     };
-    add_wish(sync, &wish);
+    add_wish(sync, wish);
 }
 
 void serve_state(struct tree_sync *sync, const struct node_id *from, uint64_t number)
@@ -301,6 +376,8 @@ void serve_wishes(struct tree_sync *sync)
         struct wish wish = sync->wishes[i];
         if (sync->now_us < wish.deadline_us && !serve_wish(sync, txn, &wish)) {
             sync->wishes[kept++] = wish;
+        } else {
+            uncount_wish(sync, &wish.peer);
         }
     }
     sync->wishes_count = kept;
@@ -314,10 +391,20 @@ void serve_due(struct tree_sync *sync)
     /* In the order of their deadlines. */
     size_t over = 0;
     while (over < sync->wishes_count && sync->now_us >= sync->wishes[over].deadline_us) {
+        uncount_wish(sync, &sync->wishes[over].peer);
         over++;
     }
     if (over > 0) {
         sync->wishes_count -= over;
         memmove(sync->wishes, sync->wishes + over, sync->wishes_count * sizeof *sync->wishes);
     }
+}
+
+void serve_done(struct tree_sync *sync)
+{
+    buf_done(&sync->served);
+    while (sync->wishes_count > 0) {
+        uncount_wish(sync, &sync->wishes[--sync->wishes_count].peer);
+    }
+    free(sync->wishes);
 }

@@ -183,6 +183,51 @@ static void test_news_of_two_tellers_are_pulled_once(void **state)
     net_free(net);
 }
 
+static void wish_for(struct net *net, uint32_t from, uint8_t first, unsigned count)
+{
+    const struct node_id peer = node_id_of(from);
+    const struct tree_message want = {.type = TREE_MESSAGE_WANT, .flags = TREE_WANT_WHEN_HERE};
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    tree_message_format(&want, &bytes);
+    for (unsigned i = 0; i < count; i++) {
+        struct tree_lack lack = {origin_of((char)first), 0, 5};
+        lack.origin.bytes[14] ^= (uint8_t)(i >> 8);
+        lack.origin.bytes[15] ^= (uint8_t)i;
+        tree_message_put_lack(&bytes, &lack);
+    }
+    tree_sync_message(net->nodes[0].sync, net->now_us, &peer, buf_bytes(&bytes));
+}
+
+static void test_who_wishes_much_pushes_out_its_own(void **state)
+{
+    (void)state;
+    struct net *net = net_new(3, 17);
+    net->broadcast_loss_percent = 100;
+    wish_for(net, 1, 'A', 1); /* of what node 0 is about to write */
+    for (uint8_t i = 0; i < 8; i++) {
+        wish_for(net, 2, (uint8_t)('a' + i), 1000);
+    }
+    net_put(net, 0, "a", 'x');
+    net_run(net, 10);
+    assert_node_tree(net, 1, "a=x ");
+    net_free(net);
+}
+
+static void test_what_is_wished_again_is_sent_once(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 18);
+    net->broadcast_loss_percent = 100;
+    for (int i = 0; i < 10; i++) {
+        wish_for(net, 1, 'A', 1);
+    }
+    net_put(net, 0, "a", 'x');
+    net_run(net, 10);
+    assert_node_tree(net, 1, "a=x ");
+    assert_int_equal(net->messages_count[TREE_MESSAGE_OPS], 1);
+    net_free(net);
+}
+
 static void test_others_are_awaited(void **state)
 {
     (void)state;
@@ -336,6 +381,8 @@ int main(void)
         cmocka_unit_test(test_an_op_longer_than_a_message_comes_in_pieces),
         cmocka_unit_test(test_who_is_told_first_waits_for_its_teller),
         cmocka_unit_test(test_news_of_two_tellers_are_pulled_once),
+        cmocka_unit_test(test_who_wishes_much_pushes_out_its_own),
+        cmocka_unit_test(test_what_is_wished_again_is_sent_once),
         cmocka_unit_test(test_others_are_awaited),
         cmocka_unit_test(test_an_await_ends_with_who_has_it),
         cmocka_unit_test(test_an_answer_to_an_earlier_life_counts_for_nothing),
