@@ -219,8 +219,8 @@ static void get_lack(struct field_reader *reader, struct tree_lack *ret_lack)
 static struct bytes get_op(struct field_reader *reader)
 {
     const uint32_t size = field_get_u32(reader);
-    if (size == 0) {
-        field_fail(reader);
+    if (size < TREE_OP_BYTES_MIN) {
+        field_fail(reader); /* to keep one costs more than it is long */
     }
     return field_get_raw(reader, size);
 }

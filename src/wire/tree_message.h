@@ -11,7 +11,8 @@
  *   PART            buckets (256 bits, bucket 0 the lowest bit of the first byte), entries:
  *                   what I have where ours differ
  *   WANT            flags u8, lacks: send me these ops
- *   OPS             flags u8, ops: each a u32 and so many bytes, causes first
+ *   OPS             flags u8, ops: each a u32 and so many bytes (TREE_OP_BYTES_MIN at least),
+ *                   causes first
  *   LARGE           dot, size u32: the next op is too long for a message
  *   PIECE_WANT      dot, offset u32
  *   PIECE           dot, offset u32, bytes

@@ -33,6 +33,8 @@
 /* Where they begin in the bytes of an op, of whatever version. */
 #define TREE_OP_PREVIOUS_OFFSET ((size_t)26)
 #define TREE_OP_LAMPORT_OFFSET ((size_t)58)
+/* No op is shorter, of whatever version: all begin with these. */
+#define TREE_OP_BYTES_MIN (TREE_OP_LAMPORT_OFFSET + 8)
 #define TREE_OP_BYTES_MAX ((size_t)32 * 1024 * 1024)
 #define TREE_OP_CHANGES_MAX 100000u
 /* Writers that one op can refer to: all that their count can say, 1 MiB of ids. A directory with

@@ -17,7 +17,7 @@
 #define MINOR_AT 1
 #define TYPE_AT 2
 #define DOT_BYTES 24u
-#define OP_BYTES 5u /* of each op of formatted(), without its size */
+#define OP_BYTES ((unsigned)TREE_OP_BYTES_MIN) /* of each op of formatted(), without its size */
 #define ELEMENTS 3u
 
 static const enum tree_message_type types[] = {
@@ -224,7 +224,7 @@ static void fields_stand_where_they_are_said_to(void **state)
     assert_int_equal(piece.size, sizeof dot_and_offset);
     assert_memory_equal(piece.data, dot_and_offset, sizeof dot_and_offset);
 
-    static const uint8_t op[] = {1, 0, 32, 5, 0, 0, 0, 1, 2, 3, 4, 5, 5, 0, 0, 0, 6};
+    static const uint8_t op[] = {1, 0, 32, 66, 0, 0, 0, 1, 2, 3, 4, 5, 0};
     CLEANUP_BUF struct buf spread = formatted(TREE_MESSAGE_SPREAD_OPS);
     assert_memory_equal(spread.data, op, sizeof op);
 }
@@ -424,11 +424,16 @@ static void ops_have_their_limits(void **state)
     piece.offset_bytes++;
     assert_int_equal(answer_to(&piece), -EPROTO);
 
-    /* A size beyond the end, and none. */
+    /* A size beyond the end, one too small, and none. */
     CLEANUP_BUF struct buf ops = formatted(TREE_MESSAGE_OPS);
     uint8_t *last_size = ops.data + ops.size - OP_BYTES - 4;
     *last_size = OP_BYTES + 1;
     assert_int_equal(parse_answer(TREE_MESSAGE_OPS, buf_bytes(&ops)), -EPROTO);
+    /* Shorter than any op: many of them would cost more memory than they are long. */
+    *last_size = OP_BYTES - 1;
+    ops.size--;
+    assert_int_equal(parse_answer(TREE_MESSAGE_OPS, buf_bytes(&ops)), -EPROTO);
+    ops.size++;
     ops.size -= OP_BYTES;
     *last_size = 0;
     assert_int_equal(parse_answer(TREE_MESSAGE_OPS, buf_bytes(&ops)), -EPROTO);
