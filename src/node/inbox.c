@@ -4,8 +4,17 @@
 #include <string.h>
 
 #include "base/list.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "node/inbox_priv.h"
+
+/* Of what waits, what came from one. */
+struct sender {
+    struct node_id id;
+    size_t messages_count;
+    size_t bytes;
+    UT_hash_handle hh;
+};
 
 struct inbox {
     struct inbox_limits limits;
@@ -14,8 +23,20 @@ struct inbox {
     struct inbox_message *last;
     size_t messages_count;
     size_t bytes;
+    struct sender *senders; /* kept if there are shares; no more than messages */
     uint64_t dropped;
 };
+
+static void forget_senders(struct sender *senders)
+{
+    struct sender *sender;
+    struct sender *next;
+    HASH_ITER(hh, senders, sender, next)
+    {
+        HASH_DEL(senders, sender);
+        free(sender);
+    }
+}
 
 struct inbox *inbox_new(const struct inbox_limits *limits)
 {
@@ -36,6 +57,7 @@ void inbox_free(struct inbox *inbox)
     {
         free(message);
     }
+    forget_senders(inbox->senders);
     pthread_mutex_destroy(&inbox->lock);
     free(inbox);
 }
@@ -50,9 +72,19 @@ static void append(struct inbox *inbox, struct inbox_message *message)
     inbox->last = message;
     inbox->messages_count++;
     inbox->bytes += message->size;
+    if (inbox->limits.shares > 1) {
+        struct sender *sender = NULL;
+        HASH_FIND(hh, inbox->senders, &message->from, sizeof message->from, sender);
+        if (!sender) {
+            sender = mem_alloc(sizeof *sender);
+            *sender = (struct sender){.id = message->from};
+            HASH_ADD(hh, inbox->senders, id, sizeof sender->id, sender);
+        }
+        sender->messages_count++;
+        sender->bytes += message->size;
+    }
 }
 
-/* Of what waits, what came from `from`. The list is walked only when a share of it is taken. */
 static bool has_share_left(const struct inbox *inbox, const struct node_id *from, size_t size)
 {
     const size_t bytes_max = inbox->limits.bytes_max / inbox->limits.shares;
@@ -61,17 +93,10 @@ static bool has_share_left(const struct inbox *inbox, const struct node_id *from
         (inbox->bytes + size <= bytes_max && inbox->messages_count < messages_max)) {
         return true;
     }
-    size_t bytes = size;
-    size_t count = 0;
-    const struct inbox_message *message;
-    LL_FOREACH(inbox->first, message)
-    {
-        if (node_id_equal(&message->from, from)) {
-            bytes += message->size;
-            count++;
-        }
-    }
-    return bytes <= bytes_max && count < messages_max;
+    const struct sender *sender = NULL;
+    HASH_FIND(hh, inbox->senders, from, sizeof *from, sender);
+    return sender ? sender->bytes + size <= bytes_max && sender->messages_count < messages_max
+                  : size <= bytes_max && messages_max > 0;
 }
 
 bool inbox_put(struct inbox *inbox, uint8_t kind, const struct node_id *from, struct bytes bytes)
@@ -103,11 +128,14 @@ struct inbox_message *inbox_take(struct inbox *inbox)
 {
     pthread_mutex_lock(&inbox->lock);
     struct inbox_message *first = inbox->first;
+    struct sender *senders = inbox->senders;
+    inbox->senders = NULL;
     inbox->first = NULL;
     inbox->last = NULL;
     inbox->messages_count = 0;
     inbox->bytes = 0;
     pthread_mutex_unlock(&inbox->lock);
+    forget_senders(senders);
     return first;
 }
 

@@ -108,8 +108,8 @@ void replica_spool(void *context)
     spool->is_running = true;
     spool->is_over = false;
     spool->err = 0;
-    if (pthread_create(&spool->thread, NULL, run_spool, replica) != 0) {
-        spool->thread = pthread_self(); /* there is nobody to join */
+    spool->has_thread = pthread_create(&spool->thread, NULL, run_spool, replica) == 0;
+    if (!spool->has_thread) {
         spool->err = -EAGAIN;
         spool->is_over = true;
         replica_wake(replica);
@@ -127,9 +127,10 @@ static void close_fd(int *fd)
 static void join_spool(struct replica *replica)
 {
     struct replica_spool *spool = &replica->spool;
-    if (spool->is_running && !pthread_equal(spool->thread, pthread_self())) {
+    if (spool->has_thread) {
         pthread_join(spool->thread, NULL);
     }
+    spool->has_thread = false;
     spool->is_running = false;
 }
 

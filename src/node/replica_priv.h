@@ -56,7 +56,8 @@ struct replica_ask {
 /* A snapshot on its way out. */
 struct replica_spool {
     pthread_t thread;
-    bool is_running; /* to be joined */
+    bool is_running;
+    bool has_thread; /* to be joined */
     _Atomic bool is_over;
     int fd; /* of what was written last and is handed out; -1: nothing */
     int new_fd;

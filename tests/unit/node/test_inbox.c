@@ -96,6 +96,26 @@ static void a_flood_by_one_leaves_room_for_others(void **state)
     inbox_free(inbox);
 }
 
+/* Who has filled its share, again and again, does not make others wait for a look at all that
+ * waits: a walk through a long list for each would take minutes. */
+static void a_full_share_is_seen_at_once(void **state)
+{
+    (void)state;
+    enum { WAITING = 200000, MORE = 200000 };
+    const struct inbox_limits limits = {(size_t)1 << 40, 4 * (size_t)WAITING, 4};
+    struct inbox *inbox = inbox_new(&limits);
+    for (int i = 0; i < WAITING; i++) {
+        assert_true(inbox_put(inbox, 1, &alice, BYTES(NULL, 0)));
+    }
+    for (int i = 0; i < MORE; i++) {
+        assert_false(inbox_put(inbox, 1, &alice, BYTES(NULL, 0)));
+    }
+    assert_true(inbox_put(inbox, 1, &bob, BYTES(NULL, 0)));
+    assert_int_equal(drain(inbox), WAITING + 1);
+    assert_int_equal(inbox_dropped(inbox), MORE);
+    inbox_free(inbox);
+}
+
 #define THREADS 4
 #define EACH 1000
 
@@ -136,6 +156,7 @@ int main(void)
         cmocka_unit_test(messages_come_in_order),
         cmocka_unit_test(what_finds_no_room_is_counted),
         cmocka_unit_test(a_flood_by_one_leaves_room_for_others),
+        cmocka_unit_test(a_full_share_is_seen_at_once),
         cmocka_unit_test(threads_put_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
