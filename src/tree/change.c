@@ -93,11 +93,13 @@ static int find_spot(struct builder *builder, struct bytes path, struct spot *re
     return spot_find(builder->tree, builder->txn, &builder->way, path, ret_spot, ret_row);
 }
 
+/* Of more heads than a change can replace, the first so many: the change is shown all the same,
+ * being the newest, and the next one replaces more. */
 static int add_context(struct builder *builder, const struct entry_row *row, enum faces faces,
                        size_t *ret_count)
 {
     *ret_count = 0;
-    for (size_t i = 0; i < row->heads_count; i++) {
+    for (size_t i = 0; i < row->heads_count && *ret_count < TREE_OP_CONTEXT_MAX; i++) {
         const struct head *head = &row->heads[i];
         const enum faces face = head->version.kind == TREE_DIRECTORY ? FACE_DIRECTORY : FACE_FILE;
         if ((faces & face) == 0) {

@@ -157,6 +157,30 @@ static void test_its_own_cause_is_refused(void **state)
     assert_int_equal(apply_in_vain(pair->a, &forged).verdict, TREE_EARLY);
 }
 
+static void test_more_heads_than_a_change_replaces(void **state)
+{
+    struct pair *pair = *state;
+    const size_t count = TREE_OP_CONTEXT_MAX + 10;
+    for (size_t i = 0; i < count; i++) {
+        struct forged forged;
+        forge(&forged, 'X', NULL, "f", '1');
+        forged.op.origin.bytes[14] = (uint8_t)(i >> 8);
+        forged.op.origin.bytes[15] = (uint8_t)i;
+        assert_int_equal(apply_forged(pair->a, &forged).verdict, TREE_APPLIED);
+    }
+    struct tree_entry entry;
+    assert_int_equal(find(pair->a, "f", &entry), 0);
+    assert_int_equal(entry.heads_count, count);
+    assert_int_equal(put_file(pair->a, "f", '2'), 0);
+    assert_tree(pair->a, "f=2*11 ");
+    assert_int_equal(find(pair->a, "f", &entry), 0);
+    assert_int_equal(entry.heads_count, 11);
+    assert_int_equal(delete_path(pair->a, "f", false), 0);
+    assert_tree(pair->a, "");
+    exchange(pair->a, pair->b);
+    assert_same(pair->a, pair->b);
+}
+
 static void test_lamport_has_bounds(void **state)
 {
     struct pair *pair = *state;
@@ -561,6 +585,7 @@ int main(void)
         TEST_PAIR(test_forks_are_seen),
         TEST_PAIR(test_nobody_else_writes_our_log),
         TEST_PAIR(test_its_own_cause_is_refused),
+        TEST_PAIR(test_more_heads_than_a_change_replaces),
         TEST_PAIR(test_lamport_has_bounds),
         TEST_PAIR(test_what_is_no_op_is_refused),
         TEST_PAIR(test_a_path_twice_is_refused),
