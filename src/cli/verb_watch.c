@@ -266,6 +266,34 @@ static bool ask_token(struct watch *watch, struct client *client, struct client_
     return good;
 }
 
+/* Where the node is now, of a network whose logs are too many for a token: the cursor alone. */
+static bool ask_cursor(struct watch *watch, struct client_response *response)
+{
+    const struct client_request request = {
+        .target = "/status",
+        .silence_ms_max = TOKEN_SILENCE_MS_MAX,
+    };
+    if (!client_perform(watch->client, &request, response)) {
+        return false;
+    }
+    json_t *answer = json_loadb(buf_string(&response->body), response->body.size, 0, NULL);
+    const char *cursor = entry_text(answer, "cursor");
+    const bool good = *cursor && is_cursor(cursor);
+    if (good) {
+        move_cursor(watch, cursor);
+    } else {
+        buf_add_string(&response->failure, "the node tells no cursor");
+    }
+    json_decref(answer);
+    return good;
+}
+
+static bool find_beginning(struct watch *watch, struct client_response *response)
+{
+    return watch->cursor || watch->token || ask_token(watch, watch->client, response) ||
+           (client_is_code(response, "no_token") && ask_cursor(watch, response));
+}
+
 /* Asks for a token if the one that there is, is old. Without a new one that goes on to hold. */
 static void renew_token(struct watch *watch)
 {
@@ -349,7 +377,7 @@ static enum cli_status watch_all(struct watch *watch)
 {
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     /* Who starts it wants to know at once if there is no node; later it may come back. */
-    if (!watch->cursor && !watch->token && !ask_token(watch, watch->client, &response)) {
+    if (!find_beginning(watch, &response)) {
         client_report(watch->invocation, NULL, &response);
         return CLI_FAILED;
     }

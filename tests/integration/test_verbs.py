@@ -580,6 +580,28 @@ class TestTerminal(VerbsTest):
         self.assertEqual(self.out("ls", "t"), name + "\n")
 
 
+class Tokenless(http.server.BaseHTTPRequestHandler):
+    """A node of a network that has more logs than a token can name."""
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        status, kind, body = 200, "application/json", {"cursor": "7:3"}
+        if self.path.startswith("/watch/token"):
+            status, body = 409, {"error": "no_token", "message": "too many logs"}
+        body = json.dumps(body)
+        if self.path.startswith("/watch?"):
+            kind = "text/event-stream"
+            body = 'id: 7:4\nevent: put\ndata: {"event":"put","path":"a","cursor":"7:4"}\n\n'
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+
 class TestWatch(VerbsTest):
     def start_watch(self, *arguments):
         process = start("watch", *arguments, env=self.env, cwd=self.dir)
@@ -643,6 +665,20 @@ class TestWatch(VerbsTest):
             )
             self.stop_watch(process)
         self.assertEqual(seen, ["f0", "f1", "f2"])
+
+    def test_without_a_token(self):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tokenless)
+        server.requests = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        url = f"http://127.0.0.1:{server.server_port}"
+        process = self.start_watch("--node", url, "--json", "--cursor-file", "cursor")
+        line = process.stdout.readline()
+        wait_for(lambda: self.kept_cursor() == "7:4", 10, "the cursor is in the file")
+        self.stop_watch(process)
+        self.assertEqual(json.loads(line)["path"], "a")
+        self.assertIn("/watch?since=7%3A3", server.requests)
 
     def test_exec(self):
         since = self.cursor()
