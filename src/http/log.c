@@ -16,6 +16,9 @@
 
 #define LIMIT_DEFAULT 100u
 #define LIMIT_MAX 10000u
+/* Versions of a path in one answer are no longer than this and one more: the longest takes 25 KiB.
+ */
+#define VERSIONS_BYTES_MAX ((size_t)8 * 1024 * 1024)
 #define MS_PER_S 1000u
 
 struct versions {
@@ -24,7 +27,8 @@ struct versions {
     struct origin_id writer; /* whose name was looked up last */
     bool has_name;
     char name[MEMBER_NAME_BYTES_MAX + 1];
-    uint64_t now_ms; /* in the store's time */
+    uint64_t now_ms;  /* in the store's time */
+    size_t end_bytes; /* no other version is added behind it */
 };
 
 static int add_version(void *context, const struct tree_past *past)
@@ -32,6 +36,9 @@ static int add_version(void *context, const struct tree_past *past)
     struct versions *versions = context;
     const struct origin_id *writer = &past->version.dot.origin;
     struct buf *text = versions->text;
+    if (text->size >= versions->end_bytes) {
+        return -ECANCELED;
+    }
     const struct tree_entry entry = {
         .version = past->version,
         .is_explicit = true,
@@ -68,16 +75,19 @@ static int add_versions(struct buf *text, struct server *server, struct kv_txn *
         .text = text,
         .network = server->options.network,
         .now_ms = store_now_ms(node_store(server->node)),
+        .end_bytes = text->size + VERSIONS_BYTES_MAX,
     };
     buf_add_string(text, "\"versions\":[");
     const size_t empty_bytes = text->size;
     int err = tree_log(node_tree(server->node), txn, path, limit, add_version, &versions);
+    const bool is_cut = err == -ECANCELED;
+    err = is_cut ? 0 : err;
     if (!err && text->size == empty_bytes) {
         err = -ENOENT;
     }
     if (!err) {
         text->size--; /* the last comma */
-        buf_add_byte(text, ']');
+        buf_add_string(text, is_cut ? "],\"more\":true" : "]");
     }
     return err;
 }

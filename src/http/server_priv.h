@@ -57,6 +57,7 @@ struct server {
     uint64_t started_ms;
     _Atomic bool stopping;
     _Atomic bool is_scrubbing; /* POST /scrub */
+    _Atomic unsigned asks;     /* GET /status?members=1 */
 
     pthread_mutex_t lock; /* over all below */
     pthread_cond_t changed;

@@ -16,6 +16,10 @@
 
 /* Members that have not told what tree they have by then, have not. */
 #define STATUS_ASK_MS 2000u
+/* At a time: each sends a message to every member. Beyond, 503. */
+#define STATUS_ASKS_MAX 16u
+/* The largest integer that all programs read from JSON (RFC 8259, 6): nobody has more. */
+#define JSON_COUNT_MAX ((INT64_C(1) << 53) - 1)
 
 int status_gather(struct request *request, struct tree_summary *ret_tree,
                   struct store_status *ret_store)
@@ -55,6 +59,12 @@ static bool is_same_tree(const struct tree_sync_state *a, const struct tree_sync
            memcmp(a->fingerprint, b->fingerprint, sizeof a->fingerprint) == 0;
 }
 
+/* What a member claims, as a number that stands for itself. */
+static int64_t clamped(uint64_t count)
+{
+    return count < JSON_COUNT_MAX ? (int64_t)count : JSON_COUNT_MAX;
+}
+
 static int order_members(const void *left, const void *right)
 {
     const struct member_info *a = left;
@@ -84,10 +94,10 @@ static json_t *json_of_tree(const struct trees *trees, const struct replica_memb
         const struct tree_sync_state *state = &member->state;
         char fingerprint[2 * TREE_FINGERPRINT_BYTES + 1];
         hex_format(state->fingerprint, sizeof state->fingerprint, fingerprint);
-        const int64_t behind = (int64_t)(trees->own.ops_count - state->ops_count);
+        const int64_t behind = clamped(trees->own.ops_count) - clamped(state->ops_count);
         json_object_set_new(object, "same", json_boolean(is_same_tree(&trees->own, state)));
         json_object_set_new(object, "fingerprint", json_string(fingerprint));
-        json_object_set_new(object, "entries", json_integer((json_int_t)state->entries_count));
+        json_object_set_new(object, "entries", json_integer(clamped(state->entries_count)));
         json_object_set_new(object, "behind", json_integer((json_int_t)behind));
     }
     return object;
@@ -175,11 +185,18 @@ static void asked(void *context, const struct tree_sync_state *own,
 
 static void end_status(struct request *request)
 {
+    struct server *server = request->server;
+    if (server->asks++ >= STATUS_ASKS_MAX) {
+        server->asks--;
+        answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "busy",
+                     "%u requests ask all members already", STATUS_ASKS_MAX);
+        return;
+    }
     struct trees *trees = mem_alloc(sizeof *trees);
     trees->request = request;
     request->state = trees;
     request_suspend(request);
-    replica_ask_all(network_replica(request->server->options.network), STATUS_ASK_MS, asked, trees);
+    replica_ask_all(network_replica(server->options.network), STATUS_ASK_MS, asked, trees);
 }
 
 static void resumed_status(struct request *request)
@@ -190,6 +207,7 @@ static void resumed_status(struct request *request)
 static void done_status(struct request *request)
 {
     struct trees *trees = request->state;
+    request->server->asks--;
     free(trees->members);
     free(trees);
 }

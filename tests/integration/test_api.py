@@ -404,6 +404,19 @@ class Tree(ApiCase):
         chunks = self.node.request("POST", self.url("y"), body=iter([long[:50000], long[50000:]]))
         self.fails(chunks, 413, "too_large")
 
+    def test_log_has_a_limit_of_bytes(self):
+        target = "%01" * 4000  # six bytes each in JSON
+        for i in range(400):
+            answer = self.node.request("PUT", self.url(f"many?symlink={i}{target}"))
+            self.assertLess(answer.status, 300)
+        answer = self.node.get(f"/log/{self.path('many')}?limit=10000")
+        self.assertLess(len(answer.body), 8 * 1024 * 1024 + 64 * 1024)
+        self.assertTrue(answer.json["more"])
+        versions = answer.json["versions"]
+        self.assertGreater(len(versions), 300)
+        self.assertTrue(versions[0]["current"])
+        self.assertNotIn("more", self.node.get(f"/log/{self.path('many')}?limit=10").json)
+
     def test_log(self):
         datas = [content(i, i + 1) for i in range(5)]
         for data in datas:

@@ -2,6 +2,7 @@
 """What people and programs have of a network: watchers that move from node to node, changes that
 wait for other nodes, conflicts and what settles them, and who lags."""
 
+import concurrent.futures
 import json
 import signal
 import threading
@@ -332,6 +333,16 @@ class Lag(Nodes):
         # It does not answer, or is known not to be there.
         states = {tree["name"]: tree["answered"] for tree in status["trees"]}
         self.assertIn(states, ({b.name: True, c.name: False}, {b.name: True}))
+        c.signal(signal.SIGCONT)
+        wait_for(lambda: a.get("/status?members=1").json["trees_same"], SOON_S, "all are back")
+
+        # Not more than so many wait for it.
+        c.signal(signal.SIGSTOP)
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            answers = list(pool.map(lambda _: a.get("/status?members=1"), range(64)))
+        self.assertEqual({answer.status for answer in answers}, {200, 503})
+        self.assertEqual({answer.error for answer in answers if answer.status == 503}, {"busy"})
+        self.assertGreaterEqual([answer.status for answer in answers].count(200), 16)
         c.signal(signal.SIGCONT)
         wait_for(lambda: a.get("/status?members=1").json["trees_same"]
                  and len(a.get("/status?members=1").json["trees"]) == 2, SOON_S, "all the same")
