@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/mem.h"
 #include "cli/entry.h"
+#include "cli/table.h"
 #include "cli/text.h"
 
 enum { NAME, ZONE, ADDRESS, STATE, RTT, SINCE, COLUMNS };
@@ -76,22 +77,14 @@ static int compare(const void *a, const void *b)
 
 static void add_rows(const struct row *rows, size_t count, struct buf *out)
 {
-    size_t widths[COLUMNS] = {0};
+    struct table table = TABLE_INIT(COLUMNS);
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < COLUMNS; j++) {
-            const size_t width = text_width(rows[i].cells[j]);
-            widths[j] = width > widths[j] ? width : widths[j];
+            table_add(&table, "%s", rows[i].cells[j]);
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        for (size_t j = 0; j < COLUMNS; j++) {
-            const char *cell = rows[i].cells[j];
-            const bool is_last = j + 1 == COLUMNS;
-            buf_add_format(out, "%s%*s", cell,
-                           is_last ? 0 : (int)(widths[j] - text_width(cell)) + 2, "");
-        }
-        buf_add_byte(out, '\n');
-    }
+    table_format(&table, out);
+    table_done(&table);
 }
 
 int members_table_add(const json_t *members, bool to_terminal, size_t rows_max, struct buf *out)

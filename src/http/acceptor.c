@@ -31,6 +31,7 @@
 #include "http/first_byte.h"
 #include "http/linger.h"
 #include "http/server_priv.h"
+#include "http/wait.h"
 #include "node/resolve.h"
 
 #define BACKLOG 4096
@@ -258,6 +259,12 @@ static bool has_left(struct connection *connection, bool has_left_now)
     return was_left && has_left_now;
 }
 
+/* For waits_look(): while a connection is suspended, nobody else looks. */
+static bool sends_no_more(const struct connection *connection)
+{
+    return look_at_peer(connection).has_left;
+}
+
 static void look_at_all(struct acceptor *acceptor)
 {
     struct server *server = acceptor->server;
@@ -278,6 +285,7 @@ static void look_at_all(struct acceptor *acceptor)
         }
     }
     pthread_mutex_unlock(&acceptor->lock);
+    waits_look(server->waits, now, sends_no_more);
 }
 
 static void wake(struct acceptor *acceptor)

@@ -8,6 +8,7 @@ const struct endpoint *const endpoints[] = {
     &endpoint_file_metadata, &endpoint_file_data,   &endpoint_block_data,   &endpoint_watch,
     &endpoint_watch_post,    &endpoint_watch_token, &endpoint_log,          &endpoint_conflicts,
     &endpoint_status,        &endpoint_metrics,     &endpoint_health,       &endpoint_ready,
-    &endpoint_scrub,         &endpoint_members_get, &endpoint_members_post,
+    &endpoint_scrub,         &endpoint_members_get, &endpoint_members_post, &endpoint_where,
+    &endpoint_locate,        &endpoint_dht_get,     &endpoint_dht_put,
 };
 const size_t endpoints_count = ARRAY_SIZE(endpoints);

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/hex.h"
 #include "base/mem.h"
 #include "http/ack_priv.h"
 #include "http/field.h"
@@ -26,14 +27,31 @@ static bool takes_url(const struct endpoint *endpoint, const char *url)
     switch (endpoint->argument) {
     case PATH_TREE:
         return *rest == 0 || *rest == '/';
-    case PATH_ID: {
-        const char *end = *rest == '/' ? strchr(rest + 1, '/') : NULL;
-        return end && strcmp(end, endpoint->suffix) == 0;
+    case PATH_ID:
+    case PATH_KEY: {
+        const char *end = *rest == '/' ? strchrnul(rest + 1, '/') : NULL;
+        return end && strcmp(end, endpoint->suffix ? endpoint->suffix : "") == 0;
     }
     case PATH_NONE:
     default:
         return *rest == 0;
     }
+}
+
+/* A key is written as itself, or as the whole id whose first 160 bits it is. */
+static int read_key(struct bytes text, struct ring_key *ret_key)
+{
+    struct id id;
+    if (text.size == ID_HEX_CHARS) {
+        const int err = id_parse(text, &id);
+        if (!err) {
+            *ret_key = ring_key_of(&id);
+        }
+        return err;
+    }
+    return text.size == sizeof ret_key->bytes * 2
+               ? hex_parse(text, sizeof ret_key->bytes, ret_key->bytes)
+               : -EINVAL;
 }
 
 static int read_argument(struct request *request, const char *url)
@@ -47,6 +65,9 @@ static int read_argument(struct request *request, const char *url)
     if (request->endpoint->argument == PATH_ID) {
         const size_t size = strcspn(rest + 1, "/");
         return id_parse(BYTES((const uint8_t *)rest + 1, size), &request->id);
+    }
+    if (request->endpoint->argument == PATH_KEY) {
+        return read_key(bytes_of_string(rest + 1), &request->key);
     }
     return 0;
 }
@@ -95,6 +116,9 @@ static void answer_bad_argument(struct request *request, int err)
 {
     if (request->endpoint->argument == PATH_ID) {
         answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_id", "an id has 64 lower-case hex digits");
+    } else if (request->endpoint->argument == PATH_KEY) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_id",
+                     "a key has 40 lower-case hex digits, or is an id of 64");
     } else {
         answer_failure(request, err);
     }

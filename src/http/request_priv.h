@@ -22,6 +22,7 @@
 #include "base/bytes.h"
 #include "node/node.h"
 #include "wire/path.h"
+#include "wire/ring_key.h"
 
 #define REQUEST_JSON_BYTES_MAX ((size_t)64 * 1024)
 /* Of one endpoint. */
@@ -35,8 +36,9 @@ struct request;
 struct endpoint {
     const char *method;
     const char *prefix; /* "/fs": that and what is below it */
-    const char *suffix; /* what the path ends with behind an id ("/metadata"), or NULL */
-    enum { PATH_NONE, PATH_TREE, PATH_ID } argument; /* what comes behind the prefix */
+    const char *suffix; /* what the path ends with behind an id ("/metadata"); NULL: the id */
+    /* What comes behind the prefix. */
+    enum { PATH_NONE, PATH_TREE, PATH_ID, PATH_KEY } argument;
     const char *const *parameters; /* names of its query parameters, ends with NULL; or NULL */
     /* At the headers. Answers, or leaves it for later. */
     void (*begin)(struct request *request);
@@ -67,7 +69,8 @@ struct request {
         size_t offset;    /* in values */
     } parameters[REQUEST_PARAMETERS_MAX];
     size_t parameters_count;
-    struct id id; /* PATH_ID */
+    struct id id;        /* PATH_ID */
+    struct ring_key key; /* PATH_KEY */
     bool has_begun;
     bool is_head;
     bool is_answered;

@@ -13,6 +13,7 @@
 #include "http/ack_priv.h"
 #include "http/server_priv.h"
 #include "http/tar_priv.h"
+#include "http/wait.h"
 
 /* How long a client may take, when the server ends, to read that its change was done. */
 #define ANSWER_S 1
@@ -214,6 +215,7 @@ int server_start(struct node *node, const struct server_options *options,
     server->started_ms = clock_monotonic_ms(node_clock(node));
     server->tars = tar_uploads_new();
     server->acks = acks_new();
+    server->waits = waits_new();
     int err = start_daemon(server);
     if (!err) {
         err = watchers_start(server, &server->watchers);
@@ -267,6 +269,7 @@ void server_stop(struct server *server)
     }
     tar_uploads_stop(server->tars);
     acks_stop(server->acks);
+    waits_stop(server->waits);
     wait_for_requests(server);
     if (server->daemon) {
         MHD_stop_daemon(server->daemon);
@@ -275,6 +278,7 @@ void server_stop(struct server *server)
     watchers_free(server->watchers);
     tar_uploads_free(server->tars);
     acks_free(server->acks);
+    waits_free(server->waits);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
     free(server->socket_path);

@@ -53,6 +53,7 @@ struct server {
     struct watchers *watchers;
     struct tar_uploads *tars; /* tar_in.c */
     struct acks *acks;        /* ack.c */
+    struct waits *waits;      /* wait.c */
     struct server_counters counters;
     uint64_t started_ms;
     _Atomic bool stopping;

@@ -10,6 +10,7 @@
 #include "base/hex.h"
 #include "base/mem.h"
 #include "http/endpoints_priv.h"
+#include "http/known.h"
 #include "http/server_priv.h"
 #include "node/network.h"
 #include "node/replica.h"
@@ -65,19 +66,9 @@ static int64_t clamped(uint64_t count)
     return count < JSON_COUNT_MAX ? (int64_t)count : JSON_COUNT_MAX;
 }
 
-static int order_members(const void *left, const void *right)
+static const char *name_of(const struct known *known, const struct node_id *id)
 {
-    const struct member_info *a = left;
-    const struct member_info *b = right;
-    return node_id_compare(&a->id, &b->id);
-}
-
-/* `members` are in the order of their ids. */
-static const char *name_of(const struct member_info *members, size_t count,
-                           const struct node_id *id)
-{
-    const struct member_info key = {.id = *id};
-    const struct member_info *found = bsearch(&key, members, count, sizeof *members, order_members);
+    const struct member_info *found = known_find(known, id);
     return found ? found->name : ""; /* it was forgotten meanwhile */
 }
 
@@ -106,15 +97,14 @@ static json_t *json_of_tree(const struct trees *trees, const struct replica_memb
 /* "trees": what each member alive has; "trees_same": it is what this node has. */
 static void add_trees(struct request *request, const struct trees *trees, json_t *body)
 {
-    CLEANUP_FREE struct member_info *members = NULL;
-    const size_t count = network_members(request->server->options.network, &members);
+    CLEANUP_KNOWN struct known known;
+    known_init(&known, request->server->options.network);
     json_t *list = json_array();
     bool are_same = true;
     for (size_t i = 0; i < trees->count; i++) {
         const struct replica_member *member = &trees->members[i];
         are_same = are_same && member->has_answered && is_same_tree(&trees->own, &member->state);
-        json_array_append_new(list,
-                              json_of_tree(trees, member, name_of(members, count, &member->id)));
+        json_array_append_new(list, json_of_tree(trees, member, name_of(&known, &member->id)));
     }
     json_object_set_new(body, "trees_same", json_boolean(are_same));
     json_object_set_new(body, "trees", list);

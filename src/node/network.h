@@ -81,7 +81,9 @@ void network_leave_wait(struct network *network, enum member_status status);
 /* All members, this node too, in the order of their ids. The caller frees *ret_members. */
 size_t network_members(struct network *network, struct member_info **ret_members);
 
-/* The name of the member that writes the log `origin`; false: no member does that is known. */
+/* The member that writes the log `origin`, and its name; false: no member does that is known. */
+bool network_writer(struct network *network, const struct origin_id *origin,
+                    struct node_id *ret_id);
 bool network_writer_name(struct network *network, const struct origin_id *origin,
                          char ret_name[MEMBER_NAME_BYTES_MAX + 1]);
 

@@ -51,7 +51,8 @@ size_t network_members(struct network *network, struct member_info **ret_members
 
 struct writer {
     const struct origin_id *origin;
-    char *name;
+    char *name;         /* NULL: not asked for */
+    struct node_id *id; /* likewise */
     bool is_found;
 };
 
@@ -60,21 +61,33 @@ static bool look_at_writer(void *context, const struct cluster_member *member)
     struct writer *writer = context;
     const struct bytes name = member->record.name;
     writer->is_found = origin_id_is_of(writer->origin, &member->record.id);
-    if (writer->is_found) {
+    if (writer->is_found && writer->id) {
+        *writer->id = member->record.id;
+    }
+    if (writer->is_found && writer->name) {
         memcpy(writer->name, name.data, name.size);
         writer->name[name.size] = 0;
     }
     return !writer->is_found;
 }
 
-bool network_writer_name(struct network *network, const struct origin_id *origin,
-                         char ret_name[MEMBER_NAME_BYTES_MAX + 1])
+static bool find_writer(struct network *network, struct writer writer)
 {
-    struct writer writer = {.origin = origin, .name = ret_name};
     pthread_mutex_lock(&network->lock);
     cluster_walk(network->cluster, look_at_writer, &writer);
     pthread_mutex_unlock(&network->lock);
     return writer.is_found;
+}
+
+bool network_writer(struct network *network, const struct origin_id *origin, struct node_id *ret_id)
+{
+    return find_writer(network, (struct writer){.origin = origin, .id = ret_id});
+}
+
+bool network_writer_name(struct network *network, const struct origin_id *origin,
+                         char ret_name[MEMBER_NAME_BYTES_MAX + 1])
+{
+    return find_writer(network, (struct writer){.origin = origin, .name = ret_name});
 }
 
 static bool tells_our_list(const struct network *network, const struct told *told)

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include <ftw.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -61,6 +62,17 @@ static inline int set_up(void **state)
     const struct server_options server_options = {
         .listen = "127.0.0.1:0", .version = "test", .network = fixture->network};
     return server_start(fixture->node, &server_options, &fixture->server);
+}
+
+/* The same, and the network runs: alone. */
+static inline int set_up_running(void **state)
+{
+    const int failed = set_up(state);
+    if (!failed) {
+        const struct fixture *fixture = *state;
+        network_start(fixture->network);
+    }
+    return failed;
 }
 
 static inline int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *walk)
@@ -145,6 +157,64 @@ static inline int send_request(struct fixture *fixture, const char *line_and_hea
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(file_write_all(fd, bytes_of_string(request)), 0);
     return fd;
+}
+
+/* Reads an answer up to its end; its body, of `status`. */
+static inline void read_answer(int fd, unsigned status, struct buf *ret_body)
+{
+    CLEANUP_BUF struct buf answer = BUF_INIT;
+    ssize_t size = 1;
+    while (size > 0) {
+        uint8_t piece[4096];
+        size = read(fd, piece, sizeof piece);
+        assert_true(size >= 0);
+        buf_add(&answer, BYTES(piece, (size_t)size));
+    }
+    const char *text = buf_string(&answer);
+    const char *body = strstr(text, "\r\n\r\n");
+    assert_non_null(body);
+    CLEANUP_FREE char *line = mem_format("HTTP/1.0 %u ", status);
+    if (strncmp(text + strlen("HTTP/1.x "), line + strlen("HTTP/1.x "), 4) != 0) {
+        fail_msg("not %u: %s", status, text);
+    }
+    buf_clear(ret_body);
+    buf_add_string(ret_body, body + 4);
+}
+
+/* The answer, of `status`, to a request that has a body unless that is NULL. The caller gives it to
+ * json_decref(). */
+static inline json_t *ask(struct fixture *fixture, const char *method, const char *target,
+                          const char *body, unsigned status)
+{
+    CLEANUP_FREE char *length =
+        body ? mem_format("\r\nContent-Length: %zu", strlen(body)) : mem_copy_string("");
+    CLEANUP_FREE char *head = mem_format("%s %s HTTP/1.0%s", method, target, length);
+    CLEANUP_FD int fd = send_request(fixture, head);
+    if (body) {
+        assert_int_equal(file_write_all(fd, bytes_of_string(body)), 0);
+    }
+    CLEANUP_BUF struct buf answer = BUF_INIT;
+    read_answer(fd, status, &answer);
+    json_t *json = json_loads(buf_string(&answer), 0, NULL);
+    assert_non_null(json);
+    return json;
+}
+
+/* The same, of which only the code of the error matters. */
+static inline void is_refused(struct fixture *fixture, const char *method, const char *target,
+                              const char *body, unsigned status, const char *code)
+{
+    json_t *json = ask(fixture, method, target, body, status);
+    assert_string_equal(json_string_value(json_object_get(json, "error")), code);
+    json_decref(json);
+}
+
+/* A member that is text. */
+static inline const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    assert_non_null(text);
+    return text;
 }
 
 #endif

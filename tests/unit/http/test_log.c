@@ -5,8 +5,6 @@
 
 #include "helpers.h"
 
-#include <jansson.h>
-
 #include "tree/remote.h"
 
 struct foreign {
@@ -61,20 +59,7 @@ static void get(struct fixture *fixture, const char *target, const char *headers
 {
     CLEANUP_FREE char *request = mem_format("GET %s HTTP/1.0%s", target, headers);
     CLEANUP_FD int fd = send_request(fixture, request);
-    CLEANUP_BUF struct buf answer = BUF_INIT;
-    ssize_t size = 1;
-    while (size > 0) {
-        uint8_t piece[4096];
-        size = read(fd, piece, sizeof piece);
-        assert_true(size >= 0);
-        buf_add(&answer, BYTES(piece, (size_t)size));
-    }
-    const char *text = buf_string(&answer);
-    const char *body = strstr(text, "\r\n\r\n");
-    assert_non_null(body);
-    assert_non_null(strstr(text, " 200 "));
-    buf_clear(ret_body);
-    buf_add_string(ret_body, body + 4);
+    read_answer(fd, 200, ret_body);
 }
 
 static json_t *get_json(struct fixture *fixture, const char *target)
@@ -84,13 +69,6 @@ static json_t *get_json(struct fixture *fixture, const char *target)
     json_t *json = json_loads(buf_string(&body), 0, NULL);
     assert_non_null(json);
     return json;
-}
-
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    assert_non_null(text);
-    return text;
 }
 
 static void assert_version(const json_t *versions, size_t index, const char *target,
