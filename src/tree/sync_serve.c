@@ -192,6 +192,7 @@ static void add_wish(struct tree_sync *sync, struct wish wish)
     for (size_t i = 0; i < sync->wishes_count; i++) {
         const struct wish *other = &sync->wishes[i];
         if (is_same_wish(other, &wish)) {
+            wish.after_seq = other->after_seq < wish.after_seq ? other->after_seq : wish.after_seq;
             wish.through_seq =
                 other->through_seq > wish.through_seq ? other->through_seq : wish.through_seq;
             remove_wish(sync, i);

@@ -228,6 +228,28 @@ static void test_what_is_wished_again_is_sent_once(void **state)
     net_free(net);
 }
 
+static void test_wishes_for_two_parts_of_a_log_are_one(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 19);
+    net->broadcast_loss_percent = 100;
+    const struct node_id peer = node_id_of(1);
+    for (uint64_t after = 0; after < 4; after += 2) {
+        const struct tree_message want = {.type = TREE_MESSAGE_WANT, .flags = TREE_WANT_WHEN_HERE};
+        const struct tree_lack lack = {origin_of('A'), after, after + 2};
+        CLEANUP_BUF struct buf bytes = BUF_INIT;
+        tree_message_format(&want, &bytes);
+        tree_message_put_lack(&bytes, &lack);
+        tree_sync_message(net->nodes[0].sync, net->now_us, &peer, buf_bytes(&bytes));
+    }
+    for (char name = 'a'; name < 'e'; name++) {
+        net_put(net, 0, (char[]){name, '\0'}, 'x');
+    }
+    net_run(net, 10);
+    assert_node_tree(net, 1, "a=x b=x c=x d=x ");
+    net_free(net);
+}
+
 static void test_others_are_awaited(void **state)
 {
     (void)state;
@@ -383,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_news_of_two_tellers_are_pulled_once),
         cmocka_unit_test(test_who_wishes_much_pushes_out_its_own),
         cmocka_unit_test(test_what_is_wished_again_is_sent_once),
+        cmocka_unit_test(test_wishes_for_two_parts_of_a_log_are_one),
         cmocka_unit_test(test_others_are_awaited),
         cmocka_unit_test(test_an_await_ends_with_who_has_it),
         cmocka_unit_test(test_an_answer_to_an_earlier_life_counts_for_nothing),
