@@ -221,7 +221,8 @@ static void merge(struct tree_sync *sync)
     if (!err) {
         err = tree_snapshot_open(&source, &fetch->snapshot);
     }
-    if (!err) {
+    const bool is_readable = !err;
+    if (is_readable) {
         err = sync->host.write(sync->host.context, begin_merge, sync);
     }
     if (err == -EPROTO || err == -EPROTONOSUPPORT) {
@@ -237,8 +238,8 @@ static void merge(struct tree_sync *sync)
     if (err) {
         sync_failed(sync, err);
     }
-    if (!fetch->snapshot) { /* it could not be read: asked for again, it need not be sent again */
-        end_fetch(sync, TRY_AGAIN_US);
+    if (!is_readable) {
+        give_up(sync);
         return;
     }
     fetch->state = FETCH_MERGING;
