@@ -242,8 +242,8 @@ static void test_wishes_for_two_parts_of_a_log_are_one(void **state)
         tree_message_put_lack(&bytes, &lack);
         tree_sync_message(net->nodes[0].sync, net->now_us, &peer, buf_bytes(&bytes));
     }
-    for (char name = 'a'; name < 'e'; name++) {
-        net_put(net, 0, (char[]){name, '\0'}, 'x');
+    for (unsigned i = 0; i < 4; i++) {
+        net_put(net, 0, (char[]){"abcd"[i], '\0'}, 'x');
     }
     net_run(net, 10);
     assert_node_tree(net, 1, "a=x b=x c=x d=x ");
