@@ -31,7 +31,7 @@ static struct known make_known(size_t count)
         member->is_self = i == 0;
         snprintf(member->name, sizeof member->name, "n%zu", i + 1);
         snprintf(member->zone, sizeof member->zone, "z%zu", i + 1);
-        char address[32];
+        char address[48];
         snprintf(address, sizeof address, "10.0.0.%zu:7420", i + 1);
         assert_int_equal(address_parse(address, &member->address), 0);
     }
