@@ -61,12 +61,12 @@ enum transfer_frame_type {
 };
 
 /* Bits that are not known are left alone. */
-enum transfer_ask_flag {
+enum transfer_ask_flags {
     TRANSFER_ASK_METADATA = 1, /* send the text too, if you have it */
     TRANSFER_ASK_GROWTH = 2,   /* tell me when you have more, until STOP */
     TRANSFER_ASK_FETCHING = 4, /* I am fetching it, so I will have parts of it */
 };
-enum transfer_request_flag {
+enum transfer_request_flags {
     TRANSFER_REQUEST_INSIST = 1, /* I was told to ask others, in vain */
 };
 
@@ -77,10 +77,10 @@ enum transfer_state {
 };
 
 enum transfer_refusal {
-    TRANSFER_BUSY = 1,
-    TRANSFER_NOT_HERE = 2,
-    TRANSFER_BAD = 3,   /* what is here is damaged */
-    TRANSFER_LIMIT = 4, /* you have asked for too much at once */
+    TRANSFER_REFUSED_BUSY = 1,
+    TRANSFER_REFUSED_NOT_HERE = 2,
+    TRANSFER_REFUSED_BAD = 3,   /* what is here is damaged */
+    TRANSFER_REFUSED_LIMIT = 4, /* you have asked for too much at once */
 };
 
 /* One frame; only the fields of its type are used. Bytes and lists are borrowed. */

@@ -84,7 +84,7 @@ static struct transfer_frame make(enum transfer_frame_type type, size_t count, s
         .file = id_of(0xf1),
         .state = TRANSFER_PARTIAL,
         .position = 255,
-        .why = TRANSFER_BAD,
+        .why = TRANSFER_REFUSED_BAD,
         .metadata = bytes_of_string("{text}"),
         .bitmap = bytes_of_string("bits"),
         .list = buf_bytes(list),
@@ -415,7 +415,7 @@ static void offers_that_make_no_sense_are_malformed(void **state)
 static void refusals_that_make_no_sense_are_malformed(void **state)
 {
     (void)state;
-    struct transfer_frame refused = {.type = TRANSFER_REFUSED, .why = TRANSFER_BUSY};
+    struct transfer_frame refused = {.type = TRANSFER_REFUSED, .why = TRANSFER_REFUSED_BUSY};
     assert_int_equal(frame_outcome(&refused, SOURCE), TRANSFER_READ_FRAME);
     refused.position = TRANSFER_REQUEST_BLOCKS_MAX;
     assert_int_equal(frame_outcome(&refused, SOURCE), -EPROTO);
