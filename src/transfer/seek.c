@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Looking for sources. The publisher is asked first, if it is known; the index is asked when that
+ * does not answer soon, when a file is long enough to be worth more sources, and when something
+ * lacks that no source has. What still lacks then is looked for block by block. A fetch ends
+ * without success when everybody has denied what lacks, and nothing is on its way.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "transfer/transfer_priv.h"
+
+/* A publisher has so long to answer before others are looked for. */
+#define PUBLISHER_US (50 * MS)
+/* Who does not answer for so long is no source. */
+#define ASK_US (3 * SECOND)
+/* More sources are looked for at once, if it is at least so long. */
+#define LONG_BYTES ((uint64_t)4 * 1024 * 1024)
+/* What was looked for in vain is looked for again after so long. */
+#define AGAIN_US (10 * SECOND)
+/* Nothing came for so long, and nobody has what lacks: given up. */
+#define GIVE_UP_US SECOND
+#define LOOK_US (100 * MS)
+
+static void begin_seek(struct transfer *transfer, struct fetch *fetch, bool everyone)
+{
+    fetch->seek = SEEK_RUNNING;
+    fetch->seek_everyone = everyone;
+    fetch->seek_us = transfer->now_us;
+    transfer->host.find(transfer->host.context, &fetch->id, false,
+                        fetch->has_publisher ? &fetch->publisher : NULL, everyone);
+}
+
+static void end_block_seek(struct transfer *transfer, struct block_seek *seek, bool is_told)
+{
+    if (!seek->is_done) {
+        seek->fetch->block_seeks_count--;
+        if (is_told) {
+            transfer->host.find_end(transfer->host.context, &seek->id);
+        }
+    }
+    HASH_DEL(transfer->block_seeks, seek);
+    free(seek);
+}
+
+static void end_block_seeks(struct transfer *transfer, const struct fetch *fetch, bool only_done)
+{
+    struct block_seek *seek;
+    struct block_seek *next;
+    HASH_ITER(hh, transfer->block_seeks, seek, next)
+    {
+        if (seek->fetch == fetch && (seek->is_done || !only_done)) {
+            end_block_seek(transfer, seek, true);
+        }
+    }
+}
+
+void seek_end(struct transfer *transfer, struct fetch *fetch)
+{
+    if (fetch->seek == SEEK_RUNNING) {
+        transfer->host.find_end(transfer->host.context, &fetch->id);
+    }
+    fetch->seek = SEEK_NONE;
+    end_block_seeks(transfer, fetch, false);
+}
+
+static void drop_silent(struct transfer *transfer, struct fetch *fetch)
+{
+    for (size_t i = fetch->sources_count; i-- > 0;) {
+        struct source *source = fetch->sources[i];
+        if (source->is_asked && source->asked_us + ASK_US <= transfer->now_us &&
+            source->told.on_way == 0) {
+            fetch->unasked_count++;
+            source_drop(transfer, source);
+        }
+    }
+}
+
+/* Somebody may still say something. */
+static bool is_asking(const struct fetch *fetch)
+{
+    for (size_t i = 0; i < fetch->sources_count; i++) {
+        if (fetch->sources[i]->is_asked) {
+            return true;
+        }
+    }
+    return fetch->candidates_count > 0 && fetch->sources_count < TRANSFER_SOURCES_MAX;
+}
+
+static bool has_holder(const struct transfer *transfer, const struct fetch *fetch)
+{
+    for (size_t i = 0; i < fetch->sources_count; i++) {
+        if (fetch->sources[i]->state != TRANSFER_NONE &&
+            !transfer_peer_is_shunned(transfer, fetch->sources[i]->peer)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool give_up(struct transfer *transfer, struct fetch *fetch)
+{
+    transfer_fetch_end(transfer, fetch, fetch->unasked_count > 0 ? -EHOSTUNREACH : -ENOENT);
+    return true;
+}
+
+/* The index, then everyone. True: both were asked and have ended. */
+static bool seek_all(struct transfer *transfer, struct fetch *fetch)
+{
+    if (fetch->seek == SEEK_NONE) {
+        begin_seek(transfer, fetch, false);
+    } else if (fetch->seek == SEEK_DONE && !is_asking(fetch)) {
+        if (fetch->seek_everyone) {
+            return true;
+        }
+        begin_seek(transfer, fetch, true);
+    }
+    return false;
+}
+
+static bool seek_list(struct transfer *transfer, struct fetch *fetch)
+{
+    const bool has_publisher =
+        fetch->has_publisher && source_find(fetch, &fetch->publisher) != NULL;
+    if (has_publisher && fetch->seek == SEEK_NONE &&
+        fetch->started_us + PUBLISHER_US > transfer->now_us) {
+        transfer_fetch_wake(transfer, fetch, fetch->started_us + PUBLISHER_US);
+        return false;
+    }
+    if (has_holder(transfer, fetch)) {
+        return false; /* it is asked for the list */
+    }
+    return seek_all(transfer, fetch) && give_up(transfer, fetch);
+}
+
+/* The first block from `from` on that is to be asked for and that no source has. */
+static uint32_t next_nowhere(const struct fetch *fetch, uint32_t from)
+{
+    for (uint32_t word = from / 64; word < fetch->words_count; word++) {
+        uint64_t bits = fetch->need[word];
+        if (word == from / 64) {
+            bits &= UINT64_MAX << (from % 64);
+        }
+        for (; bits; bits &= bits - 1) {
+            const uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (fetch->holders[index] == 0) {
+                return index;
+            }
+        }
+    }
+    return NO_BLOCK;
+}
+
+/* Blocks that nobody has by way of the file. True: all of them were looked for in vain. */
+static bool seek_blocks(struct transfer *transfer, struct fetch *fetch)
+{
+    bool all_done = true;
+    uint32_t index = 0;
+    while ((index = next_nowhere(fetch, index)) != NO_BLOCK) {
+        const struct id *id = &fetch->metadata->blocks[index].id;
+        struct block_seek *seek;
+        HASH_FIND(hh, transfer->block_seeks, id, sizeof *id, seek);
+        if (seek && seek->fetch == fetch && !seek->is_done) {
+            all_done = false;
+        } else if (!seek) {
+            all_done = false;
+            if (fetch->block_seeks_count == TRANSFER_BLOCK_FINDS_MAX ||
+                !source_has_room(transfer, fetch)) {
+                break;
+            }
+            seek = mem_alloc(sizeof *seek);
+            seek->id = *id;
+            seek->index = index;
+            seek->fetch = fetch;
+            seek->at_us = transfer->now_us;
+            HASH_ADD(hh, transfer->block_seeks, id, sizeof seek->id, seek);
+            fetch->block_seeks_count++;
+            transfer->host.find(transfer->host.context, id, true,
+                                fetch->has_publisher ? &fetch->publisher : NULL, false);
+        }
+        index++;
+    }
+    return all_done;
+}
+
+/* Nothing but what nobody has lacks, and nothing is under way. */
+static bool is_stuck(const struct transfer *transfer, const struct fetch *fetch)
+{
+    if (fetch->flights || fetch->copying_count > 0 ||
+        fetch->moved_us + GIVE_UP_US > transfer->now_us) {
+        return false;
+    }
+    for (uint32_t word = 0; word < fetch->words_count; word++) {
+        for (uint64_t bits = fetch->need[word]; bits; bits &= bits - 1) {
+            if (fetch->holders[word * 64 + (uint32_t)__builtin_ctzll(bits)] > 0) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool seek_sources(struct transfer *transfer, struct fetch *fetch)
+{
+    if (fetch->need_count == 0) {
+        return false;
+    }
+    const bool is_long = fetch->metadata->length_bytes >= LONG_BYTES;
+    if (fetch->seek == SEEK_NONE && is_long && fetch->sources_count < TRANSFER_SOURCES_MAX / 2) {
+        begin_seek(transfer, fetch, false);
+    }
+    if (fetch->complete_count > 0 || next_nowhere(fetch, 0) == NO_BLOCK) {
+        return false;
+    }
+    transfer_fetch_wake(transfer, fetch, transfer->now_us + LOOK_US);
+    if (fetch->seek == SEEK_DONE && fetch->seek_us + AGAIN_US <= transfer->now_us) {
+        fetch->seek = SEEK_NONE;
+        fetch->unasked_count = 0;
+        end_block_seeks(transfer, fetch, true);
+    }
+    return seek_all(transfer, fetch) && seek_blocks(transfer, fetch) && is_stuck(transfer, fetch) &&
+           give_up(transfer, fetch);
+}
+
+bool seek_step(struct transfer *transfer, struct fetch *fetch)
+{
+    drop_silent(transfer, fetch);
+    source_ask_candidates(transfer, fetch);
+    if (fetch->phase == TRANSFER_SEEKING) {
+        transfer_fetch_wake(transfer, fetch, transfer->now_us + LOOK_US);
+        return seek_list(transfer, fetch);
+    }
+    return fetch->phase == TRANSFER_FETCHING && seek_sources(transfer, fetch);
+}
+
+/* Answers. */
+
+static void found_block(struct transfer *transfer, struct block_seek *seek,
+                        const struct transfer_holder *holders, size_t holders_count, bool is_final,
+                        size_t unasked_count)
+{
+    struct fetch *fetch = seek->fetch;
+    bool is_somewhere = false;
+    for (size_t i = 0; i < holders_count; i++) {
+        struct source *source = source_find(fetch, &holders[i].node);
+        if (!source) {
+            source = source_add(transfer, fetch, &holders[i].node, TRANSFER_SOURCES_ALL_MAX);
+        }
+        if (source) {
+            source_has(source, seek->index);
+            is_somewhere = true;
+        }
+    }
+    if (is_somewhere) {
+        end_block_seek(transfer, seek, !is_final);
+    } else if (is_final && holders_count > 0 && !source_has_room(transfer, fetch)) {
+        end_block_seek(transfer, seek, false); /* again, when there is room */
+    } else if (is_final) {
+        seek->is_done = true;
+        fetch->block_seeks_count--;
+        fetch->unasked_count += unasked_count + holders_count;
+    }
+}
+
+void transfer_found(struct transfer *transfer, uint64_t now_us, const struct id *id,
+                    const struct transfer_holder *holders, size_t holders_count, bool is_final,
+                    size_t unasked_count)
+{
+    transfer->now_us = now_us;
+    struct block_seek *seek;
+    HASH_FIND(hh, transfer->block_seeks, id, sizeof *id, seek);
+    struct fetch *fetch = seek ? seek->fetch : transfer_fetch_find(transfer, id);
+    if (seek && !seek->is_done) {
+        found_block(transfer, seek, holders, holders_count, is_final, unasked_count);
+    } else if (!seek && fetch && fetch->seek == SEEK_RUNNING) {
+        for (size_t i = 0; i < holders_count; i++) {
+            source_add_candidate(transfer, fetch, &holders[i].node,
+                                 holders[i].state == TRANSFER_COMPLETE);
+        }
+        if (is_final) {
+            fetch->seek = SEEK_DONE;
+            fetch->seek_us = now_us;
+            fetch->unasked_count += unasked_count;
+        }
+    }
+    if (fetch) {
+        transfer_fetch_ready(transfer, fetch);
+    }
+}
