@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The bytes that leave. transfer/upload.h says which block is next; a worker opens a view of it,
+ * which checks it, and queues it on the receiver's stream; when the system has taken the last byte
+ * the view is closed and upload is told. The bytes go from the mapped segment to the socket.
+ *
+ * Several threads write to a stream, under its write_lock: answers, blocks, news. What the link
+ * does not take waits here, small frames in `out`, blocks in `parked`; while something is parked,
+ * everything waits behind it, but for a frame between two blocks.
+ */
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "node/blocks_state_priv.h"
+
+/* A block of up to so many bytes leaves in one piece with what stands before it, as a copy: that
+ * costs less than two pieces and a view that is kept. */
+#define PACKED_BYTES_MAX ((uint32_t)32 * 1024)
+/* Of one write of small frames. */
+#define SLICE_BYTES ((size_t)1024 * 1024)
+
+/* ---- the end of a block ------------------------------------------------------------------------
+ */
+
+static void finish(struct sending *sending, bool is_sent)
+{
+    struct receiver *receiver = sending->receiver;
+    struct blocks *blocks = receiver->blocks;
+    if (sending->has_view) {
+        store_view_close(&sending->view);
+    }
+    if (is_sent) {
+        blocks->sums.sent_blocks++;
+        blocks->sums.sent_bytes += sending->job.size_bytes;
+    }
+    pthread_mutex_lock(&blocks->serve_lock);
+    upload_done(blocks->upload, blocks_now_us(), &sending->job, is_sent);
+    blocks_pump(blocks);
+    receiver_unhold(receiver);
+    pthread_mutex_unlock(&blocks->serve_lock);
+    free(sending->packed);
+    free(sending);
+}
+
+/* On the thread of the link: the system has the bytes, or they were dropped with the stream. */
+static void on_released(void *context)
+{
+    struct sending *sending = context;
+    struct blocks *blocks = sending->receiver->blocks;
+    pthread_mutex_lock(&blocks->serve_lock);
+    const bool is_listed = sending->receiver->is_listed;
+    pthread_mutex_unlock(&blocks->serve_lock);
+    finish(sending, is_listed);
+}
+
+/* ---- writing -----------------------------------------------------------------------------------
+ */
+
+/* Under write_lock, likewise below. 0; -EAGAIN: there will be room later; -EPIPE: closed. */
+static int write_frames(struct receiver *receiver)
+{
+    struct buf *out = &receiver->out;
+    while (out->size > 0) {
+        const size_t size = out->size < SLICE_BYTES ? out->size : SLICE_BYTES;
+        const int err = link_stream_write(receiver->stream, BYTES(out->data, size), NULL, NULL);
+        if (err) {
+            return err;
+        }
+        buf_consume(out, size);
+    }
+    return 0;
+}
+
+static int write_head(struct receiver *receiver, struct sending *sending)
+{
+    CLEANUP_BUF struct buf head = BUF_INIT;
+    const struct transfer_frame frame = {
+        .type = TRANSFER_BLOCK, .number = sending->job.number, .position = sending->job.position};
+    transfer_frame_format(&frame, sending->job.size_bytes, &head);
+    return link_stream_write(receiver->stream, buf_bytes(&head), NULL, NULL);
+}
+
+static int write_block(struct receiver *receiver, struct sending *sending)
+{
+    if (!sending->packed && !sending->is_head_written) {
+        const int err = write_head(receiver, sending);
+        if (err) {
+            return err;
+        }
+        sending->is_head_written = true;
+    }
+    /* From here on it is not ours but after a failure. */
+    return link_stream_write(receiver->stream, sending->bytes, on_released, sending);
+}
+
+static void flush(struct receiver *receiver)
+{
+    for (;;) {
+        struct sending *sending = receiver->parked;
+        int err = 0;
+        if (!sending || !sending->is_head_written) {
+            err = write_frames(receiver);
+        }
+        if (err || !sending) {
+            return;
+        }
+        /* Taken off first: it may be released, and gone, before the call returns. */
+        LL_DELETE(receiver->parked, sending);
+        if (write_block(receiver, sending) != 0) {
+            LL_PREPEND(receiver->parked, sending);
+            return;
+        }
+    }
+}
+
+void receiver_say(struct receiver *receiver, struct bytes frames)
+{
+    pthread_mutex_lock(&receiver->write_lock);
+    buf_add(&receiver->out, frames);
+    flush(receiver);
+    pthread_mutex_unlock(&receiver->write_lock);
+}
+
+size_t receiver_unwritten_bytes(struct receiver *receiver)
+{
+    pthread_mutex_lock(&receiver->write_lock);
+    const size_t bytes_count = receiver->out.size;
+    pthread_mutex_unlock(&receiver->write_lock);
+    return bytes_count;
+}
+
+void receiver_on_writable(void *context, struct link_stream *stream)
+{
+    struct receiver *receiver = context;
+    (void)stream;
+    pthread_mutex_lock(&receiver->write_lock);
+    flush(receiver);
+    pthread_mutex_unlock(&receiver->write_lock);
+    pthread_mutex_lock(&receiver->blocks->serve_lock);
+    receiver_want_turn(receiver);
+    pthread_mutex_unlock(&receiver->blocks->serve_lock);
+}
+
+void receiver_drop_parked(struct receiver *receiver)
+{
+    pthread_mutex_lock(&receiver->write_lock);
+    struct sending *parked = receiver->parked;
+    receiver->parked = NULL;
+    pthread_mutex_unlock(&receiver->write_lock);
+    while (parked) {
+        struct sending *next = parked->next;
+        finish(parked, false);
+        parked = next;
+    }
+}
+
+/* ---- a block -----------------------------------------------------------------------------------
+ */
+
+/* Small enough to be copied: head and bytes in one piece. */
+static void pack(struct sending *sending)
+{
+    CLEANUP_BUF struct buf packed = BUF_INIT;
+    const struct transfer_frame frame = {
+        .type = TRANSFER_BLOCK, .number = sending->job.number, .position = sending->job.position};
+    transfer_frame_format(&frame, sending->job.size_bytes, &packed);
+    buf_add(&packed, sending->view.bytes);
+    store_view_close(&sending->view);
+    sending->has_view = false;
+    sending->bytes = buf_bytes(&packed);
+    sending->packed = STEAL_PTR(packed.data);
+}
+
+/* True if it is with the link, or parked. */
+static bool queue(struct sending *sending)
+{
+    struct receiver *receiver = sending->receiver;
+    struct blocks *blocks = receiver->blocks;
+    pthread_mutex_lock(&blocks->serve_lock);
+    const bool is_closed = receiver->is_closed;
+    if (!is_closed) {
+        /* Parked with the lock held: who closes the stream finds it. */
+        pthread_mutex_lock(&receiver->write_lock);
+        LL_APPEND(receiver->parked, sending);
+        pthread_mutex_unlock(&receiver->write_lock);
+        receiver->refs_count++;
+    }
+    pthread_mutex_unlock(&blocks->serve_lock);
+    if (is_closed) {
+        return false;
+    }
+    pthread_mutex_lock(&receiver->write_lock);
+    flush(receiver);
+    pthread_mutex_unlock(&receiver->write_lock);
+    pthread_mutex_lock(&blocks->serve_lock);
+    receiver_unhold(receiver);
+    pthread_mutex_unlock(&blocks->serve_lock);
+    return true;
+}
+
+static void send_block(struct work *work)
+{
+    struct sending *sending = CONTAINER_OF(work, struct sending, work);
+    struct receiver *receiver = sending->receiver;
+    struct blocks *blocks = receiver->blocks;
+    const int err = store_view_open(blocks->store, &sending->job.block, &sending->view);
+    sending->has_view = err == 0;
+    /* The same block has the same size; what else came out of the store is no answer. */
+    if (err || sending->view.bytes.size != sending->job.size_bytes) {
+        receiver_refuse(receiver, &sending->job,
+                        err == -ENOENT ? TRANSFER_REFUSED_NOT_HERE : TRANSFER_REFUSED_BAD);
+        finish(sending, false);
+        return;
+    }
+    sending->bytes = sending->view.bytes;
+    if (sending->job.size_bytes <= PACKED_BYTES_MAX) {
+        pack(sending);
+    }
+    if (!queue(sending)) {
+        finish(sending, false);
+    }
+}
+
+void blocks_pump(struct blocks *blocks)
+{
+    struct upload_job job;
+    while (!blocks->is_stopped && upload_next(blocks->upload, blocks_now_us(), &job)) {
+        struct receiver *receiver = NULL;
+        HASH_FIND(hh, blocks->receivers, &job.peer, sizeof job.peer, receiver);
+        if (!receiver) {
+            upload_done(blocks->upload, blocks_now_us(), &job, false);
+            continue;
+        }
+        struct sending *sending = mem_alloc(sizeof *sending);
+        sending->work.run = send_block;
+        sending->receiver = receiver;
+        sending->job = job;
+        receiver->refs_count++;
+        workers_put(blocks->senders, &sending->work);
+    }
+    const uint64_t next_us = upload_next_us(blocks->upload);
+    if (next_us != UINT64_MAX) {
+        blocks_set_timer(blocks, next_us);
+    }
+}
