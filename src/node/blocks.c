@@ -77,6 +77,7 @@ static void *run_timer(void *argument)
         const uint64_t now_us = blocks_now_us();
         blocks_set_timer(blocks, blocks_tell_news(blocks, now_us));
         blocks_set_timer(blocks, blocks_tend_sources(blocks, now_us));
+        blocks_set_timer(blocks, blocks_tend_receivers(blocks, now_us));
         pthread_mutex_lock(&blocks->serve_lock);
         blocks_pump(blocks);
         pthread_mutex_unlock(&blocks->serve_lock);

@@ -22,6 +22,8 @@
 #define PACKED_BYTES_MAX ((uint32_t)32 * 1024)
 /* Of one write of small frames. */
 #define SLICE_BYTES ((size_t)1024 * 1024)
+/* Of one write of a block, so that it is seen how a large one moves. */
+#define PIECE_BYTES ((size_t)512 * 1024)
 
 /* ---- the end of a block ------------------------------------------------------------------------
  */
@@ -38,7 +40,10 @@ static void finish(struct sending *sending, bool is_sent)
         blocks->sums.sent_bytes += sending->job.size_bytes;
     }
     pthread_mutex_lock(&blocks->serve_lock);
-    upload_done(blocks->upload, blocks_now_us(), &sending->job, is_sent);
+    const uint64_t now_us = blocks_now_us();
+    receiver->sendings_count--;
+    receiver->moved_us = now_us;
+    upload_done(blocks->upload, now_us, &sending->job, is_sent);
     blocks_pump(blocks);
     receiver_unhold(receiver);
     pthread_mutex_unlock(&blocks->serve_lock);
@@ -46,15 +51,22 @@ static void finish(struct sending *sending, bool is_sent)
     free(sending);
 }
 
-/* On the thread of the link: the system has the bytes, or they were dropped with the stream. */
+/* On the thread of the link: the system has a piece, or it was dropped with the stream. */
 static void on_released(void *context)
 {
     struct sending *sending = context;
-    struct blocks *blocks = sending->receiver->blocks;
+    struct receiver *receiver = sending->receiver;
+    struct blocks *blocks = receiver->blocks;
     pthread_mutex_lock(&blocks->serve_lock);
-    const bool is_listed = sending->receiver->is_listed;
+    const size_t left = sending->bytes.size - sending->released_bytes;
+    sending->released_bytes += left < PIECE_BYTES ? left : PIECE_BYTES;
+    const bool is_last = sending->released_bytes == sending->bytes.size;
+    const bool is_listed = receiver->is_listed;
+    receiver->moved_us = blocks_now_us();
     pthread_mutex_unlock(&blocks->serve_lock);
-    finish(sending, is_listed);
+    if (is_last) {
+        finish(sending, is_listed);
+    }
 }
 
 /* ---- writing -----------------------------------------------------------------------------------
@@ -84,6 +96,7 @@ static int write_head(struct receiver *receiver, struct sending *sending)
     return link_stream_write(receiver->stream, buf_bytes(&head), NULL, NULL);
 }
 
+/* 0: all of it is with the link, and not ours any more. */
 static int write_block(struct receiver *receiver, struct sending *sending)
 {
     if (!sending->packed && !sending->is_head_written) {
@@ -93,8 +106,20 @@ static int write_block(struct receiver *receiver, struct sending *sending)
         }
         sending->is_head_written = true;
     }
-    /* From here on it is not ours but after a failure. */
-    return link_stream_write(receiver->stream, sending->bytes, on_released, sending);
+    const size_t size = sending->bytes.size;
+    for (size_t at = sending->written_bytes; at < size;) {
+        const size_t piece = size - at < PIECE_BYTES ? size - at : PIECE_BYTES;
+        /* Before the write: with the last piece it may be gone when that returns. */
+        sending->written_bytes = at + piece;
+        const int err = link_stream_write(receiver->stream, BYTES(sending->bytes.data + at, piece),
+                                          on_released, sending);
+        if (err) {
+            sending->written_bytes = at;
+            return err;
+        }
+        at += piece;
+    }
+    return 0;
 }
 
 static void flush(struct receiver *receiver)
@@ -102,13 +127,12 @@ static void flush(struct receiver *receiver)
     for (;;) {
         struct sending *sending = receiver->parked;
         int err = 0;
-        if (!sending || !sending->is_head_written) {
+        if (!sending || (!sending->is_head_written && sending->written_bytes == 0)) {
             err = write_frames(receiver);
         }
         if (err || !sending) {
             return;
         }
-        /* Taken off first: it may be released, and gone, before the call returns. */
         LL_DELETE(receiver->parked, sending);
         if (write_block(receiver, sending) != 0) {
             LL_PREPEND(receiver->parked, sending);
@@ -147,14 +171,22 @@ void receiver_on_writable(void *context, struct link_stream *stream)
 
 void receiver_drop_parked(struct receiver *receiver)
 {
+    struct blocks *blocks = receiver->blocks;
     pthread_mutex_lock(&receiver->write_lock);
     struct sending *parked = receiver->parked;
     receiver->parked = NULL;
     pthread_mutex_unlock(&receiver->write_lock);
     while (parked) {
-        struct sending *next = parked->next;
-        finish(parked, false);
-        parked = next;
+        struct sending *sending = parked;
+        parked = sending->next;
+        /* Its pieces that are with the link come back by themselves. */
+        pthread_mutex_lock(&blocks->serve_lock);
+        sending->bytes.size = sending->written_bytes;
+        const bool is_last = sending->released_bytes == sending->bytes.size;
+        pthread_mutex_unlock(&blocks->serve_lock);
+        if (is_last) {
+            finish(sending, false);
+        }
     }
 }
 
@@ -240,6 +272,10 @@ void blocks_pump(struct blocks *blocks)
         sending->receiver = receiver;
         sending->job = job;
         receiver->refs_count++;
+        if (receiver->sendings_count++ == 0) {
+            receiver->moved_us = blocks_now_us();
+            blocks_set_timer(blocks, receiver->moved_us + 2 * blocks->stall_us);
+        }
         workers_put(blocks->senders, &sending->work);
     }
     const uint64_t next_us = upload_next_us(blocks->upload);

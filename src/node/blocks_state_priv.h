@@ -152,7 +152,9 @@ struct sending {
     uint8_t *packed; /* of a small one: head and bytes, and no view */
     struct bytes bytes;
     bool is_head_written;
-    struct sending *next; /* of those that wait for room in the stream's queue */
+    size_t written_bytes;  /* that are with the link */
+    size_t released_bytes; /* that it has given back; under serve_lock */
+    struct sending *next;  /* of those that wait for room in the stream's queue */
 };
 
 /* Somebody who asks us, and his stream. */
@@ -165,8 +167,10 @@ struct receiver {
     unsigned refs_count; /* the stream's callbacks, a turn, each block that is sent */
     bool is_listed;
     bool is_closed;
-    bool is_queued; /* a turn is put before the workers, or runs */
-    struct buf in;  /* came and was not looked at */
+    bool is_queued;        /* a turn is put before the workers, or runs */
+    size_t sendings_count; /* blocks on their way to him */
+    uint64_t moved_us;     /* when the first of them began, or some of one left last */
+    struct buf in;         /* came and was not looked at */
     struct subscription *subscriptions;
     size_t subscriptions_count;
     UT_hash_handle hh;
@@ -287,6 +291,8 @@ void receiver_unhold(struct receiver *receiver);
 void receiver_want_turn(struct receiver *receiver);
 void receiver_refuse(struct receiver *receiver, const struct upload_job *job,
                      enum transfer_refusal why);
+/* Ends those who do not read; when it is to be called again. Without locks. */
+uint64_t blocks_tend_receivers(struct blocks *blocks, uint64_t now_us);
 
 /* blocks_send.c */
 

@@ -237,7 +237,8 @@ static void get_part(struct field_reader *reader, enum part part, struct transfe
         frame->position = field_get_u16(reader);
         break;
     case PART_WHY:
-        frame->why = (enum transfer_refusal)get_choice(reader, TRANSFER_REFUSED_BUSY, TRANSFER_REFUSED_LIMIT);
+        frame->why = (enum transfer_refusal)get_choice(reader, TRANSFER_REFUSED_BUSY,
+                                                       TRANSFER_REFUSED_LIMIT);
         break;
     case PART_METADATA:
         frame->metadata = get_long_string(reader, (uint32_t)FILE_METADATA_TEXT_BYTES_MAX);
