@@ -376,8 +376,15 @@ static void receive(const char *dir, enum mode mode, uint64_t rounds, const stru
 
 static enum mode mode_of(const char *text)
 {
-    must(text, strcmp(text, "drop") && strcmp(text, "hash") && strcmp(text, "keep") ? -EINVAL : 0);
-    return text[0] == 'd' ? MODE_DROP : text[0] == 'h' ? MODE_HASH : MODE_KEEP;
+    static const char *const names[] = {
+        [MODE_DROP] = "drop", [MODE_HASH] = "hash", [MODE_KEEP] = "keep"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return (enum mode)i;
+        }
+    }
+    must(text, -EINVAL);
+    return MODE_DROP;
 }
 
 int main(int argc, char **argv)

@@ -20,6 +20,8 @@
 /* A block of up to so many bytes leaves in one piece with what stands before it, as a copy: that
  * costs less than two pieces and a view that is kept. */
 #define PACKED_BYTES_MAX ((uint32_t)32 * 1024)
+/* What is said in a turn goes out when there is so much of it. */
+#define CORKED_BYTES_MAX ((size_t)64 * 1024)
 /* Of one write of small frames. */
 #define SLICE_BYTES ((size_t)1024 * 1024)
 /* Of one write of a block, so that it is seen how a large one moves. */
@@ -28,6 +30,16 @@
 /* ---- the end of a block ------------------------------------------------------------------------
  */
 
+/* Under serve_lock. */
+static void end_job(struct blocks *blocks, const struct upload_job *job, bool is_sent)
+{
+    if (is_sent) {
+        blocks->sums.sent_blocks++;
+        blocks->sums.sent_bytes += job->size_bytes;
+    }
+    upload_done(blocks->upload, blocks_now_us(), job, is_sent);
+}
+
 static void finish(struct sending *sending, bool is_sent)
 {
     struct receiver *receiver = sending->receiver;
@@ -35,19 +47,16 @@ static void finish(struct sending *sending, bool is_sent)
     if (sending->has_view) {
         store_view_close(&sending->view);
     }
-    if (is_sent) {
-        blocks->sums.sent_blocks++;
-        blocks->sums.sent_bytes += sending->job.size_bytes;
-    }
     pthread_mutex_lock(&blocks->serve_lock);
-    const uint64_t now_us = blocks_now_us();
+    for (size_t i = 0; i < sending->jobs_count; i++) {
+        end_job(blocks, &sending->jobs[i], is_sent);
+    }
     receiver->sendings_count--;
-    receiver->moved_us = now_us;
-    upload_done(blocks->upload, now_us, &sending->job, is_sent);
+    receiver->moved_us = blocks_now_us();
     blocks_pump(blocks);
     receiver_unhold(receiver);
     pthread_mutex_unlock(&blocks->serve_lock);
-    free(sending->packed);
+    buf_done(&sending->packed);
     free(sending);
 }
 
@@ -87,19 +96,25 @@ static int write_frames(struct receiver *receiver)
     return 0;
 }
 
+/* What stands before the bytes of a block. */
+static void format_head(const struct upload_job *job, struct buf *ret_head)
+{
+    const struct transfer_frame frame = {
+        .type = TRANSFER_BLOCK, .number = job->number, .position = job->position};
+    transfer_frame_format(&frame, job->size_bytes, ret_head);
+}
+
 static int write_head(struct receiver *receiver, struct sending *sending)
 {
     CLEANUP_BUF struct buf head = BUF_INIT;
-    const struct transfer_frame frame = {
-        .type = TRANSFER_BLOCK, .number = sending->job.number, .position = sending->job.position};
-    transfer_frame_format(&frame, sending->job.size_bytes, &head);
+    format_head(&sending->jobs[0], &head);
     return link_stream_write(receiver->stream, buf_bytes(&head), NULL, NULL);
 }
 
 /* 0: all of it is with the link, and not ours any more. */
 static int write_block(struct receiver *receiver, struct sending *sending)
 {
-    if (!sending->packed && !sending->is_head_written) {
+    if (sending->has_view && !sending->is_head_written) {
         const int err = write_head(receiver, sending);
         if (err) {
             return err;
@@ -145,6 +160,23 @@ void receiver_say(struct receiver *receiver, struct bytes frames)
 {
     pthread_mutex_lock(&receiver->write_lock);
     buf_add(&receiver->out, frames);
+    if (!receiver->is_corked || receiver->out.size >= CORKED_BYTES_MAX) {
+        flush(receiver);
+    }
+    pthread_mutex_unlock(&receiver->write_lock);
+}
+
+void receiver_cork(struct receiver *receiver)
+{
+    pthread_mutex_lock(&receiver->write_lock);
+    receiver->is_corked = true;
+    pthread_mutex_unlock(&receiver->write_lock);
+}
+
+void receiver_uncork(struct receiver *receiver)
+{
+    pthread_mutex_lock(&receiver->write_lock);
+    receiver->is_corked = false;
     flush(receiver);
     pthread_mutex_unlock(&receiver->write_lock);
 }
@@ -193,18 +225,59 @@ void receiver_drop_parked(struct receiver *receiver)
 /* ---- a block -----------------------------------------------------------------------------------
  */
 
-/* Small enough to be copied: head and bytes in one piece. */
+static int open_view(struct blocks *blocks, const struct upload_job *job,
+                     struct store_view *ret_view)
+{
+    const int err = store_view_open(blocks->store, &job->block, ret_view);
+    if (!err && ret_view->bytes.size != job->size_bytes) {
+        /* The same block has the same size; what else came out of the store is no answer. */
+        store_view_close(ret_view);
+        return -EBADMSG;
+    }
+    return err;
+}
+
+static void refuse(struct receiver *receiver, const struct upload_job *job, int err)
+{
+    receiver_refuse(receiver, job,
+                    err == -ENOENT ? TRANSFER_REFUSED_NOT_HERE : TRANSFER_REFUSED_BAD);
+}
+
+/* Small blocks: heads and bytes in one piece. What can't be read is refused, and left out. */
 static void pack(struct sending *sending)
 {
-    CLEANUP_BUF struct buf packed = BUF_INIT;
-    const struct transfer_frame frame = {
-        .type = TRANSFER_BLOCK, .number = sending->job.number, .position = sending->job.position};
-    transfer_frame_format(&frame, sending->job.size_bytes, &packed);
-    buf_add(&packed, sending->view.bytes);
-    store_view_close(&sending->view);
-    sending->has_view = false;
-    sending->bytes = buf_bytes(&packed);
-    sending->packed = STEAL_PTR(packed.data);
+    struct blocks *blocks = sending->receiver->blocks;
+    size_t packed_count = 0;
+    for (size_t i = 0; i < sending->jobs_count; i++) {
+        const struct upload_job job = sending->jobs[i];
+        struct store_view view;
+        const int err = open_view(blocks, &job, &view);
+        if (err) {
+            refuse(sending->receiver, &job, err);
+            pthread_mutex_lock(&blocks->serve_lock);
+            end_job(blocks, &job, false);
+            pthread_mutex_unlock(&blocks->serve_lock);
+            continue;
+        }
+        format_head(&job, &sending->packed);
+        buf_add(&sending->packed, view.bytes);
+        store_view_close(&view);
+        sending->jobs[packed_count++] = job;
+    }
+    sending->jobs_count = packed_count;
+    sending->bytes = buf_bytes(&sending->packed);
+}
+
+static void view(struct sending *sending)
+{
+    struct receiver *receiver = sending->receiver;
+    const int err = open_view(receiver->blocks, &sending->jobs[0], &sending->view);
+    if (err) {
+        refuse(receiver, &sending->jobs[0], err);
+        return;
+    }
+    sending->has_view = true;
+    sending->bytes = sending->view.bytes;
 }
 
 /* True if it is with the link, or parked. */
@@ -234,32 +307,45 @@ static bool queue(struct sending *sending)
     return true;
 }
 
-static void send_block(struct work *work)
+static void send_blocks(struct work *work)
 {
     struct sending *sending = CONTAINER_OF(work, struct sending, work);
-    struct receiver *receiver = sending->receiver;
-    struct blocks *blocks = receiver->blocks;
-    const int err = store_view_open(blocks->store, &sending->job.block, &sending->view);
-    sending->has_view = err == 0;
-    /* The same block has the same size; what else came out of the store is no answer. */
-    if (err || sending->view.bytes.size != sending->job.size_bytes) {
-        receiver_refuse(receiver, &sending->job,
-                        err == -ENOENT ? TRANSFER_REFUSED_NOT_HERE : TRANSFER_REFUSED_BAD);
-        finish(sending, false);
-        return;
-    }
-    sending->bytes = sending->view.bytes;
-    if (sending->job.size_bytes <= PACKED_BYTES_MAX) {
+    if (sending->jobs[0].size_bytes <= PACKED_BYTES_MAX) {
         pack(sending);
+    } else {
+        view(sending);
     }
-    if (!queue(sending)) {
+    if (sending->bytes.size == 0 || !queue(sending)) {
         finish(sending, false);
     }
+}
+
+static struct sending *begin_sending(struct receiver *receiver)
+{
+    struct blocks *blocks = receiver->blocks;
+    struct sending *sending = mem_alloc(sizeof *sending);
+    sending->work.run = send_blocks;
+    sending->receiver = receiver;
+    receiver->refs_count++;
+    if (receiver->sendings_count++ == 0) {
+        receiver->moved_us = blocks_now_us();
+        blocks_set_timer(blocks, receiver->moved_us + 2 * blocks->stall_us);
+    }
+    return sending;
+}
+
+/* The small block goes with those that were taken just before. */
+static bool fits(const struct sending *sending, const struct receiver *receiver,
+                 const struct upload_job *job)
+{
+    return sending && sending->receiver == receiver && sending->jobs_count < SENDING_JOBS_MAX &&
+           job->size_bytes <= PACKED_BYTES_MAX && sending->jobs[0].size_bytes <= PACKED_BYTES_MAX;
 }
 
 void blocks_pump(struct blocks *blocks)
 {
     struct upload_job job;
+    struct sending *sending = NULL; /* is not with the workers yet */
     while (!blocks->is_stopped && upload_next(blocks->upload, blocks_now_us(), &job)) {
         struct receiver *receiver = NULL;
         HASH_FIND(hh, blocks->receivers, &job.peer, sizeof job.peer, receiver);
@@ -267,15 +353,15 @@ void blocks_pump(struct blocks *blocks)
             upload_done(blocks->upload, blocks_now_us(), &job, false);
             continue;
         }
-        struct sending *sending = mem_alloc(sizeof *sending);
-        sending->work.run = send_block;
-        sending->receiver = receiver;
-        sending->job = job;
-        receiver->refs_count++;
-        if (receiver->sendings_count++ == 0) {
-            receiver->moved_us = blocks_now_us();
-            blocks_set_timer(blocks, receiver->moved_us + 2 * blocks->stall_us);
+        if (!fits(sending, receiver, &job)) {
+            if (sending) {
+                workers_put(blocks->senders, &sending->work);
+            }
+            sending = begin_sending(receiver);
         }
+        sending->jobs[sending->jobs_count++] = job;
+    }
+    if (sending) {
         workers_put(blocks->senders, &sending->work);
     }
     const uint64_t next_us = upload_next_us(blocks->upload);

@@ -372,7 +372,9 @@ static void run_turn(struct work *work)
     pthread_mutex_unlock(&blocks->serve_lock);
     bool goes_on = false;
     if (blocks_enter(blocks)) {
+        receiver_cork(receiver);
         goes_on = look(receiver);
+        receiver_uncork(receiver);
         blocks_leave(blocks);
     }
     pthread_mutex_lock(&blocks->serve_lock);

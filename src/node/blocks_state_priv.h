@@ -142,14 +142,16 @@ struct growth {
     UT_hash_handle hh;
 };
 
-/* A block on its way out. */
+/* A block on its way out, or some small ones in one piece. */
+#define SENDING_JOBS_MAX 32u
 struct sending {
     struct work work;
     struct receiver *receiver;
-    struct upload_job job;
-    struct store_view view;
+    struct upload_job jobs[SENDING_JOBS_MAX];
+    size_t jobs_count;
+    struct store_view view; /* of a block that leaves alone */
     bool has_view;
-    uint8_t *packed; /* of a small one: head and bytes, and no view */
+    struct buf packed; /* of small ones: heads and bytes; no view then */
     struct bytes bytes;
     bool is_head_written;
     size_t written_bytes;  /* that are with the link */
@@ -168,7 +170,7 @@ struct receiver {
     bool is_listed;
     bool is_closed;
     bool is_queued;        /* a turn is put before the workers, or runs */
-    size_t sendings_count; /* blocks on their way to him */
+    size_t sendings_count; /* on their way to him */
     uint64_t moved_us;     /* when the first of them began, or some of one left last */
     struct buf in;         /* came and was not looked at */
     struct subscription *subscriptions;
@@ -182,7 +184,8 @@ struct receiver {
     size_t read_bytes;
 
     pthread_mutex_t write_lock; /* over the rest */
-    struct buf out;             /* frames that wait for room in the queue */
+    bool is_corked;             /* more will be said at once */
+    struct buf out;             /* frames that wait for that, or for room in the queue */
     struct sending *parked;     /* blocks, likewise */
 };
 
@@ -300,6 +303,9 @@ uint64_t blocks_tend_receivers(struct blocks *blocks, uint64_t now_us);
 void blocks_pump(struct blocks *blocks);
 /* Says a frame, or some. Not under a lock. */
 void receiver_say(struct receiver *receiver, struct bytes frames);
+/* Between the two what is said is gathered. */
+void receiver_cork(struct receiver *receiver);
+void receiver_uncork(struct receiver *receiver);
 /* Bytes that were said and are not with the link. */
 size_t receiver_unwritten_bytes(struct receiver *receiver);
 void receiver_on_writable(void *context, struct link_stream *stream);

@@ -16,7 +16,6 @@ struct fake {
     _Atomic unsigned closed_count;
     _Atomic uint32_t code;
     bool holds; /* grants nothing */
-    pthread_mutex_t lock;
     struct transfer_reader reader;
     struct transfer_frame frames[FRAMES_MAX]; /* without lists and bytes */
     _Atomic size_t frames_count;
@@ -43,10 +42,10 @@ static void fake_data(void *context, struct link_stream *stream, struct bytes by
 static void fake_closed(void *context, struct link_stream *stream, int err, uint32_t code)
 {
     struct fake *fake = context;
+    (void)stream;
     (void)err;
     fake->code = code;
     fake->closed_count++;
-    link_stream_free(stream);
 }
 
 static const struct link_stream_handlers fake_handlers = {.data = fake_data, .closed = fake_closed};
@@ -56,7 +55,7 @@ static int fake_accept(void *context, const struct link_peer *peer, struct link_
 {
     struct fake *fake = context;
     (void)peer;
-    transfer_reader_done(&fake->reader);
+    MUST(!fake->stream); /* no test has two */
     transfer_reader_init(&fake->reader, true);
     fake->stream = stream;
     *ret_handlers = fake_handlers;
@@ -91,6 +90,7 @@ static void scene_free(struct scene *scene)
     scene->us->seen->is_slow = false;
     side_stop(scene->us);
     side_stop(scene->other);
+    link_stream_free(scene->fake.stream);
     (void)store_intake_close(scene->us->seen->to);
     seen_free(scene->us->seen);
     assert_int_equal(scratch_tear_down((void **)&scene->us->scratch), 0);
@@ -554,7 +554,7 @@ static void a_second_stream_of_a_receiver_replaces_the_first(void **state)
     begin_receiver(scene, false);
     say_frame(scene, &(struct transfer_frame){.type = TRANSFER_ASK, .file = scene->file.id});
     WAIT_FOR(scene->fake.frames_count == 1);
-    struct fake second = {0};
+    struct fake second = {.frames_count = 0};
     struct fake *first = &scene->fake;
     struct link_stream *stream = NULL;
     transfer_reader_init(&second.reader, false);
@@ -574,6 +574,7 @@ static void a_second_stream_of_a_receiver_replaces_the_first(void **state)
     WAIT_FOR(second.frames_count == 1);
     link_stream_reset(stream, LINK_RESET_CANCELED);
     WAIT_FOR(second.closed_count == 1);
+    link_stream_free(stream);
     transfer_reader_done(&second.reader);
     scene_free(scene);
 }
