@@ -78,9 +78,6 @@ static void *run_timer(void *argument)
         blocks_set_timer(blocks, blocks_tell_news(blocks, now_us));
         blocks_set_timer(blocks, blocks_tend_sources(blocks, now_us));
         blocks_set_timer(blocks, blocks_tend_receivers(blocks, now_us));
-        pthread_mutex_lock(&blocks->serve_lock);
-        blocks_pump(blocks);
-        pthread_mutex_unlock(&blocks->serve_lock);
     }
     return NULL;
 }

@@ -42,8 +42,9 @@ struct blocks;
 /* Blocks that are being received or wait for `deliver`: sixteen of the largest. */
 #define BLOCKS_GATHER_BYTES_MAX ((size_t)256 * 1024 * 1024)
 /* Who begins to send a block and stops in the middle, while others wait for the room that it takes:
- * its stream is reset; and so is that of a receiver that takes nothing of what is sent to it, not
- * one block in twice this time. */
+ * its stream is reset. A receiver that takes nothing of what was sent to it in a fifth of this time
+ * is sent no more until it does, so that it keeps nobody waiting; in six times, it loses its
+ * stream. */
 #define BLOCKS_STALL_MS 5000u
 /* Credit of a stream towards us: 10 Gbit/s at a round trip of 1.6 ms. */
 #define BLOCKS_WINDOW_BYTES ((uint32_t)2 * 1024 * 1024)

@@ -25,20 +25,23 @@
 /* Of one write of small frames. */
 #define SLICE_BYTES ((size_t)1024 * 1024)
 /* Of one write of a block, so that it is seen how a large one moves. */
-#define PIECE_BYTES ((size_t)512 * 1024)
+#define PIECE_BYTES ((size_t)256 * 1024)
+
+/* Nothing that was queued for a receiver has moved for so long: it is stuck, and what was begun for
+ * it is given up as far as upload is concerned, so that others get its place. For still longer: its
+ * stream is ended. */
+static uint64_t stuck_us(const struct blocks *blocks)
+{
+    return blocks->stall_us / 5;
+}
+
+static uint64_t end_us(const struct blocks *blocks)
+{
+    return 6 * blocks->stall_us;
+}
 
 /* ---- the end of a block ------------------------------------------------------------------------
  */
-
-/* Under serve_lock. */
-static void end_job(struct blocks *blocks, const struct upload_job *job, bool is_sent)
-{
-    if (is_sent) {
-        blocks->sums.sent_blocks++;
-        blocks->sums.sent_bytes += job->size_bytes;
-    }
-    upload_done(blocks->upload, blocks_now_us(), job, is_sent);
-}
 
 static void finish(struct sending *sending, bool is_sent)
 {
@@ -49,10 +52,16 @@ static void finish(struct sending *sending, bool is_sent)
     }
     pthread_mutex_lock(&blocks->serve_lock);
     for (size_t i = 0; i < sending->jobs_count; i++) {
-        end_job(blocks, &sending->jobs[i], is_sent);
+        const struct upload_job *job = &sending->jobs[i];
+        blocks->sums.sent_blocks += is_sent;
+        blocks->sums.sent_bytes += is_sent ? job->size_bytes : 0;
+        if (!sending->is_given_up) {
+            upload_done(blocks->upload, blocks_now_us(), job, is_sent);
+        }
     }
-    receiver->sendings_count--;
-    receiver->moved_us = blocks_now_us();
+    if (sending->is_queued) {
+        DL_DELETE2(receiver->queued, sending, queued_prev, queued_next);
+    }
     blocks_pump(blocks);
     receiver_unhold(receiver);
     pthread_mutex_unlock(&blocks->serve_lock);
@@ -72,6 +81,7 @@ static void on_released(void *context)
     const bool is_last = sending->released_bytes == sending->bytes.size;
     const bool is_listed = receiver->is_listed;
     receiver->moved_us = blocks_now_us();
+    receiver->is_stuck = false;
     pthread_mutex_unlock(&blocks->serve_lock);
     if (is_last) {
         finish(sending, is_listed);
@@ -255,7 +265,7 @@ static void pack(struct sending *sending)
         if (err) {
             refuse(sending->receiver, &job, err);
             pthread_mutex_lock(&blocks->serve_lock);
-            end_job(blocks, &job, false);
+            upload_done(blocks->upload, blocks_now_us(), &job, false);
             pthread_mutex_unlock(&blocks->serve_lock);
             continue;
         }
@@ -280,6 +290,17 @@ static void view(struct sending *sending)
     sending->bytes = sending->view.bytes;
 }
 
+/* Under serve_lock. */
+static void add_queued(struct receiver *receiver, struct sending *sending)
+{
+    if (!receiver->queued) {
+        receiver->moved_us = blocks_now_us();
+        blocks_set_timer(receiver->blocks, receiver->moved_us + stuck_us(receiver->blocks));
+    }
+    sending->is_queued = true;
+    DL_APPEND2(receiver->queued, sending, queued_prev, queued_next);
+}
+
 /* True if it is with the link, or parked. */
 static bool queue(struct sending *sending)
 {
@@ -293,6 +314,7 @@ static bool queue(struct sending *sending)
         LL_APPEND(receiver->parked, sending);
         pthread_mutex_unlock(&receiver->write_lock);
         receiver->refs_count++;
+        add_queued(receiver, sending);
     }
     pthread_mutex_unlock(&blocks->serve_lock);
     if (is_closed) {
@@ -322,15 +344,10 @@ static void send_blocks(struct work *work)
 
 static struct sending *begin_sending(struct receiver *receiver)
 {
-    struct blocks *blocks = receiver->blocks;
     struct sending *sending = mem_alloc(sizeof *sending);
     sending->work.run = send_blocks;
     sending->receiver = receiver;
     receiver->refs_count++;
-    if (receiver->sendings_count++ == 0) {
-        receiver->moved_us = blocks_now_us();
-        blocks_set_timer(blocks, receiver->moved_us + 2 * blocks->stall_us);
-    }
     return sending;
 }
 
@@ -349,8 +366,11 @@ void blocks_pump(struct blocks *blocks)
     while (!blocks->is_stopped && upload_next(blocks->upload, blocks_now_us(), &job)) {
         struct receiver *receiver = NULL;
         HASH_FIND(hh, blocks->receivers, &job.peer, sizeof job.peer, receiver);
-        if (!receiver) {
+        if (!receiver || receiver->is_stuck) {
             upload_done(blocks->upload, blocks_now_us(), &job, false);
+            if (receiver) {
+                receiver_refuse(receiver, &job, TRANSFER_REFUSED_BUSY);
+            }
             continue;
         }
         if (!fits(sending, receiver, &job)) {
@@ -368,4 +388,47 @@ void blocks_pump(struct blocks *blocks)
     if (next_us != UINT64_MAX) {
         blocks_set_timer(blocks, next_us);
     }
+}
+
+/* ---- time --------------------------------------------------------------------------------------
+ */
+
+static void give_up(struct receiver *receiver, uint64_t now_us)
+{
+    struct sending *sending;
+    receiver->is_stuck = true;
+    DL_FOREACH2(receiver->queued, sending, queued_next)
+    {
+        for (size_t i = 0; i < sending->jobs_count && !sending->is_given_up; i++) {
+            upload_done(receiver->blocks->upload, now_us, &sending->jobs[i], false);
+        }
+        sending->is_given_up = true;
+    }
+}
+
+uint64_t blocks_tend_receivers(struct blocks *blocks, uint64_t now_us)
+{
+    uint64_t next_us = UINT64_MAX;
+    pthread_mutex_lock(&blocks->serve_lock);
+    struct receiver *receiver;
+    struct receiver *next;
+    HASH_ITER(hh, blocks->receivers, receiver, next)
+    {
+        if (!receiver->queued) {
+            continue;
+        }
+        if (!receiver->is_stuck && now_us >= receiver->moved_us + stuck_us(blocks)) {
+            give_up(receiver, now_us);
+        } else if (receiver->is_stuck && now_us >= receiver->moved_us + end_us(blocks)) {
+            blocks->sums.stalled++;
+            link_stream_reset(receiver->stream, LINK_RESET_CANCELED);
+            receiver->moved_us = now_us;
+        }
+        const uint64_t due_us =
+            receiver->moved_us + (receiver->is_stuck ? end_us(blocks) : stuck_us(blocks));
+        next_us = due_us < next_us ? due_us : next_us;
+    }
+    blocks_pump(blocks);
+    pthread_mutex_unlock(&blocks->serve_lock);
+    return next_us;
 }

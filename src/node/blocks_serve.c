@@ -387,28 +387,3 @@ static void run_turn(struct work *work)
     receiver_unhold(receiver);
     pthread_mutex_unlock(&blocks->serve_lock);
 }
-
-/* ---- time --------------------------------------------------------------------------------------
- */
-
-uint64_t blocks_tend_receivers(struct blocks *blocks, uint64_t now_us)
-{
-    uint64_t next_us = UINT64_MAX;
-    pthread_mutex_lock(&blocks->serve_lock);
-    struct receiver *receiver;
-    struct receiver *next;
-    HASH_ITER(hh, blocks->receivers, receiver, next)
-    {
-        const uint64_t due_us = receiver->moved_us + 2 * blocks->stall_us;
-        if (receiver->sendings_count > 0 && now_us >= due_us) {
-            /* What lies in the queues for him keeps its place from others. */
-            blocks->sums.stalled++;
-            link_stream_reset(receiver->stream, LINK_RESET_CANCELED);
-            receiver->moved_us = now_us;
-        } else if (receiver->sendings_count > 0 && due_us < next_us) {
-            next_us = due_us;
-        }
-    }
-    pthread_mutex_unlock(&blocks->serve_lock);
-    return next_us;
-}

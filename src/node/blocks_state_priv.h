@@ -155,8 +155,12 @@ struct sending {
     struct bytes bytes;
     bool is_head_written;
     size_t written_bytes;  /* that are with the link */
-    size_t released_bytes; /* that it has given back; under serve_lock */
     struct sending *next;  /* of those that wait for room in the stream's queue */
+    size_t released_bytes; /* that the link has given back; under serve_lock down to the end */
+    bool is_queued;        /* among those of the receiver */
+    bool is_given_up;      /* as far as upload is concerned */
+    struct sending *queued_prev;
+    struct sending *queued_next;
 };
 
 /* Somebody who asks us, and his stream. */
@@ -169,10 +173,11 @@ struct receiver {
     unsigned refs_count; /* the stream's callbacks, a turn, each block that is sent */
     bool is_listed;
     bool is_closed;
-    bool is_queued;        /* a turn is put before the workers, or runs */
-    size_t sendings_count; /* on their way to him */
-    uint64_t moved_us;     /* when the first of them began, or some of one left last */
-    struct buf in;         /* came and was not looked at */
+    bool is_queued;         /* a turn is put before the workers, or runs */
+    struct sending *queued; /* with the link, or waiting for room there */
+    uint64_t moved_us;      /* when the first of them came there, or some of one left last */
+    bool is_stuck;          /* they have not moved for long */
+    struct buf in;          /* came and was not looked at */
     struct subscription *subscriptions;
     size_t subscriptions_count;
     UT_hash_handle hh;
@@ -294,14 +299,12 @@ void receiver_unhold(struct receiver *receiver);
 void receiver_want_turn(struct receiver *receiver);
 void receiver_refuse(struct receiver *receiver, const struct upload_job *job,
                      enum transfer_refusal why);
-/* Ends those who do not read; when it is to be called again. Without locks. */
-uint64_t blocks_tend_receivers(struct blocks *blocks, uint64_t now_us);
 
 /* blocks_send.c */
 
 /* Under serve_lock: hands to the workers what is to be sent now. */
 void blocks_pump(struct blocks *blocks);
-/* Says a frame, or some. Not under a lock. */
+/* Says a frame, or some. */
 void receiver_say(struct receiver *receiver, struct bytes frames);
 /* Between the two what is said is gathered. */
 void receiver_cork(struct receiver *receiver);
@@ -311,6 +314,8 @@ size_t receiver_unwritten_bytes(struct receiver *receiver);
 void receiver_on_writable(void *context, struct link_stream *stream);
 /* The stream is closed: what is parked will not be sent. */
 void receiver_drop_parked(struct receiver *receiver);
+/* Looks after those who do not read; when it is to be called again. Without locks. */
+uint64_t blocks_tend_receivers(struct blocks *blocks, uint64_t now_us);
 
 /* blocks_growth.c; the first three under serve_lock. */
 

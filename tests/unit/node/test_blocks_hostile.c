@@ -512,11 +512,9 @@ static void who_asks_and_does_not_read_is_not_answered_on(void **state)
     scene_free(scene);
 }
 
-static void who_requests_and_does_not_read_keeps_nobody_else_waiting(void **state)
+/* The fake requests much and takes nothing. */
+static void begin_deaf_receiver(struct scene *scene)
 {
-    (void)state;
-    struct scene *scene = scene_new((struct blocks_options){.stall_ms = 100});
-    struct side *honest = world_add(&scene->world, (struct blocks_options){0});
     put_bytes(scene->us->scratch->store, STORE_ORIGIN, BYTES(scene->file.data, scene->file.size));
     begin_receiver(scene, true);
     CLEANUP_BUF struct buf list = BUF_INIT;
@@ -530,20 +528,40 @@ static void who_requests_and_does_not_read_keeps_nobody_else_waiting(void **stat
                                                   .list = buf_bytes(&list)});
     }
     WAIT_FOR(scene->fake.got_bytes > 4 * KIB);
-    /* He is asked again when he is busy, as everybody is. */
+}
+
+static void who_does_not_read_keeps_nobody_else_waiting(void **state)
+{
+    (void)state;
+    struct scene *scene = scene_new((struct blocks_options){.stall_ms = 2000});
+    struct side *honest = world_add(&scene->world, (struct blocks_options){0});
+    begin_deaf_receiver(scene);
+    /* Who is busy is asked again, as always. */
     size_t asked = 0;
     for (uint32_t number = 1; honest->seen->ends_count < 3; number++) {
-        assert_true(number < 3000);
+        assert_true(number < 1000);
         request(honest, scene->us, number, true, &scene->file, 0, 3);
         asked += 3;
         WAIT_FOR(honest->seen->ends_count + honest->seen->refusals_count == asked);
         test_nap();
     }
     assert_int_equal(honest->seen->wrong_count, 0);
-    WAIT_FOR(scene->fake.closed_count == 1);
+    assert_int_equal(scene->fake.closed_count, 0);
     side_stop(honest);
     seen_free(honest->seen);
     assert_int_equal(scratch_tear_down((void **)&honest->scratch), 0);
+    scene_free(scene);
+}
+
+static void who_does_not_read_for_long_is_ended(void **state)
+{
+    (void)state;
+    struct scene *scene = scene_new((struct blocks_options){.stall_ms = 20});
+    begin_deaf_receiver(scene);
+    WAIT_FOR(scene->fake.closed_count == 1);
+    assert_int_equal(counters_of(scene->us).stalled, 1);
+    WAIT_FOR(counters_of(scene->us).receivers == 0);
+    assert_int_equal(counters_of(scene->us).upload_queued, 0);
     scene_free(scene);
 }
 
@@ -598,7 +616,8 @@ int main(void)
         cmocka_unit_test(another_major_version_is_told_so),
         cmocka_unit_test(a_stranger_gets_no_stream),
         cmocka_unit_test(who_asks_and_does_not_read_is_not_answered_on),
-        cmocka_unit_test(who_requests_and_does_not_read_keeps_nobody_else_waiting),
+        cmocka_unit_test(who_does_not_read_keeps_nobody_else_waiting),
+        cmocka_unit_test(who_does_not_read_for_long_is_ended),
         cmocka_unit_test(a_second_stream_of_a_receiver_replaces_the_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
