@@ -12,8 +12,12 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "node/fetch_priv.h"
+#include "node/blocks_priv.h"
+#include "node/fetch_files_priv.h"
 #include "node/network_priv.h"
+
+/* They wait for syncs, and what waits at the same time is synced together. */
+#define FETCH_WORKERS 8u
 
 /* ---- what other threads bring ------------------------------------------------------------------
  */
@@ -133,12 +137,13 @@ static void take_arrived(struct fetch *fetch)
 
 static void run_queue(struct fetch *fetch, struct fetch_queue *queue)
 {
-    struct fetch_news *news = queue->first;
-    *queue = (struct fetch_queue){0};
-    while (news) {
-        struct fetch_news *next = news->next;
+    while (queue->first) {
+        struct fetch_news *news = queue->first;
+        queue->first = news->next;
+        if (!queue->first) {
+            queue->last = NULL;
+        }
         news->run(fetch, news);
-        news = next;
     }
 }
 
@@ -176,12 +181,25 @@ static void take_changes(struct fetch *fetch)
 #define MEMBERS_FEW 512u
 #define MEMBERS_SHARE 10u /* one part in so many of the time */
 
+static void set_transfer_members(struct fetch *fetch, uint64_t now_us,
+                                 const struct network_peer *peers, size_t peers_count)
+{
+    struct transfer_member *members = mem_alloc_array(peers_count + 1, sizeof *members);
+    for (size_t i = 0; i < peers_count; i++) {
+        members[i] = (struct transfer_member){
+            .id = peers[i].id, .is_alive = peers[i].is_alive, .is_near = peers[i].is_near};
+    }
+    transfer_set_members(fetch->transfer, now_us, members, peers_count);
+    free(members);
+}
+
 static void take_members(struct fetch *fetch)
 {
     const uint64_t begin_us = network_now_us();
     struct network_peer *peers = NULL;
     const size_t count = network_peers(fetch->network, &peers, &fetch->members_change);
     fetch_locate_members(fetch, begin_us, peers, count);
+    set_transfer_members(fetch, begin_us, peers, count);
     free(peers);
     fetch->members_us = network_now_us();
     if (count > MEMBERS_FEW) {
@@ -213,18 +231,36 @@ static void members_due(struct fetch *fetch)
 
 static uint64_t next_us(struct fetch *fetch)
 {
-    uint64_t due_us = fetch_locate_next_us(fetch);
+    const uint64_t locate_us = fetch_locate_next_us(fetch);
+    const uint64_t files_us = fetch_files_next_us(fetch);
+    uint64_t due_us = locate_us < files_us ? locate_us : files_us;
     if (fetch->members_changed && fetch->members_us < due_us) {
         due_us = fetch->members_us;
     }
     return due_us;
 }
 
+static void show_counters(struct fetch *fetch)
+{
+    fetch->counters = (struct fetch_counters){
+        .locate = *locate_counters(fetch->locate),
+        .files_running = HASH_COUNT(fetch->files),
+        .files_fetched = fetch->files_fetched,
+        .files_failed = fetch->files_failed,
+        .files_stopped = fetch->files_stopped,
+        .blocks_received = fetch->blocks_received,
+        .bytes_received = fetch->bytes_received,
+        .blocks_bad = fetch->blocks_bad,
+        .no_space = fetch->no_space,
+    };
+}
+
 static void wait_for_news(struct fetch *fetch)
 {
     fetch_index_flush(fetch->index);
+    blocks_flush(fetch->blocks);
     pthread_mutex_lock(&fetch->lock);
-    fetch->counters.locate = *locate_counters(fetch->locate);
+    show_counters(fetch);
     const uint64_t due_us = next_us(fetch);
     /* The condition's clock is that of uv_hrtime(). */
     const uint64_t real_us =
@@ -251,6 +287,9 @@ static void turn(struct fetch *fetch)
     take_news(fetch);
     fetch_locate_due(fetch);
     run_queue(fetch, &fetch->after);
+    fetch_files_due(fetch);
+    contents_due(fetch);
+    run_queue(fetch, &fetch->after);
 }
 
 static void *run(void *argument)
@@ -261,6 +300,10 @@ static void *run(void *argument)
         pthread_cond_wait(&fetch->news_came, &fetch->lock);
     }
     pthread_mutex_unlock(&fetch->lock);
+    if (!fetch->stopping) {
+        members_due(fetch);
+        fetch_files_resume(fetch);
+    }
     while (!fetch->stopping) {
         turn(fetch);
         wait_for_news(fetch);
@@ -280,31 +323,68 @@ static void init_condition(pthread_cond_t *condition)
     pthread_condattr_destroy(&attributes);
 }
 
-int fetch_open(struct network *network, struct fetch **ret_fetch)
+static bool find_member(void *context, const struct node_id *id, struct address *ret_address)
+{
+    return network_find_address(context, id, ret_address);
+}
+
+static int open_blocks(struct fetch *fetch)
+{
+    const struct blocks_options options = {
+        .store = node_store(fetch->node),
+        .events = fetch_blocks_events(),
+        .context = fetch,
+        .find_member = find_member,
+        .member_context = fetch->network,
+    };
+    return blocks_open(&options, &fetch->blocks);
+}
+
+static void init(struct fetch *fetch, struct network *network)
 {
     static const struct inbox_limits limits = {
         FETCH_INBOX_BYTES_MAX,
         FETCH_INBOX_MESSAGES_MAX,
         FETCH_INBOX_SHARES,
     };
-    struct fetch *fetch = mem_alloc(sizeof *fetch);
     fetch->node = network->node;
     fetch->network = network;
     fetch->next_number = 1;
     fetch->requests_due_us = UINT64_MAX;
+    fetch->linger_due_us = UINT64_MAX;
     fetch->members_changed = true;
+    fetch->batch_end = &fetch->batch;
     uint64_t seed = 0;
     random_system(&seed, sizeof seed);
     random_init(&fetch->random, seed);
     pthread_mutex_init(&fetch->lock, NULL);
+    pthread_mutex_init(&fetch->contents_lock, NULL);
     pthread_cond_init(&fetch->answered, NULL);
     init_condition(&fetch->news_came);
     fetch->inbox = inbox_new(&limits);
+    const struct transfer_options options = {
+        .id = *node_identity(network->node),
+        .random_seed = random_u64(&fetch->random),
+        .host = fetch_transfer_host(fetch),
+    };
+    fetch->transfer = transfer_new(&options, network_now_us());
+}
+
+int fetch_open(struct network *network, struct fetch **ret_fetch)
+{
+    struct fetch *fetch = mem_alloc(sizeof *fetch);
+    init(fetch, network);
     int err = fetch_locate_open(fetch);
     if (!err) {
-        err = store_held_watch(node_store(network->node), fetch_held_changed, fetch);
+        err = workers_open(FETCH_WORKERS, &fetch->workers);
     }
-    fetch->has_watch = !err;
+    if (!err) {
+        err = open_blocks(fetch);
+    }
+    if (!err) {
+        err = store_held_watch(node_store(network->node), fetch_held_changed, fetch);
+        fetch->has_watch = !err;
+    }
     if (!err && pthread_create(&fetch->thread, NULL, run, fetch) != 0) {
         err = -EAGAIN;
     }
@@ -318,20 +398,22 @@ int fetch_open(struct network *network, struct fetch **ret_fetch)
     return 0;
 }
 
-void fetch_run(struct fetch *fetch)
+struct link_service fetch_blocks_service(struct fetch *fetch)
 {
+    return blocks_service(fetch->blocks);
+}
+
+void fetch_run(struct fetch *fetch, struct link *link)
+{
+    blocks_start(fetch->blocks, link);
     pthread_mutex_lock(&fetch->lock);
     fetch->is_started = true;
     pthread_cond_signal(&fetch->news_came);
     pthread_mutex_unlock(&fetch->lock);
 }
 
-void fetch_halt(struct fetch *fetch)
+static void end_thread(struct fetch *fetch)
 {
-    if (!fetch) {
-        return;
-    }
-    fetch->stopping = true;
     if (fetch->has_thread) {
         pthread_mutex_lock(&fetch->lock);
         fetch->has_news = true;
@@ -345,14 +427,48 @@ void fetch_halt(struct fetch *fetch)
         (void)err; /* after a failed sync no change is told any more */
         fetch->has_watch = false;
     }
-    fetch->is_over = true;
-    fetch->thread = pthread_self(); /* whose calls from here on are answered at once */
+}
+
+static void drain(struct fetch *fetch)
+{
     take_news(fetch);
-    fetch_locate_end(fetch);
     while (fetch->after.first) {
         run_queue(fetch, &fetch->after);
         take_news(fetch);
     }
+}
+
+/* Commits under way are answered, and all intakes closed. */
+static void end_contents(struct fetch *fetch)
+{
+    contents_end(fetch);
+    pthread_mutex_lock(&fetch->lock);
+    while (fetch->commits_count > 0) {
+        pthread_cond_wait(&fetch->answered, &fetch->lock);
+    }
+    pthread_mutex_unlock(&fetch->lock);
+    workers_close(fetch->workers);
+    fetch->workers = NULL;
+}
+
+void fetch_halt(struct fetch *fetch)
+{
+    if (!fetch) {
+        return;
+    }
+    fetch->stopping = true;
+    if (fetch->blocks) {
+        blocks_stop(fetch->blocks);
+    }
+    end_thread(fetch);
+    fetch->is_over = true;
+    fetch->thread = pthread_self(); /* whose calls from here on are answered at once */
+    drain(fetch);
+    fetch_files_end(fetch);
+    fetch_seeks_end(fetch);
+    fetch_locate_end(fetch);
+    end_contents(fetch);
+    drain(fetch);
 }
 
 void fetch_free(struct fetch *fetch)
@@ -360,13 +476,16 @@ void fetch_free(struct fetch *fetch)
     if (!fetch) {
         return;
     }
-    take_news(fetch);
-    run_queue(fetch, &fetch->after);
+    drain(fetch);
+    blocks_free(fetch->blocks);
+    transfer_free(fetch->transfer);
+    fetch_report_free(fetch);
     fetch_locate_close(fetch);
     inbox_free(fetch->inbox);
     free(fetch->changes);
     pthread_cond_destroy(&fetch->answered);
     pthread_cond_destroy(&fetch->news_came);
+    pthread_mutex_destroy(&fetch->contents_lock);
     pthread_mutex_destroy(&fetch->lock);
     free(fetch);
 }
@@ -380,4 +499,5 @@ void fetch_read_counters(struct fetch *fetch, struct fetch_counters *ret_counter
     *ret_counters = fetch->counters;
     pthread_mutex_unlock(&fetch->lock);
     ret_counters->messages_dropped = inbox_dropped(fetch->inbox);
+    ret_counters->readers = fetch->readers_count;
 }

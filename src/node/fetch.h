@@ -177,15 +177,15 @@ size_t fetch_list(struct fetch *fetch, const struct id *after, struct fetch_info
 struct fetch_source {
     struct node_id node;
     bool is_complete;
-    bool is_shunned;           /* gave bad blocks too often */
-    uint64_t received_bytes;   /* of this file */
-    uint32_t blocks_count;     /* likewise */
-    uint32_t in_flight_count;  /* blocks that were asked for and have not come */
-    uint32_t refused_count;    /* busy */
-    uint32_t redirected_count; /* refusals that named others */
-    uint32_t late_count;       /* blocks that were asked for elsewhere, too */
-    uint32_t bad_count;        /* blocks whose bytes were wrong */
-    uint64_t waited_ms;        /* in which it was asked and sent nothing */
+    bool is_shunned;          /* gave bad blocks too often */
+    uint64_t received_bytes;  /* of this file */
+    uint32_t blocks_count;    /* likewise */
+    uint32_t in_flight_count; /* blocks that were asked for and have not come */
+    uint32_t refused_count;   /* busy */
+    uint32_t not_here_count;  /* it turned out not to have what it was asked for */
+    uint32_t late_count;      /* blocks that were asked for elsewhere, too */
+    uint32_t bad_count;       /* blocks whose bytes were wrong */
+    uint64_t waited_ms;       /* in which it was asked and sent nothing */
     uint64_t rate_bytes_per_second;
 };
 

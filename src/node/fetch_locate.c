@@ -169,7 +169,6 @@ static int begin_find(struct fetch *fetch, const struct fetch_find *find)
 
 int fetch_find_begin(struct fetch *fetch, struct fetch_find *find)
 {
-    fetch_see_members(fetch); /* whoever is seen by others now is asked */
     find->number = fetch->next_number++;
     const int err = fetch->is_over ? -ECANCELED : begin_find(fetch, find);
     if (!err) {
@@ -203,6 +202,11 @@ struct answer {
     struct locate_answer *answers;
 };
 
+static void *copy(const void *list, size_t count, size_t size)
+{
+    return count > 0 ? mem_copy(list, count * size) : NULL;
+}
+
 static void run_answer(struct fetch *fetch, struct fetch_news *news)
 {
     (void)fetch;
@@ -224,10 +228,8 @@ static void answer_request(struct fetch *fetch, struct request *request, int err
     answer->err = err;
     if (!err) {
         answer->found = *found;
-        answer->holders = mem_alloc_array(found->holders_count + 1, sizeof *answer->holders);
-        memcpy(answer->holders, found->holders, found->holders_count * sizeof *answer->holders);
-        answer->answers = mem_alloc_array(found->answers_count + 1, sizeof *answer->answers);
-        memcpy(answer->answers, found->answers, found->answers_count * sizeof *answer->answers);
+        answer->holders = copy(found->holders, found->holders_count, sizeof *answer->holders);
+        answer->answers = copy(found->answers, found->answers_count, sizeof *answer->answers);
         answer->found.holders = answer->holders;
         answer->found.answers = answer->answers;
     }
@@ -251,9 +253,8 @@ static void request_found(struct fetch *fetch, struct fetch_find *find,
         end_request(fetch, request, 0, found);
         return;
     }
-    find->holders =
-        mem_resize_array(find->holders, found->holders_count + 1, sizeof *find->holders);
-    memcpy(find->holders, found->holders, found->holders_count * sizeof *find->holders);
+    free(find->holders);
+    find->holders = copy(found->holders, found->holders_count, sizeof *find->holders);
     find->holders_count = found->holders_count;
 }
 
@@ -262,6 +263,7 @@ static void run_request(struct fetch *fetch, struct fetch_news *news)
     struct request *request = CONTAINER_OF(news, struct request, news);
     int err = fetch->requests_count < FETCH_LOCATES_MAX ? 0 : -EBUSY;
     if (!err) {
+        fetch_see_members(fetch); /* whoever is seen by others now is asked */
         err = fetch_find_begin(fetch, &request->find);
     }
     if (err) {

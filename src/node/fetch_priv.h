@@ -8,6 +8,8 @@
  *   fetch.c         opening, the thread and its loop, what other threads bring
  *   fetch_locate.c  what locate asks: the network, the store, the index; who asked for holders
  *   fetch_index.c   the index of holders (fetch_index_priv.h)
+ *   fetch_content.c  files on their way into the store (fetch_content_priv.h)
+ *   fetch_files.c   files that are fetched, and more (fetch_files_priv.h)
  */
 
 #include <pthread.h>
@@ -20,8 +22,16 @@
 #include "node/inbox_priv.h"
 #include "store/held.h"
 
+struct blocks;
+struct content;
+struct fetch_file;
+struct fetch_past;
+struct fetch_seek;
+struct link;
 struct network;
 struct network_peer;
+struct transfer;
+struct workers;
 
 /* Messages of locate that wait for the thread: as the replica's. */
 #define FETCH_INBOX_MESSAGES_MAX 16384u
@@ -66,6 +76,13 @@ struct fetch {
     bool has_thread;
     bool has_watch; /* of what is held */
     _Atomic bool stopping;
+    struct blocks *blocks;
+    struct workers *workers;
+    atomic_size_t events_count; /* of blocks, that wait for the thread */
+    atomic_size_t readers_count;
+
+    pthread_mutex_t contents_lock; /* over these, which workers look for */
+    struct content *contents;
 
     pthread_mutex_t lock; /* over all down to the next empty line */
     pthread_cond_t news_came;
@@ -78,6 +95,7 @@ struct fetch {
     size_t changes_count;
     size_t changes_capacity;
     bool changes_lost;
+    size_t commits_count; /* that the writer thread has not answered */
     struct fetch_counters counters;
 
     /* The fetch thread's alone, after opening. */
@@ -93,13 +111,33 @@ struct fetch {
     struct fetch_find *finds;
     size_t requests_count; /* of them, those of fetch_locate() */
     uint64_t requests_due_us;
+    struct transfer *transfer;
+    struct fetch_seek *seeks; /* finds on behalf of transfer */
+    struct fetch_file *files;
+    uint64_t linger_due_us;
+    struct content *batch; /* small files that wait to be committed */
+    struct content **batch_end;
+    size_t batches_count;  /* commits of such under way */
+    size_t settling_count; /* files of which transfer thinks that they are done */
+    uint64_t settling_bytes;
+    struct fetch_past *past;
+    uint64_t past_count;
+    uint64_t files_fetched;
+    uint64_t files_failed;
+    uint64_t files_stopped;
+    uint64_t blocks_received;
+    uint64_t bytes_received;
+    uint64_t blocks_bad;
+    uint64_t no_space;
 };
 
-/* Opens and closes: the network, in this order; as the replica. After fetch_halt() nothing is
- * called any more, and what comes until fetch_free() is left lying. NULL is allowed for the last
- * two. */
+/* Opens and closes: the network, in this order, before and around the link; as the replica. After
+ * fetch_halt() nothing is called any more, and what comes until fetch_free() is left lying. NULL is
+ * allowed for the last two. */
 [[nodiscard]] int fetch_open(struct network *network, struct fetch **ret_fetch);
-void fetch_run(struct fetch *fetch);
+/* For the options of the link. */
+struct link_service fetch_blocks_service(struct fetch *fetch);
+void fetch_run(struct fetch *fetch, struct link *link);
 void fetch_halt(struct fetch *fetch);
 void fetch_free(struct fetch *fetch);
 

@@ -100,6 +100,7 @@ static int open_link(struct network *network, const struct network_options *opti
         {.number = SERVICE_MEMBERS, .context = network, .message = network_message},
         {.number = SERVICE_TREE, .context = network, .message = network_tree_message},
         {.number = SERVICE_LOCATE, .context = network, .message = network_locate_message},
+        fetch_blocks_service(network->fetch),
     };
     struct link_options link_options = {
         .id = *node_identity(network->node),
@@ -189,14 +190,14 @@ int network_open(struct node *node, const struct network_options *options,
         err = find_own_address(network, options, &own);
     }
     if (!err) {
+        err = fetch_open(network, &network->fetch);
+    }
+    if (!err) {
         err = open_link(network, options, boot_nonce);
     }
     if (!err) {
         open_cluster(network, &own, boot_nonce);
         err = replica_open(network, &network->replica);
-    }
-    if (!err) {
-        err = fetch_open(network, &network->fetch);
     }
     if (err) {
         network_close(network);
@@ -227,7 +228,7 @@ void network_start(struct network *network)
     pthread_cond_signal(&network->started);
     pthread_mutex_unlock(&network->ask_lock);
     replica_start(network->replica);
-    fetch_run(network->fetch);
+    fetch_run(network->fetch, network->link);
 }
 
 static void close_loop(struct network *network)

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Files that are fetched. A file is here already, or transfer is asked for it; it ends when it is
+ * durable, when nobody has it, or when nobody wants it any more. One fetch serves all that want the
+ * file, for whatever reason.
+ */
+
+#include "node/fetch_files_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "node/network_priv.h"
+#include "node/node_priv.h"
+
+#define LINGER_US (FETCH_LINGER_MS * UINT64_C(1000))
+/* Small files that wait for their commit, with their bytes in memory. */
+#define SETTLING_MAX 4096u
+#define SETTLING_BYTES_MAX ((uint64_t)64 * 1024 * 1024)
+
+struct fetch_file *fetch_file_find(struct fetch *fetch, const struct id *id)
+{
+    struct fetch_file *file = NULL;
+    HASH_FIND(hh, fetch->files, id, sizeof *id, file);
+    return file;
+}
+
+/* ---- beginnings --------------------------------------------------------------------------------
+ */
+
+static int begin(struct fetch *fetch, struct fetch_file *file, int priority)
+{
+    enum store_held_state state = STORE_HELD_NONE;
+    const int err = store_held_state(node_store(fetch->node), &file->id, &state);
+    if (!err && state == STORE_HELD_COMPLETE) {
+        file->is_taking = true;
+        content_take(file->content);
+        return 0;
+    }
+    return transfer_start(fetch->transfer, network_now_us(), &file->id,
+                          file->has_publisher ? &file->publisher : NULL, priority);
+}
+
+static void remove_file(struct fetch *fetch, struct fetch_file *file)
+{
+    HASH_DELETE(hh, fetch->files, file);
+    content_release(file->content);
+    free(file->answers);
+    free(file);
+}
+
+int fetch_file_begin(struct fetch *fetch, const struct id *id, const struct node_id *publisher,
+                     enum store_reason reason, int priority, struct fetch_file **ret_file)
+{
+    struct fetch_file *file = fetch_file_find(fetch, id);
+    if (fetch->is_over || (!file && HASH_COUNT(fetch->files) >= FETCH_FILES_MAX)) {
+        return fetch->is_over ? -ECANCELED : -EBUSY;
+    }
+    if (file) {
+        file->reason = reason < file->reason ? reason : file->reason;
+        *ret_file = file;
+        return file->is_taking || file->is_settling
+                   ? 0
+                   : transfer_start(fetch->transfer, network_now_us(), id, publisher, priority);
+    }
+    file = mem_alloc(sizeof *file);
+    file->id = *id;
+    file->reason = reason;
+    file->has_publisher = publisher != NULL;
+    if (publisher) {
+        file->publisher = *publisher;
+    }
+    file->begun_us = network_now_us();
+    file->linger_us = UINT64_MAX;
+    file->retry_us = UINT64_MAX;
+    file->content = content_new(fetch, id, reason);
+    HASH_ADD(hh, fetch->files, id, sizeof file->id, file);
+    const int err = begin(fetch, file, priority);
+    if (err) {
+        content_end(file->content, CONTENT_KEEP);
+        remove_file(fetch, file);
+        return err;
+    }
+    *ret_file = file;
+    return 0;
+}
+
+/* ---- who waits ---------------------------------------------------------------------------------
+ */
+
+struct telling {
+    struct fetch_news news;
+    fetch_done_fn done;
+    void *context;
+    struct fetch_result result;
+    struct locate_answer *answers;
+};
+
+static void run_telling(struct fetch *fetch, struct fetch_news *news)
+{
+    (void)fetch;
+    struct telling *telling = CONTAINER_OF(news, struct telling, news);
+    telling->done(telling->context, &telling->result);
+    free(telling->answers);
+    free(telling);
+}
+
+static void tell(struct fetch *fetch, const struct fetch_waiter *waiter, const struct id *id,
+                 int err, const struct fetch_file *file)
+{
+    if (!waiter->done) {
+        return;
+    }
+    struct telling *telling = mem_alloc(sizeof *telling);
+    telling->news.run = run_telling;
+    telling->done = waiter->done;
+    telling->context = waiter->context;
+    telling->result = (struct fetch_result){.file = *id, .err = err};
+    if (file && file->answers_count > 0 && err) {
+        telling->answers = mem_copy(file->answers, file->answers_count * sizeof *file->answers);
+        telling->result.answers = telling->answers;
+        telling->result.answers_count = file->answers_count;
+    }
+    fetch_later(fetch, &telling->news);
+}
+
+static void add_waiter(struct fetch_file *file, const struct fetch_waiter *waiter)
+{
+    struct fetch_waiter *added = mem_copy(waiter, sizeof *added);
+    LL_PREPEND(file->waiters, added);
+    file->linger_us = UINT64_MAX;
+}
+
+int fetch_join(struct fetch *fetch, const struct fetch_options *options,
+               const struct fetch_waiter *waiter)
+{
+    struct fetch_file *file = NULL;
+    const int err = fetch_file_begin(fetch, &options->file, options->publisher, options->reason,
+                                     FETCH_PRIORITY_FILE, &file);
+    if (!err) {
+        add_waiter(file, waiter);
+    }
+    return err;
+}
+
+void fetch_leave(struct fetch *fetch, const struct id *id, void *context)
+{
+    struct fetch_file *file = fetch_file_find(fetch, id);
+    struct fetch_waiter *waiter = NULL;
+    if (file) {
+        LL_SEARCH_SCALAR(file->waiters, waiter, context, context);
+    }
+    if (!waiter) {
+        return;
+    }
+    LL_DELETE(file->waiters, waiter);
+    free(waiter);
+    if (!file->waiters && !file->is_resumed && !file->readers) {
+        fetch_file_stop(fetch, file, CONTENT_DROP);
+    }
+}
+
+void fetch_file_left(struct fetch *fetch, struct fetch_file *file)
+{
+    if (!file->waiters && !file->is_resumed && !file->readers) {
+        file->linger_us = network_now_us() + LINGER_US;
+        if (file->linger_us < fetch->linger_due_us) {
+            fetch->linger_due_us = file->linger_us;
+        }
+    }
+}
+
+static void tell_full(struct fetch *fetch, const struct fetch_file *file)
+{
+    fetch->no_space++;
+    const struct fetch_waiter *waiter = NULL;
+    LL_FOREACH(file->waiters, waiter)
+    {
+        if (waiter->full) {
+            struct telling *telling = mem_alloc(sizeof *telling);
+            telling->news.run = run_telling;
+            telling->done = waiter->full;
+            telling->context = waiter->context;
+            telling->result = (struct fetch_result){.file = file->id, .err = -ENOSPC};
+            fetch_later(fetch, &telling->news);
+        }
+    }
+}
+
+void fetch_file_changed(struct fetch *fetch, struct fetch_file *file)
+{
+    struct transfer_status status;
+    if (!transfer_status(fetch->transfer, network_now_us(), &file->id, &status)) {
+        return;
+    }
+    const bool was_full = file->is_full;
+    file->is_full = status.err == -ENOSPC;
+    if (file->is_full && !was_full) {
+        tell_full(fetch, file);
+    }
+}
+
+struct starting {
+    struct fetch_news news;
+    struct id file;
+    struct node_id publisher;
+    bool has_publisher;
+    enum store_reason reason;
+    struct fetch_waiter waiter;
+};
+
+static void run_start(struct fetch *fetch, struct fetch_news *news)
+{
+    struct starting *starting = CONTAINER_OF(news, struct starting, news);
+    struct fetch_file *file = NULL;
+    fetch_see_members(fetch);
+    const int err = fetch_file_begin(fetch, &starting->file,
+                                     starting->has_publisher ? &starting->publisher : NULL,
+                                     starting->reason, FETCH_PRIORITY_FILE, &file);
+    if (err) {
+        tell(fetch, &starting->waiter, &starting->file, err, NULL);
+    } else {
+        add_waiter(file, &starting->waiter);
+    }
+    free(starting);
+}
+
+void fetch_start(struct fetch *fetch, const struct fetch_options *options, fetch_done_fn done,
+                 void *context)
+{
+    struct starting *starting = mem_alloc(sizeof *starting);
+    starting->news.run = run_start;
+    starting->file = options->file;
+    starting->reason = options->reason;
+    starting->has_publisher = options->publisher != NULL;
+    if (options->publisher) {
+        starting->publisher = *options->publisher;
+    }
+    starting->waiter = (struct fetch_waiter){.done = done, .context = context};
+    fetch_post(fetch, &starting->news);
+}
+
+struct stopping {
+    struct fetch_news news;
+    struct id file;
+};
+
+static void run_stop(struct fetch *fetch, struct fetch_news *news)
+{
+    struct stopping *stopping = CONTAINER_OF(news, struct stopping, news);
+    struct fetch_file *file = fetch_file_find(fetch, &stopping->file);
+    if (file && !file->is_over) {
+        fetch_file_stop(fetch, file, CONTENT_DROP);
+    }
+    free(stopping);
+}
+
+void fetch_stop(struct fetch *fetch, const struct id *file)
+{
+    struct stopping *stopping = mem_alloc(sizeof *stopping);
+    *stopping = (struct stopping){.news = {.run = run_stop}, .file = *file};
+    fetch_post(fetch, &stopping->news);
+}
+
+/* ---- ends --------------------------------------------------------------------------------------
+ */
+
+static void run_removal(struct fetch *fetch, struct fetch_news *news)
+{
+    (void)fetch;
+    struct fetch_file *file = CONTAINER_OF(news, struct fetch_file, ends);
+    content_release(file->content);
+    free(file->answers);
+    free(file);
+}
+
+static void stop_settling(struct fetch *fetch, struct fetch_file *file)
+{
+    if (file->is_settling) {
+        file->is_settling = false;
+        fetch->settling_count--;
+        fetch->settling_bytes -= file->content->metadata.length_bytes;
+    }
+}
+
+/* What was found of a file that can't be had now may be all that there is of it: it is kept. */
+static enum content_end end_of(int err)
+{
+    return err == -ENOENT ? CONTENT_DROP : CONTENT_KEEP;
+}
+
+static void end_file(struct fetch *fetch, struct fetch_file *file, int err, enum content_end how)
+{
+    CHECK(!file->is_over);
+    file->is_over = true;
+    stop_settling(fetch, file);
+    fetch_report_keep(fetch, file, err);
+    HASH_DELETE(hh, fetch->files, file);
+    content_end(file->content, how);
+    while (file->waiters) {
+        struct fetch_waiter *waiter = file->waiters;
+        file->waiters = waiter->next;
+        tell(fetch, waiter, &file->id, err, file);
+        free(waiter);
+    }
+    fetch_readers_end(fetch, file, err);
+    fetch->files_fetched += err == 0;
+    fetch->files_stopped += err == -ECANCELED;
+    fetch->files_failed += err != 0 && err != -ECANCELED;
+    /* Transfer has borrowed the list of blocks for a little longer. */
+    file->ends.run = run_removal;
+    fetch_later(fetch, &file->ends);
+}
+
+void fetch_file_end(struct fetch *fetch, struct fetch_file *file, int err)
+{
+    end_file(fetch, file, err, end_of(err));
+}
+
+void fetch_file_stop(struct fetch *fetch, struct fetch_file *file, enum content_end how)
+{
+    transfer_stop(fetch->transfer, network_now_us(), &file->id);
+    end_file(fetch, file, -ECANCELED, how);
+}
+
+void fetch_files_end(struct fetch *fetch)
+{
+    struct fetch_file *file = NULL;
+    struct fetch_file *next = NULL;
+    HASH_ITER(hh, fetch->files, file, next)
+    {
+        fetch_file_stop(fetch, file, CONTENT_KEEP);
+    }
+}
+
+/* ---- small files -------------------------------------------------------------------------------
+ *
+ * Commits take as long as a sync, and transfer has room for some hundred files at a time. So it is
+ * told that a small file is done when its bytes are here: those who wait for it hear of it when it
+ * is durable. If that fails it is fetched again.
+ */
+
+struct settling {
+    struct fetch_news news;
+    struct id file;
+};
+
+static void run_settling(struct fetch *fetch, struct fetch_news *news)
+{
+    struct settling *settling = CONTAINER_OF(news, struct settling, news);
+    transfer_committed(fetch->transfer, network_now_us(), &settling->file, 0);
+    free(settling);
+}
+
+void fetch_file_commit(struct fetch *fetch, struct fetch_file *file)
+{
+    const uint64_t size = file->content->metadata.length_bytes;
+    if (file->content->is_small && fetch->settling_count < SETTLING_MAX &&
+        fetch->settling_bytes + size <= SETTLING_BYTES_MAX) {
+        struct settling *settling = mem_alloc(sizeof *settling);
+        *settling = (struct settling){.news = {.run = run_settling}, .file = file->id};
+        file->is_settling = true;
+        fetch->settling_count++;
+        fetch->settling_bytes += size;
+        fetch_later(fetch, &settling->news);
+    }
+    content_commit(file->content);
+}
+
+void fetch_file_ended(struct fetch *fetch, struct fetch_file *file, int err)
+{
+    if (!file->is_settling) {
+        fetch_file_end(fetch, file, err);
+    }
+}
+
+static void begin_again(struct fetch *fetch, struct fetch_file *file)
+{
+    file->retry_us = UINT64_MAX;
+    stop_settling(fetch, file);
+    const int err =
+        transfer_start(fetch->transfer, network_now_us(), &file->id,
+                       file->has_publisher ? &file->publisher : NULL, FETCH_PRIORITY_FILE);
+    if (err) {
+        fetch_file_end(fetch, file, err);
+    } else {
+        content_open(file->content, BYTES(NULL, 0));
+    }
+}
+
+static void settled(struct fetch *fetch, struct fetch_file *file, int err)
+{
+    if (err == -EAGAIN) {
+        begin_again(fetch, file);
+    } else if (err == -ENOSPC) {
+        tell_full(fetch, file);
+        file->retry_us = network_now_us() + TRANSFER_NOSPACE_MS * UINT64_C(1000);
+        if (file->retry_us < fetch->linger_due_us) {
+            fetch->linger_due_us = file->retry_us;
+        }
+    } else {
+        fetch_file_end(fetch, file, err);
+    }
+}
+
+/* ---- answers of contents -----------------------------------------------------------------------
+ */
+
+static struct fetch_file *file_of(struct fetch *fetch, const struct content *content)
+{
+    struct fetch_file *file = fetch_file_find(fetch, &content->id);
+    return file && file->content == content ? file : NULL;
+}
+
+void fetch_content_opened(struct fetch *fetch, struct content *content, int err,
+                          const uint8_t *have)
+{
+    struct fetch_file *file = file_of(fetch, content);
+    /* An intake of an earlier life that can't be read is begun anew with what peers tell. */
+    if (!file || (err && file->is_resuming)) {
+        return;
+    }
+    file->is_resuming = false;
+    transfer_opened(fetch->transfer, network_now_us(), &content->id, err,
+                    err ? NULL : &content->metadata, have);
+    if (!err) {
+        file->is_opened = true;
+        fetch_readers_notice(fetch, file);
+    }
+}
+
+void fetch_content_came(struct fetch *fetch, struct content *content)
+{
+    struct fetch_file *file = file_of(fetch, content);
+    if (file) {
+        fetch_readers_notice(fetch, file);
+    }
+}
+
+void fetch_content_copied(struct fetch *fetch, struct content *content, uint32_t index, int err)
+{
+    struct fetch_file *file = file_of(fetch, content);
+    if (!file) {
+        return;
+    }
+    transfer_copied(fetch->transfer, network_now_us(), &content->id, index, err);
+}
+
+/* It looked as if it were here, and is not. */
+static void fetch_after_all(struct fetch *fetch, struct fetch_file *file)
+{
+    file->is_taking = false;
+    const int err =
+        transfer_start(fetch->transfer, network_now_us(), &file->id,
+                       file->has_publisher ? &file->publisher : NULL, FETCH_PRIORITY_READER);
+    if (err) {
+        fetch_file_end(fetch, file, err);
+    }
+}
+
+void fetch_content_committed(struct fetch *fetch, struct content *content, int err)
+{
+    struct fetch_file *file = file_of(fetch, content);
+    if (!file) {
+        return;
+    }
+    if (!err && file->reason != content->reason) {
+        content->reason = file->reason; /* somebody came with a better one */
+        content_take(content);
+    } else if (file->is_settling) {
+        settled(fetch, file, err);
+    } else if (!file->is_taking) {
+        transfer_committed(fetch->transfer, network_now_us(), &content->id, err);
+    } else if (err == -ENOENT) {
+        fetch_after_all(fetch, file);
+    } else {
+        fetch_file_end(fetch, file, err);
+    }
+}
+
+/* ---- a new life --------------------------------------------------------------------------------
+ */
+
+void fetch_files_resume(struct fetch *fetch)
+{
+    struct store *store = node_store(fetch->node);
+    struct store_intake_info info;
+    size_t count = 0;
+    int err = store_intake_next(store, NULL, &info);
+    while (!err && count < FETCH_FILES_MAX) {
+        struct fetch_file *file = NULL;
+        err = fetch_file_begin(fetch, &info.id, NULL, info.reason, 0, &file);
+        if (!err) {
+            file->is_resumed = true;
+            if (!file->is_taking) {
+                file->is_resuming = true;
+                content_open(file->content, BYTES(NULL, 0));
+            }
+            count++;
+            const struct id last = info.id;
+            err = store_intake_next(store, &last, &info);
+        }
+    }
+    if (count > 0) {
+        log_info("fetches_resumed", KV("files", (uint64_t)count));
+    }
+}
+
+/* ---- what is due -------------------------------------------------------------------------------
+ */
+
+static void linger_due(struct fetch *fetch, uint64_t now_us)
+{
+    if (now_us < fetch->linger_due_us) {
+        return;
+    }
+    fetch->linger_due_us = UINT64_MAX;
+    struct fetch_file *file = NULL;
+    struct fetch_file *next = NULL;
+    HASH_ITER(hh, fetch->files, file, next)
+    {
+        if (file->linger_us <= now_us) {
+            fetch_file_stop(fetch, file, CONTENT_DROP);
+            continue;
+        }
+        if (file->retry_us <= now_us) {
+            begin_again(fetch, file);
+            continue;
+        }
+        const uint64_t due_us = file->linger_us < file->retry_us ? file->linger_us : file->retry_us;
+        if (due_us < fetch->linger_due_us) {
+            fetch->linger_due_us = due_us;
+        }
+    }
+}
+
+void fetch_files_due(struct fetch *fetch)
+{
+    const uint64_t now_us = network_now_us();
+    linger_due(fetch, now_us);
+    if (transfer_next_us(fetch->transfer) <= now_us) {
+        transfer_tick(fetch->transfer, now_us);
+    }
+}
+
+uint64_t fetch_files_next_us(const struct fetch *fetch)
+{
+    const uint64_t due_us = transfer_next_us(fetch->transfer);
+    return due_us < fetch->linger_due_us ? due_us : fetch->linger_due_us;
+}

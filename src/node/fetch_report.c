@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What goes on, and what went on lately, for people. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "node/fetch_files_priv.h"
+#include "node/network_priv.h"
+
+const char *fetch_state_name(enum fetch_state state)
+{
+    switch (state) {
+    case FETCH_SEARCHING:
+        return "searching";
+    case FETCH_RUNNING:
+        return "running";
+    case FETCH_NO_SPACE:
+        return "no_space";
+    case FETCH_COMMITTING:
+        return "committing";
+    }
+    return "unknown";
+}
+
+static enum fetch_state state_of(const struct transfer_status *status)
+{
+    if (status->err == -ENOSPC) {
+        return FETCH_NO_SPACE;
+    }
+    if (status->phase == TRANSFER_COMMITTING) {
+        return FETCH_COMMITTING;
+    }
+    return status->phase <= TRANSFER_SEEKING || status->waits_for == TRANSFER_WAITS_FOR_HOLDERS
+               ? FETCH_SEARCHING
+               : FETCH_RUNNING;
+}
+
+static const char *waits_for(const struct transfer_status *status)
+{
+    switch (status->waits_for) {
+    case TRANSFER_WAITS_FOR_NOTHING:
+        break;
+    case TRANSFER_WAITS_FOR_TURN:
+        return "other fetches, which go first";
+    case TRANSFER_WAITS_FOR_HOLDERS:
+        return "somebody who has what lacks";
+    case TRANSFER_WAITS_FOR_ANSWERS:
+        return "answers of members";
+    case TRANSFER_WAITS_FOR_BLOCKS:
+        return "blocks on their way";
+    case TRANSFER_WAITS_FOR_SOURCES:
+        return "sources, which are busy";
+    case TRANSFER_WAITS_FOR_DISK:
+        return "this node's disk";
+    case TRANSFER_WAITS_FOR_SPACE:
+        return "room on this node's disk";
+    case TRANSFER_WAITS_FOR_RATE:
+        return "the limit of this node's rate";
+    }
+    return "";
+}
+
+static void fill(struct fetch *fetch, const struct fetch_file *file, struct fetch_info *ret_info,
+                 const char **ret_waits_for)
+{
+    struct transfer_status status = {0};
+    const uint64_t now_us = network_now_us();
+    *ret_info = (struct fetch_info){
+        .file = file->id,
+        .state = FETCH_COMMITTING,
+        .reason = file->reason,
+        .running_ms = (now_us - file->begun_us) / 1000,
+        .readers_count = file->readers_count,
+    };
+    *ret_waits_for = "this node's disk";
+    if (!transfer_status(fetch->transfer, now_us, &file->id, &status)) {
+        return; /* it is here already */
+    }
+    ret_info->state = state_of(&status);
+    ret_info->has_metadata = status.has_metadata;
+    ret_info->length_bytes = status.length_bytes;
+    ret_info->here_bytes = status.here_bytes;
+    ret_info->blocks_count = status.blocks_count;
+    ret_info->here_count = status.blocks_here;
+    ret_info->received_bytes = status.received_bytes;
+    ret_info->rate_bytes_per_second = status.rate_bytes_per_s;
+    ret_info->sources_count = status.sources_count;
+    *ret_waits_for = waits_for(&status);
+}
+
+/* ---- the list ----------------------------------------------------------------------------------
+ */
+
+struct listing {
+    const struct id *after;
+    struct fetch_info *infos;
+    size_t limit;
+    size_t count;
+};
+
+static int compare_files(const void *a, const void *b)
+{
+    return memcmp(&(*(struct fetch_file *const *)a)->id, &(*(struct fetch_file *const *)b)->id,
+                  sizeof(struct id));
+}
+
+static void ask_list(struct fetch *fetch, void *context)
+{
+    struct listing *listing = context;
+    struct fetch_file **files = mem_alloc_array(HASH_COUNT(fetch->files) + 1, sizeof *files);
+    size_t count = 0;
+    for (struct fetch_file *file = fetch->files; file; file = file->hh.next) {
+        if (!listing->after || memcmp(&file->id, listing->after, sizeof file->id) > 0) {
+            files[count++] = file;
+        }
+    }
+    qsort((void *)files, count, sizeof *files, compare_files);
+    listing->count = count < listing->limit ? count : listing->limit;
+    for (size_t i = 0; i < listing->count; i++) {
+        const char *ignored = NULL;
+        fill(fetch, files[i], &listing->infos[i], &ignored);
+    }
+    free((void *)files);
+}
+
+size_t fetch_list(struct fetch *fetch, const struct id *after, struct fetch_info *ret_infos,
+                  size_t limit)
+{
+    struct listing listing = {.after = after, .infos = ret_infos, .limit = limit};
+    fetch_ask(fetch, ask_list, &listing);
+    return listing.count;
+}
+
+/* ---- one of them -------------------------------------------------------------------------------
+ */
+
+struct fetch_past {
+    struct fetch_explanation *explanation; /* with as many sources as there are */
+};
+
+static int compare_sources(const void *a, const void *b)
+{
+    const uint64_t one = ((const struct fetch_source *)a)->received_bytes;
+    const uint64_t other = ((const struct fetch_source *)b)->received_bytes;
+    return (one < other) - (one > other);
+}
+
+static void add_source(void *context, const struct transfer_source *source)
+{
+    struct fetch_explanation *explanation = context;
+    if (explanation->sources_count == FETCH_SOURCES_MAX) {
+        return;
+    }
+    explanation->sources[explanation->sources_count++] = (struct fetch_source){
+        .node = source->node,
+        .is_complete = source->state == TRANSFER_COMPLETE,
+        .is_shunned = source->is_shunned,
+        .received_bytes = source->bytes,
+        .blocks_count = source->blocks,
+        .in_flight_count = source->on_way,
+        .refused_count = source->refused_busy,
+        .not_here_count = source->refused_not_here,
+        .late_count = source->late,
+        .bad_count = source->bad,
+        .waited_ms = source->waited_us / 1000,
+        .rate_bytes_per_second = source->rate_bytes_per_s,
+    };
+}
+
+static void explain(struct fetch *fetch, const struct fetch_file *file,
+                    struct fetch_explanation *ret_explanation)
+{
+    *ret_explanation = (struct fetch_explanation){0};
+    fill(fetch, file, &ret_explanation->info, &ret_explanation->waits_for);
+    transfer_visit_sources(fetch->transfer, &file->id, add_source, ret_explanation);
+    qsort(ret_explanation->sources, ret_explanation->sources_count,
+          sizeof ret_explanation->sources[0], compare_sources);
+}
+
+static size_t explanation_size(size_t sources_count)
+{
+    return offsetof(struct fetch_explanation, sources) +
+           sources_count * sizeof(struct fetch_source);
+}
+
+void fetch_report_keep(struct fetch *fetch, const struct fetch_file *file, int err)
+{
+    if (!fetch->past) {
+        fetch->past = mem_alloc_array(FETCH_PAST_MAX, sizeof *fetch->past);
+    }
+    struct fetch_explanation explanation;
+    explain(fetch, file, &explanation);
+    explanation.is_over = true;
+    explanation.err = err;
+    explanation.waits_for = "";
+    struct fetch_past *past = &fetch->past[fetch->past_count++ % FETCH_PAST_MAX];
+    free(past->explanation);
+    past->explanation = mem_copy(&explanation, explanation_size(explanation.sources_count));
+}
+
+struct explaining {
+    const struct id *id;
+    struct fetch_explanation *explanation;
+    int err;
+};
+
+static void ask_explain(struct fetch *fetch, void *context)
+{
+    struct explaining *explaining = context;
+    const struct fetch_file *file = fetch_file_find(fetch, explaining->id);
+    if (file) {
+        explain(fetch, file, explaining->explanation);
+        return;
+    }
+    for (uint64_t i = 0; i < FETCH_PAST_MAX && i < fetch->past_count; i++) {
+        const struct fetch_past *past = &fetch->past[(fetch->past_count - 1 - i) % FETCH_PAST_MAX];
+        if (id_equal(&past->explanation->info.file, explaining->id)) {
+            memcpy(explaining->explanation, past->explanation,
+                   explanation_size(past->explanation->sources_count));
+            return;
+        }
+    }
+    explaining->err = -ENOENT;
+}
+
+int fetch_explain(struct fetch *fetch, const struct id *file,
+                  struct fetch_explanation *ret_explanation)
+{
+    struct explaining explaining = {.id = file, .explanation = ret_explanation};
+    fetch_ask(fetch, ask_explain, &explaining);
+    return explaining.err;
+}
+
+void fetch_report_free(struct fetch *fetch)
+{
+    for (size_t i = 0; fetch->past && i < FETCH_PAST_MAX; i++) {
+        free(fetch->past[i].explanation);
+    }
+    free(fetch->past);
+}
