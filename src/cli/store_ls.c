@@ -9,10 +9,9 @@
 
 static const char *state_of(const struct store_file_info *info)
 {
-    static const char *const names[STORE_REASONS] = {"origin", "follow", "copy", "cache"};
     for (int reason = 0; reason < STORE_REASONS; reason++) {
         if (info->holders[reason] > 0) {
-            return names[reason];
+            return store_reason_name((enum store_reason)reason);
         }
     }
     return "unreferenced";

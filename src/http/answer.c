@@ -118,12 +118,6 @@ void answer_failure(struct request *request, int err)
     answer_error(request, MHD_HTTP_INTERNAL_SERVER_ERROR, "failed", "%s", err_text(err));
 }
 
-void answer_no_content(struct request *request)
-{
-    answer_error(request, MHD_HTTP_NOT_FOUND, "content_not_here",
-                 "the content is not on this node");
-}
-
 json_t *json_of_bytes(struct bytes text)
 {
     /* What is kept was checked to be UTF-8 when it came; NUL can't be in it. */

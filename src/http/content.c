@@ -15,6 +15,9 @@
  * In the first two, damage is an answer with its proper status. In the third, the status has been
  * sent when the turn of the block comes, so the connection is cut: the client sees a body that is
  * shorter than its length.
+ *
+ * What is not here, or not any more, is fetched while the answer goes out, in the third way. It
+ * begins when the first block of it has come: until then a clear answer can be given.
  */
 
 #include "http/content_priv.h"
@@ -22,7 +25,9 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "http/arriving.h"
 #include "http/field.h"
 #include "http/server_priv.h"
 #include "store/read.h"
@@ -46,11 +51,14 @@ struct content {
     size_t block;
     uint64_t block_begin_bytes;
     struct store_reader *reader; /* of that block; NULL: not opened yet */
+
+    struct arriving arriving;
 };
 
 static void content_done(struct content *content)
 {
     store_reader_close(content->reader);
+    arriving_done(&content->arriving);
     file_metadata_done(&content->metadata);
 }
 
@@ -76,6 +84,14 @@ static void seek_block(struct content *content, uint64_t offset_bytes)
     CHECK(content->block < metadata->blocks_count);
 }
 
+static void seek_begin(struct content *content)
+{
+    store_reader_close(content->reader);
+    content->reader = NULL;
+    content->block_begin_bytes = 0;
+    content->block = 0;
+}
+
 /* How much of `size` to read from `at` of a block of `block_bytes`, so that whole spans are. */
 static uint32_t piece_bytes(uint32_t at, uint32_t block_bytes, size_t size)
 {
@@ -88,19 +104,65 @@ static uint32_t piece_bytes(uint32_t at, uint32_t block_bytes, size_t size)
     return beyond < count ? count - beyond : count;
 }
 
+/* -ENOENT, -EBADMSG: the block is not here, or no good one. */
+static int read_piece(struct content *content, uint64_t offset_bytes, char *buffer, size_t size,
+                      uint32_t *ret_count)
+{
+    seek_block(content, offset_bytes);
+    const struct block_ref *block = &content->metadata.blocks[content->block];
+    if (!content->reader) {
+        const int err = store_reader_open(content->store, &block->id, &content->reader);
+        if (err) {
+            return err;
+        }
+    }
+    const uint32_t at = (uint32_t)(offset_bytes - content->block_begin_bytes);
+    const uint32_t count = piece_bytes(at, block->size_bytes, size);
+    const int err = store_reader_copy(content->reader, at, buffer, count);
+    if (err) {
+        store_reader_close(content->reader);
+        content->reader = NULL;
+        return err;
+    }
+    *ret_count = count;
+    return 0;
+}
+
+/* In a reader, for the next block, which the store does not give. 0: it is to be asked again;
+ * -EAGAIN: the connection is suspended. */
+static int await_block(struct content *content)
+{
+    for (;;) {
+        const int err =
+            arriving_again(&content->arriving, content->metadata.blocks_count, content->block);
+        if (err != -EAGAIN) {
+            return err;
+        }
+        const enum wait_outcome outcome = arriving_sleep(&content->arriving, NULL);
+        if (outcome != WAIT_AGAIN) {
+            return outcome == WAIT_SLEEPS ? -EAGAIN : -ECANCELED;
+        }
+    }
+}
+
 static ssize_t content_read(void *context, uint64_t position, char *buffer, size_t size)
 {
     struct content *content = context;
-    const uint64_t offset = content->begin_bytes + position;
-    seek_block(content, offset);
-    const struct block_ref *block = &content->metadata.blocks[content->block];
-    if (!content->reader && store_reader_open(content->store, &block->id, &content->reader)) {
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    }
-    const uint32_t at = (uint32_t)(offset - content->block_begin_bytes);
-    const uint32_t count = piece_bytes(at, block->size_bytes, size);
-    if (store_reader_copy(content->reader, at, buffer, count)) {
-        return MHD_CONTENT_READER_END_WITH_ERROR;
+    uint32_t count = 0;
+    int err;
+    while ((err = read_piece(content, content->begin_bytes + position, buffer, size, &count))) {
+        if (err == -ENOENT || err == -EBADMSG) {
+            err = await_block(content);
+        }
+        if (err == -EAGAIN) {
+            return 0;
+        }
+        if (err) {
+            char id[ID_HEX_CHARS + 1];
+            id_format(&content->arriving.id, id);
+            log_warn("answer_broken_off", KV("id", id), KV("error", err_name(err)));
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        }
     }
     return (ssize_t)count;
 }
@@ -193,10 +255,25 @@ static int make_mapped(struct content *content, size_t count, struct MHD_Respons
     return 0;
 }
 
-/* The body of the range; leaves `content` as it is, or empty. */
+/* A body that is read when there is room for it; leaves `content` empty. */
+static int make_streamed(struct content *content, size_t piece_size,
+                         struct MHD_Response **ret_response)
+{
+    *ret_response = MHD_create_response_from_callback(
+        content->end_bytes - content->begin_bytes, piece_size, content_read,
+        mem_copy(content, sizeof *content), content_free);
+    *content = (struct content){.metadata = FILE_METADATA_INIT};
+    return 0;
+}
+
+/* The body of the range; leaves `content` as it is, or empty. -ENOENT: the beginning of it is not
+ * here; -EBADMSG. */
 static int make_body(struct content *content, bool is_head, struct MHD_Response **ret_response)
 {
     const uint64_t size = content->end_bytes - content->begin_bytes;
+    if (!is_head && content->arriving.reader && size > 0) {
+        return make_streamed(content, CONTENT_PIECE_BYTES, ret_response);
+    }
     if (!is_head && size <= CONTENT_COPY_BYTES_MAX) {
         return make_copied(content, ret_response);
     }
@@ -204,12 +281,14 @@ static int make_body(struct content *content, bool is_head, struct MHD_Response 
     if (views > 0) {
         return make_mapped(content, views, ret_response);
     }
+    if (!is_head) {
+        seek_block(content, content->begin_bytes);
+        if (!store_has_block(content->store, &content->metadata.blocks[content->block].id)) {
+            return -ENOENT;
+        }
+    }
     /* libmicrohttpd sends no body for HEAD; nothing is read then. */
-    *ret_response =
-        MHD_create_response_from_callback(size, is_head ? 1 : CONTENT_PIECE_BYTES, content_read,
-                                          mem_copy(content, sizeof *content), content_free);
-    *content = (struct content){.metadata = FILE_METADATA_INIT};
-    return 0;
+    return make_streamed(content, is_head ? 1 : CONTENT_PIECE_BYTES, ret_response);
 }
 
 void content_add_headers(struct MHD_Response *response, const struct content_headers *headers)
@@ -293,26 +372,26 @@ static enum field_range find_range(struct request *request, const struct id *id,
     return field_range_parse(range, length_bytes, ret_begin_bytes, ret_end_bytes);
 }
 
-static void answer_range(struct request *request, const struct id *id,
-                         const struct content_headers *headers, struct content *content)
+/* 0: it has answered; errors of make_body(). `content` has a length at least. */
+static int answer_range(struct request *request, const struct content_headers *headers,
+                        struct content *content)
 {
+    const struct id id = content->arriving.id; /* the content goes with the answer */
     const uint64_t length = content->metadata.length_bytes;
     const enum field_range kind =
-        find_range(request, id, length, &content->begin_bytes, &content->end_bytes);
+        find_range(request, &id, length, &content->begin_bytes, &content->end_bytes);
     if (kind == FIELD_RANGE_BAD) {
         answer_bad_range(request, length);
-        return;
+        return 0;
     }
     const uint64_t begin = content->begin_bytes;
     const uint64_t end = content->end_bytes;
     struct MHD_Response *response = NULL;
     const int err = make_body(content, request->is_head, &response);
     if (err) {
-        /* A list of blocks without one of them: the file is damaged here. */
-        answer_failure(request, err == -ENOENT ? -EBADMSG : err);
-        return;
+        return err;
     }
-    add_headers(response, id, headers);
+    add_headers(response, &id, headers);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
     if (kind == FIELD_RANGE_ONE) {
         char value[80];
@@ -321,6 +400,64 @@ static void answer_range(struct request *request, const struct id *id,
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_RANGE, value);
     }
     answer(request, kind == FIELD_RANGE_ONE ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK, response);
+    return 0;
+}
+
+/* ---- what is not here --------------------------------------------------------------------------
+ */
+
+/* An answer that waits for the first block that it needs. */
+struct awaited {
+    struct arrival arrival;
+    struct content content;
+    bool has_headers;
+    struct content_headers headers;
+};
+
+static int look(struct request *request, struct arrival *arrival)
+{
+    struct awaited *awaited = (struct awaited *)arrival;
+    struct content *content = &awaited->content;
+    const struct file_metadata *metadata = NULL;
+    int err = arriving_metadata(&content->arriving, &metadata);
+    if (err) {
+        return err;
+    }
+    if (!content->metadata.blocks) {
+        file_metadata_copy(metadata, &content->metadata);
+    }
+    if (find_range(request, &content->arriving.id, content->metadata.length_bytes,
+                   &content->begin_bytes, &content->end_bytes) != FIELD_RANGE_BAD &&
+        content->begin_bytes < content->end_bytes) {
+        seek_block(content, content->begin_bytes);
+        err = arriving_block(&content->arriving, content->metadata.blocks_count, content->block);
+    }
+    return err ? err
+               : answer_range(request, awaited->has_headers ? &awaited->headers : NULL, content);
+}
+
+static void awaited_free(struct arrival *arrival)
+{
+    struct awaited *awaited = (struct awaited *)arrival;
+    content_done(&awaited->content);
+    free(awaited);
+}
+
+/* Takes `content`. */
+static void await(struct request *request, struct content *content,
+                  const struct content_headers *headers)
+{
+    struct awaited *awaited = mem_alloc(sizeof *awaited);
+    awaited->content = *content;
+    *content = (struct content){.metadata = FILE_METADATA_INIT};
+    seek_begin(&awaited->content);
+    awaited->arrival = (struct arrival){
+        .arriving = &awaited->content.arriving, .look = look, .free = awaited_free};
+    if (headers) {
+        awaited->has_headers = true;
+        awaited->headers = *headers;
+    }
+    request->state = awaited;
 }
 
 void content_answer(struct request *request, const struct id *id,
@@ -330,15 +467,19 @@ void content_answer(struct request *request, const struct id *id,
         return;
     }
     struct content content = {.store = node_store(request->node), .metadata = FILE_METADATA_INIT};
-    const int err = store_file_metadata(content.store, id, &content.metadata);
-    if (err == -ENOENT && headers) {
-        answer_no_content(request);
-        return;
+    arriving_init(&content.arriving, request, id, headers ? &headers->writer : NULL);
+    int err = store_file_metadata(content.store, id, &content.metadata);
+    if (err == -ENOENT && request->is_head && headers) {
+        content.metadata.length_bytes = headers->length_bytes;
+        err = 0;
     }
-    if (err) {
+    if (!err) {
+        err = answer_range(request, headers, &content);
+    }
+    if ((err == -ENOENT || err == -EBADMSG) && !request->is_head) {
+        await(request, &content, headers);
+    } else if (err) {
         answer_failure(request, err);
-        return;
     }
-    answer_range(request, id, headers, &content);
     content_done(&content);
 }

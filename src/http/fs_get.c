@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/err.h"
 #include "base/mem.h"
+#include "http/arriving.h"
 #include "http/content_priv.h"
 #include "http/endpoints_priv.h"
 
 static struct content_headers headers_of(const struct tree_entry *entry)
 {
     return (struct content_headers){
+        .length_bytes = entry->version.size_bytes,
+        .writer = entry->version.dot.origin,
         .mode = entry->version.mode,
         .mtime_ns = entry->version.mtime_ns,
         .conflicts_count = entry->heads_count > 1 ? entry->heads_count - 1 : 0,
@@ -72,4 +75,7 @@ const struct endpoint endpoint_fs_get = {
     .argument = PATH_TREE,
     .parameters = parameters,
     .begin = begin,
+    .end = arrival_go_on,
+    .resumed = arrival_go_on,
+    .done = arrival_done,
 };

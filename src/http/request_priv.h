@@ -117,8 +117,6 @@ void answer_error(struct request *request, unsigned status, const char *code, co
                   ...) __attribute__((format(printf, 4, 5)));
 /* The status and code for an error of the tree or the store. */
 void answer_failure(struct request *request, int err);
-/* The tree knows the file, but its bytes are with other nodes. */
-void answer_no_content(struct request *request);
 
 /* Pieces of answers that several endpoints give. */
 json_t *json_of_dot(const struct dot *dot);

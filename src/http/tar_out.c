@@ -6,8 +6,12 @@
  *
  * A snapshot of the tree is not kept while a client reads: the walk goes on in small steps, each
  * in a snapshot of its own behind the path told last. Each file is the version that the walk saw;
- * should its bytes go meanwhile, or be damaged, the stream breaks off without the end mark and
- * without the last chunk, so that nobody takes it for whole.
+ * should its bytes be nowhere, or damaged, the stream breaks off without the end mark and without
+ * the last chunk, so that nobody takes it for whole.
+ *
+ * What is not here is fetched. The walk is ahead of the stream, and files behind the one under way
+ * are fetched already: many small ones would take a round trip each otherwise. The answer begins
+ * when the first file that lacks has begun to come: until then a clear answer can be given.
  */
 
 #include <archive.h>
@@ -19,6 +23,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "http/arriving.h"
 #include "http/endpoints_priv.h"
 #include "http/tar_priv.h"
 #include "store/hold.h"
@@ -26,6 +31,10 @@
 
 /* Entries of one step of the walk: under a millisecond. */
 #define STEP_ENTRIES ((size_t)64)
+/* The walk is so far ahead at most. */
+#define ENTRIES_MAX ((size_t)256)
+/* Files behind the one under way are fetched if what is before them in the stream is less. */
+#define AHEAD_BYTES ((uint64_t)32 * 1024 * 1024)
 /* Looked at before the stream begins: some milliseconds. */
 #define CHECKED_ENTRIES ((size_t)1000)
 /* Read from a block at once: the span of its check sums, so that none is computed twice. */
@@ -40,11 +49,12 @@ struct out_entry {
     enum tree_kind kind;
     uint32_t mode;
     int64_t mtime_ns;
-    struct id file_id;
     uint64_t size_bytes;
+    struct arriving arriving; /* the file */
 };
 
 struct tar_out {
+    const struct request *request; /* while the answer goes out */
     struct node *node;
     struct buf top;
     struct archive *archive;
@@ -53,14 +63,17 @@ struct tar_out {
     bool has_begun;
 
     struct buf after; /* the path that the walk told last */
-    struct out_entry entries[STEP_ENTRIES];
+    struct out_entry entries[ENTRIES_MAX];
     size_t entries_count;
-    size_t entries_at;
+    size_t entries_at; /* the one under way, or the next */
+    size_t ahead_at;   /* the next that may have to be fetched */
+    uint64_t ahead_bytes;
     bool is_walked;
     bool is_closed; /* the end mark is written */
     bool is_over;   /* nobody reads any more */
 
-    struct file_metadata metadata; /* of the file under way; no blocks: none is */
+    bool is_in_entry;              /* its header is written */
+    struct file_metadata metadata; /* of the file under way */
     size_t block_at;
     uint32_t offset_bytes; /* in that block */
     uint8_t *span;
@@ -72,19 +85,18 @@ struct tar_out {
     struct buf spilled; /* what did not fit */
 };
 
-static void forget_entries(struct tar_out *out)
+static void forget_entry(struct out_entry *entry)
 {
-    for (size_t i = 0; i < out->entries_count; i++) {
-        free(out->entries[i].names);
-    }
-    out->entries_count = 0;
-    out->entries_at = 0;
+    arriving_done(&entry->arriving);
+    free(STEAL_PTR(entry->names));
 }
 
 static void out_free(void *context)
 {
     struct tar_out *out = context;
-    forget_entries(out);
+    for (size_t i = 0; i < out->entries_count; i++) {
+        forget_entry(&out->entries[i]);
+    }
     archive_entry_free(out->header);
     /* It would fill up the file under way, up to a terabyte of zeros, and end the stream. */
     out->is_over = true;
@@ -133,9 +145,9 @@ static void add_entry(struct tar_out *out, struct bytes path, const struct tree_
         .kind = version->kind,
         .mode = version->mode,
         .mtime_ns = version->mtime_ns,
-        .file_id = version->file_id,
         .size_bytes = version->size_bytes,
     };
+    arriving_init(&added->arriving, out->request, &version->file_id, &version->dot.origin);
     memcpy(added->names, path.data, path.size);
     if (target_bytes > 0) {
         memcpy(added->names + path.size + 1, version->target.data, target_bytes);
@@ -170,7 +182,7 @@ static int walk_in(struct tar_out *out, struct kv_txn *txn)
         return err == -ENOENT ? -ESTALE : err;
     }
     /* Steps are counted, not entries: directories that nobody made are left out. */
-    for (size_t i = 0; !err && i + 1 < STEP_ENTRIES; i++) {
+    for (size_t i = 0; !err && i + 1 < STEP_ENTRIES && out->entries_count < ENTRIES_MAX; i++) {
         struct bytes path;
         struct tree_entry entry;
         err = tree_walk_next(walk, &path, &entry);
@@ -185,9 +197,14 @@ static int walk_in(struct tar_out *out, struct kv_txn *txn)
     return out->is_walked ? 0 : err;
 }
 
+/* Makes room, and fills it up a little. */
 static int walk(struct tar_out *out)
 {
-    forget_entries(out);
+    memmove(out->entries, out->entries + out->entries_at,
+            (out->entries_count - out->entries_at) * sizeof *out->entries);
+    out->entries_count -= out->entries_at;
+    out->ahead_at -= out->ahead_at < out->entries_at ? out->ahead_at : out->entries_at;
+    out->entries_at = 0;
     struct kv_txn *txn = NULL;
     int err = node_snapshot(out->node, &txn);
     if (err) {
@@ -229,35 +246,85 @@ static int write_header(struct tar_out *out, const struct out_entry *entry)
     return archive_write_header(out->archive, header) == ARCHIVE_OK ? 0 : -EIO;
 }
 
-static int begin_entry(struct tar_out *out, const struct out_entry *entry)
+/* The list of blocks of the file under way. -EAGAIN: it has not come. */
+static int read_metadata(struct tar_out *out, struct out_entry *entry)
 {
+    struct store *store = node_store(out->node);
+    int err = store_file_metadata(store, &entry->arriving.id, &out->metadata);
+    const struct file_metadata *metadata = NULL;
+    if (err == -ENOENT || err == -EBADMSG) {
+        err = arriving_metadata(&entry->arriving, &metadata);
+        if (!err) {
+            file_metadata_copy(metadata, &out->metadata);
+        }
+    }
+    return err;
+}
+
+static int begin_entry(struct tar_out *out, struct out_entry *entry)
+{
+    file_metadata_done(&out->metadata);
+    out->metadata = FILE_METADATA_INIT;
     if (entry->kind == TREE_FILE) {
-        file_metadata_done(&out->metadata);
-        out->metadata = FILE_METADATA_INIT;
-        const int err = store_file_metadata(node_store(out->node), &entry->file_id, &out->metadata);
+        const int err = read_metadata(out, entry);
         if (err) {
             return err;
         }
         if (out->metadata.length_bytes != entry->size_bytes) {
             return -EBADMSG;
         }
-        out->block_at = 0;
-        out->offset_bytes = 0;
     }
+    out->block_at = 0;
+    out->offset_bytes = 0;
+    out->is_in_entry = true;
     return write_header(out, entry);
 }
 
-/* The next span of the file under way. */
+static void end_entry(struct tar_out *out)
+{
+    struct out_entry *entry = &out->entries[out->entries_at];
+    if (out->ahead_at > out->entries_at) {
+        out->ahead_bytes -= entry->size_bytes;
+    }
+    forget_entry(entry);
+    out->entries_at++;
+    out->is_in_entry = false;
+}
+
+/* Begins to fetch what comes soon and is not here. */
+static void look_ahead(struct tar_out *out)
+{
+    if (out->ahead_at < out->entries_at) {
+        out->ahead_at = out->entries_at;
+    }
+    for (; out->ahead_at < out->entries_count && out->ahead_bytes < AHEAD_BYTES; out->ahead_at++) {
+        struct out_entry *entry = &out->entries[out->ahead_at];
+        struct store_file_info info;
+        if (entry->kind == TREE_FILE &&
+            store_file_info(node_store(out->node), &entry->arriving.id, &info) == -ENOENT &&
+            arriving_open(&entry->arriving)) {
+            return; /* too many: later */
+        }
+        out->ahead_bytes += entry->size_bytes;
+    }
+}
+
+/* The next span of the file under way. -EAGAIN: it has not come. */
 static int read_span(struct tar_out *out)
 {
-    const struct block_ref *block = &out->metadata.blocks[out->block_at];
+    const struct file_metadata *metadata = &out->metadata;
+    const struct block_ref *block = &metadata->blocks[out->block_at];
     const uint32_t left = block->size_bytes - out->offset_bytes;
     const uint32_t size = left < SPAN_BYTES ? left : SPAN_BYTES;
     if (!out->span) {
         out->span = mem_alloc_aligned(64, SPAN_BYTES);
     }
-    const int err =
+    struct arriving *arriving = &out->entries[out->entries_at].arriving;
+    int err =
         store_read_block(node_store(out->node), &block->id, out->offset_bytes, out->span, size);
+    if (err == -ENOENT || err == -EBADMSG) {
+        return arriving_again(arriving, metadata->blocks_count, out->block_at);
+    }
     if (err) {
         return err;
     }
@@ -281,14 +348,19 @@ static int step(struct tar_out *out)
         out->span_at += size;
         return written == (la_ssize_t)size ? 0 : -EIO;
     }
-    if (out->block_at < out->metadata.blocks_count) {
+    if (out->is_in_entry && out->block_at < out->metadata.blocks_count) {
         return read_span(out);
     }
-    if (out->entries_at < out->entries_count) {
-        return begin_entry(out, &out->entries[out->entries_at++]);
+    if (out->is_in_entry) {
+        end_entry(out);
+        return 0;
     }
-    if (!out->is_walked) {
+    if (!out->is_walked && out->entries_count - out->entries_at <= ENTRIES_MAX / 2) {
         return walk(out);
+    }
+    if (out->entries_at < out->entries_count) {
+        look_ahead(out);
+        return begin_entry(out, &out->entries[out->entries_at]);
     }
     out->is_closed = true;
     return archive_write_close(out->archive) == ARCHIVE_OK ? 0 : -EIO;
@@ -311,27 +383,42 @@ static int fill(struct tar_out *out)
     return err;
 }
 
+static void log_broken_off(const struct tar_out *out, int err)
+{
+    const char *path = out->entries_at < out->entries_count
+                           ? (const char *)out->entries[out->entries_at].names
+                           : "";
+    log_warn("tar_broken_off", KV("path", path), KV("error", err_name(err)));
+}
+
 static ssize_t read_stream(void *context, uint64_t position, char *room, size_t room_bytes)
 {
     (void)position;
     struct tar_out *out = context;
-    out->room = (uint8_t *)room;
-    out->room_bytes = room_bytes;
-    /* Names are written as the UTF-8 that they are. */
-    locale_t before = uselocale(out->locale);
-    const int err = fill(out);
-    uselocale(before);
-    out->room = NULL;
-    const size_t filled = room_bytes - out->room_bytes;
-    out->room_bytes = 0;
-    if (err) {
-        const char *path = out->entries_at > 0 && out->entries_at <= out->entries_count
-                               ? (const char *)out->entries[out->entries_at - 1].names
-                               : buf_string(&out->top);
-        log_warn("tar_broken_off", KV("path", path), KV("error", err_name(err)));
-        return MHD_CONTENT_READER_END_WITH_ERROR;
+    for (;;) {
+        out->room = (uint8_t *)room;
+        out->room_bytes = room_bytes;
+        /* Names are written as the UTF-8 that they are. */
+        locale_t before = uselocale(out->locale);
+        const int err = fill(out);
+        uselocale(before);
+        out->room = NULL;
+        const size_t filled = room_bytes - out->room_bytes;
+        out->room_bytes = 0;
+        if (!err || (err == -EAGAIN && filled > 0)) {
+            return filled > 0 ? (ssize_t)filled : MHD_CONTENT_READER_END_OF_STREAM;
+        }
+        const enum wait_outcome outcome =
+            err == -EAGAIN ? arriving_sleep(&out->entries[out->entries_at].arriving, NULL)
+                           : WAIT_OVER;
+        if (outcome == WAIT_SLEEPS) {
+            return 0;
+        }
+        if (outcome == WAIT_OVER) {
+            log_broken_off(out, err == -EAGAIN ? -ECANCELED : err);
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        }
     }
-    return filled > 0 ? (ssize_t)filled : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
 static bool out_open(struct tar_out *out)
@@ -346,45 +433,10 @@ static bool out_open(struct tar_out *out)
            archive_write_open(out->archive, out, NULL, on_write, NULL) == ARCHIVE_OK;
 }
 
-/* Of the first files, whether their content is here: a clear answer is better than a stream that
- * breaks off, which is all that can be said of a later one. */
-static int check_content(struct request *request)
+static void begin_stream(struct request *request)
 {
-    struct tree_walk *walk = NULL;
-    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
-    int err = node_snapshot(request->node, &txn);
-    if (!err) {
-        err = tree_walk_open(node_tree(request->node), txn, request->path, BYTES(NULL, 0), &walk);
-    }
-    if (err) {
-        return err;
-    }
-    for (size_t i = 0; !err && i < CHECKED_ENTRIES; i++) {
-        struct bytes path;
-        struct tree_entry entry;
-        struct store_file_info info;
-        err = tree_walk_next(walk, &path, &entry);
-        if (!err && entry.version.kind == TREE_FILE &&
-            store_file_info(node_store(request->node), &entry.version.file_id, &info) == -ENOENT) {
-            err = -ESTALE;
-        }
-    }
-    tree_walk_close(walk);
-    return err == -ENOENT ? 0 : err;
-}
-
-void tar_out_begin(struct request *request)
-{
-    const int err = check_content(request);
-    if (err) {
-        if (err == -ESTALE) {
-            answer_no_content(request);
-        } else {
-            answer_failure(request, err);
-        }
-        return;
-    }
     struct tar_out *out = mem_alloc(sizeof *out);
+    out->request = request;
     out->node = request->node;
     buf_add(&out->top, request->path);
     if (!out_open(out)) {
@@ -396,4 +448,88 @@ void tar_out_begin(struct request *request)
                                                                       read_stream, out, out_free);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/x-tar");
     answer(request, MHD_HTTP_OK, response);
+}
+
+/* ---- the beginning -----------------------------------------------------------------------------
+ */
+
+/* The answer waits for the first file that is not here. */
+struct awaited {
+    struct arrival arrival;
+    struct arriving arriving;
+    struct buf path;
+};
+
+static int look(struct request *request, struct arrival *arrival)
+{
+    const struct file_metadata *metadata = NULL;
+    int err = arriving_metadata(arrival->arriving, &metadata);
+    if (!err && metadata->blocks_count > 0) {
+        err = arriving_block(arrival->arriving, metadata->blocks_count, 0);
+    }
+    if (!err) {
+        begin_stream(request);
+        arriving_done(arrival->arriving); /* the stream has its own */
+    }
+    return err;
+}
+
+static void awaited_free(struct arrival *arrival)
+{
+    struct awaited *awaited = (struct awaited *)arrival;
+    arriving_done(&awaited->arriving);
+    buf_done(&awaited->path);
+    free(awaited);
+}
+
+static void await(struct request *request, struct bytes path, const struct tree_version *version)
+{
+    struct awaited *awaited = mem_alloc(sizeof *awaited);
+    arriving_init(&awaited->arriving, request, &version->file_id, &version->dot.origin);
+    buf_add(&awaited->path, path);
+    awaited->arrival = (struct arrival){
+        .arriving = &awaited->arriving,
+        .look = look,
+        .free = awaited_free,
+        .path = buf_bytes(&awaited->path),
+    };
+    request->state = awaited;
+}
+
+/* Of the first files, whether their content is here; leaves an arrival for the first that is not.
+ * A clear answer is better than a stream that breaks off, which is all that can be said of a later
+ * one. */
+static int look_for_missing(struct request *request)
+{
+    struct tree_walk *walk = NULL;
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    int err = node_snapshot(request->node, &txn);
+    if (!err) {
+        err = tree_walk_open(node_tree(request->node), txn, request->path, BYTES(NULL, 0), &walk);
+    }
+    if (err) {
+        return err;
+    }
+    for (size_t i = 0; !err && !request->state && i < CHECKED_ENTRIES; i++) {
+        struct bytes path;
+        struct tree_entry entry;
+        struct store_file_info info;
+        err = tree_walk_next(walk, &path, &entry);
+        if (!err && entry.version.kind == TREE_FILE &&
+            store_file_info(node_store(request->node), &entry.version.file_id, &info) == -ENOENT) {
+            await(request, path, &entry.version);
+        }
+    }
+    tree_walk_close(walk);
+    return err == -ENOENT ? 0 : err;
+}
+
+void tar_out_begin(struct request *request)
+{
+    const int err = look_for_missing(request);
+    if (err) {
+        answer_failure(request, err);
+    } else if (!request->state || request->is_head) {
+        begin_stream(request);
+    }
 }

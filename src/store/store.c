@@ -318,3 +318,9 @@ void store_figures(const struct store_status *status, struct store_figure figure
     };
     memcpy(figures, all, sizeof all);
 }
+
+const char *store_reason_name(enum store_reason reason)
+{
+    static const char *const names[STORE_REASONS] = {"origin", "follow", "copy", "cache"};
+    return names[reason];
+}

@@ -50,6 +50,8 @@ enum store_reason {
     STORE_CACHE,  /* came by in a fetch */
 };
 #define STORE_REASONS 4
+/* "origin", "follow", "copy", "cache". */
+const char *store_reason_name(enum store_reason reason);
 
 struct store;
 

@@ -51,6 +51,14 @@ void file_metadata_done(struct file_metadata *metadata)
     *metadata = FILE_METADATA_INIT;
 }
 
+void file_metadata_copy(const struct file_metadata *metadata, struct file_metadata *ret_metadata)
+{
+    *ret_metadata = *metadata;
+    ret_metadata->blocks =
+        mem_copy(metadata->blocks, metadata->blocks_count * sizeof *metadata->blocks);
+    ret_metadata->blocks_capacity = metadata->blocks_count;
+}
+
 /* Makes the array `capacity` long, at most FILE_METADATA_BLOCKS_MAX. */
 static void set_capacity(struct file_metadata *metadata, size_t capacity)
 {

@@ -51,6 +51,9 @@ void file_metadata_done(struct file_metadata *metadata);
 [[nodiscard]] int file_metadata_add(struct file_metadata *metadata, const struct id *id,
                                     uint32_t size_bytes);
 
+/* The same once more; `ret_metadata` is given to file_metadata_done(). */
+void file_metadata_copy(const struct file_metadata *metadata, struct file_metadata *ret_metadata);
+
 /* Appends the canonical text to `ret_text`. */
 void file_metadata_format(const struct file_metadata *metadata, struct buf *ret_text);
 

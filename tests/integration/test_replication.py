@@ -8,7 +8,7 @@ import threading
 import unittest
 
 import harness
-from harness import check, file_id, scaled, wait_for
+from harness import check, file_id, scaled
 from test_members import Nodes
 from trees import SOON_S, are_same, listing, put, put_tar, versions, wait_on, wait_same
 
@@ -131,24 +131,6 @@ class Replicating(Nodes):
         self.assertEqual(tree["both"]["conflicts"], 1)
         both = {version["id"] for version in versions(c, "both").values()}
         self.assertEqual(both, {file_id(b"of a"), file_id(b"of b")})
-
-    def test_content_of_others_is_a_clear_error(self):
-        a, b = self.network(2)
-        put(a, "dir/file", b"content")
-        self.wait_path("dir/file", [b])
-        entry = listing(b)["dir/file"]
-        self.assertEqual((entry["id"], entry["length"]), (file_id(b"content"), 7))
-        for answer in (b.get("/fs/dir/file"), b.get("/fs/dir", Accept="application/x-tar")):
-            self.assertEqual((answer.status, answer.error), (404, "content_not_here"), answer)
-        for path in ("dir/file", "dir"):
-            result = self.artel("get", b, path, self.root / "got")
-            self.assertEqual(result.status, 1, result)
-            self.assertIn("the content is not on this node", result.err)
-            self.assertFalse((self.root / "got").exists())
-        # The same bytes published here are here, under the other's name, too.
-        put(b, "copy", b"content")
-        put(b, "dir/file", b"content")
-        self.assertEqual(b.get("/fs/dir/file").body, b"content")
 
 
 class Snapshots(Nodes):

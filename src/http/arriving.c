@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "http/arriving.h"
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "http/known.h"
+#include "http/server_priv.h"
+#include "store/hold.h"
+
+/* So many blocks have to come in their order; the others do in that which suits all who fetch the
+ * file. */
+#define WANT_BLOCKS 4u
+/* A block that came and is gone again (it was evicted, or lost) is fetched so often. */
+#define AGAIN_MAX 3u
+
+struct arriving_reader {
+    struct wait wait;
+    struct fetch_reader *fetch;
+};
+
+/* On the fetch thread. */
+static void changed(void *context)
+{
+    struct arriving_reader *reader = context;
+    wait_wake(&reader->wait);
+}
+
+void arriving_init(struct arriving *arriving, const struct request *request, const struct id *id,
+                   const struct origin_id *writer)
+{
+    *arriving = (struct arriving){.request = request, .id = *id, .has_writer = writer != NULL};
+    if (writer) {
+        arriving->writer = *writer;
+    }
+}
+
+void arriving_done(struct arriving *arriving)
+{
+    if (arriving->reader) {
+        fetch_reader_close(arriving->reader->fetch);
+        free(STEAL_PTR(arriving->reader));
+    }
+}
+
+int arriving_open(struct arriving *arriving)
+{
+    if (arriving->reader) {
+        return 0;
+    }
+    struct network *network = arriving->request->server->options.network;
+    struct arriving_reader *reader = mem_alloc(sizeof *reader);
+    wait_init(&reader->wait, arriving->request);
+    struct node_id publisher;
+    const bool is_known =
+        arriving->has_writer && network_writer(network, &arriving->writer, &publisher);
+    const struct fetch_reader_options options = {
+        .file = arriving->id,
+        .publisher = is_known ? &publisher : NULL,
+        .changed = changed,
+        .context = reader,
+    };
+    const int err = fetch_reader_open(network_fetch(network), &options, &reader->fetch);
+    if (err) {
+        free(reader);
+        return err;
+    }
+    arriving->reader = reader;
+    return 0;
+}
+
+int arriving_metadata(struct arriving *arriving, const struct file_metadata **ret_metadata)
+{
+    const int err = arriving_open(arriving);
+    if (err) {
+        return err;
+    }
+    wait_look(&arriving->reader->wait);
+    return fetch_reader_metadata(arriving->reader->fetch, ret_metadata);
+}
+
+int arriving_block(struct arriving *arriving, size_t blocks_count, size_t index)
+{
+    const struct file_metadata *metadata = NULL;
+    const int err = arriving_metadata(arriving, &metadata);
+    if (err) {
+        return err;
+    }
+    struct fetch_reader *fetch = arriving->reader->fetch;
+    const size_t left = blocks_count - index;
+    fetch_reader_want(fetch, (uint32_t)index, left < WANT_BLOCKS ? (uint32_t)left : WANT_BLOCKS);
+    return fetch_reader_state(fetch, (uint32_t)index);
+}
+
+int arriving_again(struct arriving *arriving, size_t blocks_count, size_t index)
+{
+    if (arriving->block != index) {
+        arriving->block = (uint32_t)index;
+        arriving->again_count = 0;
+    }
+    if (arriving->again_count > AGAIN_MAX) {
+        return -EBADMSG;
+    }
+    const int err = arriving_block(arriving, blocks_count, index);
+    if (err) {
+        return err;
+    }
+    arriving->again_count++;
+    if (arriving->again_count > 1) {
+        /* It came, and is gone: the fetch that brought it knows nothing of that. */
+        arriving_done(arriving);
+    }
+    return 0;
+}
+
+enum wait_outcome arriving_sleep(struct arriving *arriving, struct request *request)
+{
+    return wait_sleep(&arriving->reader->wait, request);
+}
+
+/* ---- before an answer --------------------------------------------------------------------------
+ */
+
+/* Nobody has it: who was not asked is told to programs and to people. */
+static void answer_nowhere(struct request *request, const struct arrival *arrival)
+{
+    const struct locate_answer *answers = NULL;
+    const struct arriving *arriving = arrival->arriving;
+    const size_t count =
+        arriving->reader ? fetch_reader_answers(arriving->reader->fetch, &answers) : 0;
+    CLEANUP_KNOWN struct known known;
+    known_init(&known, request->server->options.network);
+    CLEANUP_BUF struct buf missing = BUF_INIT;
+    known_add_not_asked(&known, answers, count, &missing);
+    CLEANUP_BUF struct buf message = BUF_INIT;
+    if (arrival->path.size > 0) {
+        buf_add(&message, arrival->path);
+        buf_add_string(&message, ": ");
+    }
+    buf_add_string(&message, "no node that could be asked has the content");
+    if (missing.size > 0) {
+        buf_add_format(&message, "; %s", buf_string(&missing));
+    }
+    json_t *detail = json_object();
+    json_object_set_new(detail, "id", json_of_id(&arriving->id));
+    if (arrival->path.size > 0) {
+        json_object_set_new(detail, "path", json_of_bytes(arrival->path));
+    }
+    json_object_set_new(detail, "not_asked", known_not_asked(&known, answers, count));
+    json_t *body = json_object();
+    json_object_set_new(body, "error",
+                        json_string(arriving->has_writer ? "content_not_here" : "not_found"));
+    json_object_set_new(body, "message", json_of_bytes(buf_bytes(&message)));
+    json_object_set_new(body, "detail", detail);
+    answer_json(request, MHD_HTTP_NOT_FOUND, body);
+}
+
+void arrival_answer_failure(struct request *request, const struct arrival *arrival, int err)
+{
+    struct store_file_info info;
+    if (err == -EBUSY) {
+        answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "busy",
+                     "too many files are being fetched");
+    } else if (err == -ECANCELED) {
+        answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "stopped", "the fetch was given up");
+    } else if (err != -ENOENT && err != -EHOSTUNREACH) {
+        answer_failure(request, err);
+    } else if (store_file_info(node_store(request->node), &arrival->arriving->id, &info) == 0) {
+        /* It is known here as a whole, and nobody can replace what was lost of it. */
+        answer_failure(request, -EBADMSG);
+    } else {
+        answer_nowhere(request, arrival);
+    }
+}
+
+void arrival_go_on(struct request *request)
+{
+    struct arrival *arrival = request->state;
+    for (;;) {
+        const int err = arrival->look(request, arrival);
+        if (!err) {
+            return;
+        }
+        if (err != -EAGAIN) {
+            arrival_answer_failure(request, arrival, err);
+            return;
+        }
+        const enum wait_outcome outcome = arriving_sleep(arrival->arriving, request);
+        if (outcome == WAIT_OVER) {
+            answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "stopped", "the node ends");
+        }
+        if (outcome != WAIT_AGAIN) {
+            return;
+        }
+    }
+}
+
+void arrival_done(struct request *request)
+{
+    struct arrival *arrival = request->state;
+    arrival->free(arrival);
+}

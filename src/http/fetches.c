@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What is being fetched, and how it goes: GET and POST /fetches, DELETE /fetches/ID, GET /why. */
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "http/endpoints_priv.h"
+#include "http/json_body.h"
+#include "http/known.h"
+#include "http/server_priv.h"
+#include "node/fetch.h"
+#include "store/hold.h"
+
+#define LIMIT_DEFAULT 1000u
+#define LIMIT_MAX 10000u
+
+static struct fetch *fetch_of(const struct request *request)
+{
+    return network_fetch(request->server->options.network);
+}
+
+static void set_number(json_t *object, const char *key, uint64_t number)
+{
+    json_object_set_new(object, key, json_integer((json_int_t)number));
+}
+
+static void set_info(json_t *object, const struct fetch_info *info)
+{
+    json_object_set_new(object, "state", json_string(fetch_state_name(info->state)));
+    json_object_set_new(object, "reason", json_string(store_reason_name(info->reason)));
+    if (info->has_metadata) {
+        set_number(object, "length", info->length_bytes);
+        set_number(object, "here", info->here_bytes);
+        set_number(object, "blocks", info->blocks_count);
+        set_number(object, "blocks_here", info->here_count);
+        const uint64_t left_bytes = info->length_bytes - info->here_bytes;
+        if (info->rate_bytes_per_second > 0) {
+            set_number(object, "left_s", left_bytes / info->rate_bytes_per_second);
+        }
+    }
+    set_number(object, "running_ms", info->running_ms);
+    set_number(object, "received", info->received_bytes);
+    set_number(object, "rate", info->rate_bytes_per_second);
+    set_number(object, "sources_count", info->sources_count);
+    set_number(object, "readers", info->readers_count);
+}
+
+/* ---- all of them -------------------------------------------------------------------------------
+ */
+
+static void begin_get(struct request *request)
+{
+    const char *after = request_parameter(request, "after");
+    struct id last;
+    uint64_t limit = 0;
+    if (request_number(request, "limit", 1, LIMIT_MAX, LIMIT_DEFAULT, &limit) ||
+        (after && id_parse(bytes_of_string(after), &last))) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
+                     "limit is a number up to %u, after an id", LIMIT_MAX);
+        return;
+    }
+    CLEANUP_FREE struct fetch_info *infos = mem_alloc_array((size_t)limit, sizeof *infos);
+    const size_t count = fetch_list(fetch_of(request), after ? &last : NULL, infos, (size_t)limit);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_t *object = json_object();
+        json_object_set_new(object, "id", json_of_id(&infos[i].file));
+        set_info(object, &infos[i]);
+        json_array_append_new(list, object);
+    }
+    json_t *body = json_object();
+    json_object_set_new(body, "fetches", list);
+    if (count == limit) {
+        json_object_set_new(body, "next", json_of_id(&infos[count - 1].file));
+    }
+    answer_json(request, MHD_HTTP_OK, body);
+}
+
+static const char *const parameters[] = {"limit", "after", NULL};
+
+const struct endpoint endpoint_fetches_get = {
+    .method = "GET",
+    .prefix = "/fetches",
+    .parameters = parameters,
+    .begin = begin_get,
+};
+
+static void begin_post(struct request *request)
+{
+    request->state = mem_alloc(sizeof(struct json_body));
+    json_body_begin(request);
+}
+
+static size_t body_post(struct request *request, struct bytes piece)
+{
+    return json_body_add(request->state, request, piece);
+}
+
+static void end_post(struct request *request)
+{
+    const struct json_body *body = request->state;
+    const char *op = json_body_end(request->state, request);
+    if (!op) {
+        return;
+    }
+    const char *id = json_body_string(body, "id");
+    struct fetch_options options = {
+        .reason = json_is_true(json_object_get(body->json, "keep")) ? STORE_COPY : STORE_CACHE};
+    if (strcmp(op, "start") != 0 || !id || id_parse(bytes_of_string(id), &options.file)) {
+        json_body_refuse(request);
+        return;
+    }
+    fetch_start(fetch_of(request), &options, NULL, NULL);
+    json_t *answered = json_object();
+    json_object_set_new(answered, "id", json_of_id(&options.file));
+    json_object_set_new(answered, "reason", json_string(store_reason_name(options.reason)));
+    answer_json(request, MHD_HTTP_ACCEPTED, answered);
+}
+
+static void done_post(struct request *request)
+{
+    json_body_done(request->state);
+    free(request->state);
+}
+
+const struct endpoint endpoint_fetches_post = {
+    .method = "POST",
+    .prefix = "/fetches",
+    .begin = begin_post,
+    .body = body_post,
+    .end = end_post,
+    .done = done_post,
+};
+
+static void begin_delete(struct request *request)
+{
+    fetch_stop(fetch_of(request), &request->id);
+    json_t *body = json_object();
+    json_object_set_new(body, "id", json_of_id(&request->id));
+    answer_json(request, MHD_HTTP_OK, body);
+}
+
+const struct endpoint endpoint_fetches_delete = {
+    .method = "DELETE",
+    .prefix = "/fetches",
+    .argument = PATH_ID,
+    .begin = begin_delete,
+};
+
+/* ---- one of them, with all that is known -------------------------------------------------------
+ */
+
+static json_t *json_of_source(const struct known *known, const struct fetch_source *source)
+{
+    json_t *object = known_json(known, &source->node);
+    json_object_set_new(object, "state", json_string(source->is_complete ? "complete" : "partial"));
+    json_object_set_new(object, "shunned", json_boolean(source->is_shunned));
+    set_number(object, "received", source->received_bytes);
+    set_number(object, "blocks", source->blocks_count);
+    set_number(object, "in_flight", source->in_flight_count);
+    set_number(object, "refused", source->refused_count);
+    set_number(object, "not_here", source->not_here_count);
+    set_number(object, "late", source->late_count);
+    set_number(object, "bad", source->bad_count);
+    set_number(object, "waited_ms", source->waited_ms);
+    set_number(object, "rate", source->rate_bytes_per_second);
+    return object;
+}
+
+static void set_explanation(json_t *object, struct network *network,
+                            const struct fetch_explanation *explanation)
+{
+    CLEANUP_KNOWN struct known known;
+    known_init(&known, network);
+    set_info(object, &explanation->info);
+    if (explanation->is_over) {
+        json_object_set_new(object, "state", json_string(explanation->err ? "failed" : "done"));
+        if (explanation->err) {
+            json_object_set_new(object, "error", json_string(err_name(explanation->err)));
+        }
+    }
+    json_object_set_new(object, "waits_for", json_string(explanation->waits_for));
+    json_t *sources = json_array();
+    for (uint32_t i = 0; i < explanation->sources_count; i++) {
+        json_array_append_new(sources, json_of_source(&known, &explanation->sources[i]));
+    }
+    json_object_set_new(object, "sources", sources);
+}
+
+/* The file at the path, or that whose id stands there instead of one. */
+static int find_file(struct request *request, struct id *ret_id, bool *ret_has_path)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    struct tree_entry entry;
+    int err = node_snapshot(request->node, &txn);
+    if (!err) {
+        err = tree_find(node_tree(request->node), txn, request->path, &entry);
+    }
+    if (!err && entry.version.kind == TREE_DIRECTORY) {
+        return -EISDIR;
+    }
+    *ret_has_path = !err && entry.version.kind == TREE_FILE;
+    if (*ret_has_path) {
+        *ret_id = entry.version.file_id;
+        return 0;
+    }
+    return id_parse(request->path, ret_id) == 0 ? 0 : err ? err : -ENOENT;
+}
+
+static void begin_why(struct request *request)
+{
+    struct id id;
+    bool has_path = false;
+    int err = find_file(request, &id, &has_path);
+    if (err) {
+        answer_failure(request, err == -ENOTDIR ? -ENOENT : err);
+        return;
+    }
+    json_t *body = json_object();
+    if (has_path) {
+        json_object_set_new(body, "path", json_of_bytes(request->path));
+    }
+    json_object_set_new(body, "id", json_of_id(&id));
+    CLEANUP_FREE struct fetch_explanation *explanation = mem_alloc(sizeof *explanation);
+    struct store_file_info info;
+    err = fetch_explain(fetch_of(request), &id, explanation);
+    if (!err) {
+        set_explanation(body, request->server->options.network, explanation);
+    } else if (store_file_info(node_store(request->node), &id, &info) == 0) {
+        json_object_set_new(body, "state", json_string("here"));
+        set_number(body, "length", info.length_bytes);
+    } else {
+        json_object_set_new(body, "state", json_string("absent"));
+    }
+    answer_json(request, MHD_HTTP_OK, body);
+}
+
+const struct endpoint endpoint_why = {
+    .method = "GET",
+    .prefix = "/why",
+    .argument = PATH_TREE,
+    .begin = begin_why,
+};
