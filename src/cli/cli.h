@@ -82,6 +82,7 @@ extern const struct verb verb_stat;
 extern const struct verb verb_status;
 extern const struct verb verb_watch;
 extern const struct verb verb_where;
+extern const struct verb verb_why;
 
 extern const struct verb store_verb_get;
 extern const struct verb store_verb_ls;

@@ -54,6 +54,9 @@ void progress_format(const struct progress_figures *figures, size_t columns, str
         text_add_duration(&words, (total - done) / figures->bytes_per_second);
         buf_add_string(&words, " left");
     }
+    if (figures->note && *figures->note) {
+        buf_add_format(&words, "  %s", figures->note);
+    }
     /* Brackets, two blanks, and the last column, which some terminals wrap behind. */
     const size_t taken = words.size + 5;
     if (has_total && columns >= taken + BAR_CHARS_MIN) {
@@ -75,6 +78,8 @@ struct progress {
     uint64_t done_bytes;
     uint64_t total_bytes;
     uint64_t drawn_ms;
+    bool is_paused;
+    char note[PROGRESS_NOTE_BYTES];
     struct sample samples[SAMPLES_COUNT]; /* a ring */
     size_t samples_count;
 };
@@ -144,6 +149,7 @@ static void draw(struct progress *progress, uint64_t now_ms)
         .done_bytes = progress->done_bytes,
         .total_bytes = progress->total_bytes,
         .bytes_per_second = rate(progress, now_ms),
+        .note = progress->note,
     };
     CLEANUP_BUF struct buf line = BUF_INIT;
     buf_add_byte(&line, '\r');
@@ -154,6 +160,19 @@ static void draw(struct progress *progress, uint64_t now_ms)
     progress->drawn_ms = now_ms;
 }
 
+void progress_set_note(struct progress *progress, const char *note)
+{
+    if (!progress->is_shown) {
+        return;
+    }
+    pthread_mutex_lock(&progress->lock);
+    snprintf(progress->note, sizeof progress->note, "%s", note);
+    if (!progress->is_paused) {
+        draw(progress, clock_monotonic_ms(clock_real()));
+    }
+    pthread_mutex_unlock(&progress->lock);
+}
+
 void progress_add(struct progress *progress, uint64_t bytes)
 {
     if (!progress->is_shown) {
@@ -161,6 +180,7 @@ void progress_add(struct progress *progress, uint64_t bytes)
     }
     pthread_mutex_lock(&progress->lock);
     progress->done_bytes += bytes;
+    progress->is_paused = false;
     const uint64_t now_ms = clock_monotonic_ms(clock_real());
     if (now_ms >= progress->drawn_ms + DRAW_EVERY_MS) {
         draw(progress, now_ms);
@@ -172,5 +192,6 @@ void progress_pause(struct progress *progress)
 {
     pthread_mutex_lock(&progress->lock);
     wipe(progress);
+    progress->is_paused = true;
     pthread_mutex_unlock(&progress->lock);
 }

@@ -5,7 +5,7 @@
 /*
  * progress: one line on a terminal's standard error that tells how far a transfer is:
  *
- *     [=======>            ]  38%  1.2 GiB of 3.1 GiB  812 MiB/s  0:02 left
+ *     [=======>        ]  38%  1.2 GiB of 3.1 GiB  812 MiB/s  0:02 left  from 3 nodes
  *
  * Threads: any; a lock is inside.
  */
@@ -18,6 +18,7 @@ struct progress_figures {
     uint64_t done_bytes;
     uint64_t total_bytes; /* or PROGRESS_TOTAL_UNKNOWN */
     uint64_t bytes_per_second;
+    const char *note; /* "from 3 nodes"; NULL: nothing */
 };
 
 /* Appends the line, at most `columns` of them, without an end of line. */
@@ -34,6 +35,9 @@ void progress_free(struct progress *progress);
 bool progress_is_shown(const struct progress *progress);
 
 void progress_set_total(struct progress *progress, uint64_t total_bytes);
+/* What stands at the end of the line, copied and drawn. */
+#define PROGRESS_NOTE_BYTES 40u
+void progress_set_note(struct progress *progress, const char *note);
 /* So many more bytes are done; draws when the last time was a while ago. */
 void progress_add(struct progress *progress, uint64_t bytes);
 /* Wipes the line, so that another can be printed; the next progress_add() draws it anew. */

@@ -11,6 +11,7 @@
 #include "cli/client.h"
 #include "cli/entry.h"
 #include "cli/fetch.h"
+#include "cli/fetch_note.h"
 #include "cli/get_directory.h"
 #include "cli/out_file.h"
 #include "cli/text.h"
@@ -71,11 +72,11 @@ static bool get_version(const struct get_run *run, const char *about, const stru
 {
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
+    CLEANUP(fetch_note_end)
+    struct fetch_note *note = fetch_note_begin(run->client, id, run->progress);
+    (void)note; /* as long as this lasts */
     if (!fetch_metadata(run->client, id, &metadata, &response)) {
-        if (entry && response.status == 404) {
-            buf_clear(&response.failure);
-            buf_add_string(&response.failure, "the content is not on this node (content_not_here)");
-        }
+        progress_pause(run->progress);
         client_report(run->invocation, about, &response);
         return false;
     }
@@ -140,6 +141,9 @@ static bool get_entry(const struct get_run *run, const char *path, const json_t 
             cli_error(run->invocation, "the whole tree: give the directory that it goes into");
             return false;
         }
+        CLEANUP(fetch_note_end)
+        struct fetch_note *note = fetch_note_begin(run->client, NULL, run->progress);
+        (void)note; /* as long as this lasts */
         return get_directory(run->invocation, run->client, path, where, run->progress);
     }
     if (entry_is(entry, "symlink")) {
@@ -217,7 +221,9 @@ const struct verb verb_get = {
         "current directory; `-` is standard output. Every block is compared with its id here,\n"
         "and the file appears when all of it is good. A directory comes with all that is in it,\n"
         "and appears in one step unless it was there already. Permissions and times come along,\n"
-        "setuid bits do not.\n",
+        "setuid bits do not. What is not on the node is fetched from the other nodes that have "
+        "it;\n"
+        "on a terminal, the line of progress tells from how many (`artel why` tells the rest).\n",
     .first_argument = CLI_ARGUMENT_PATH,
     .other_arguments = CLI_ARGUMENT_FILE,
     .keys = keys,

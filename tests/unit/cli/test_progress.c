@@ -13,7 +13,7 @@
 static void shows(uint64_t done, uint64_t total, uint64_t rate, size_t columns,
                   const char *expected)
 {
-    const struct progress_figures figures = {done, total, rate};
+    const struct progress_figures figures = {done, total, rate, NULL};
     CLEANUP_BUF struct buf line = BUF_INIT;
     progress_format(&figures, columns, &line);
     assert_string_equal(buf_string(&line), expected);
@@ -25,6 +25,18 @@ static void a_line_tells_all(void **state)
     const uint64_t mib = 1024 * 1024;
     shows(50 * mib, 100 * mib, 10 * mib, 71,
           "[===========>          ]   50%  50 MiB of 100 MiB  10 MiB/s  0:05 left");
+}
+
+static void a_note_stands_at_the_end(void **state)
+{
+    (void)state;
+    const uint64_t mib = 1024 * 1024;
+    const struct progress_figures figures = {50 * mib, 100 * mib, 10 * mib, "from 3 nodes"};
+    CLEANUP_BUF struct buf line = BUF_INIT;
+    progress_format(&figures, 80, &line);
+    assert_string_equal(
+        buf_string(&line),
+        "[========>        ]   50%  50 MiB of 100 MiB  10 MiB/s  0:05 left  from 3 nodes");
 }
 
 static void the_end_and_the_unknown(void **state)
@@ -44,7 +56,8 @@ static void it_fits_the_terminal(void **state)
     (void)state;
     for (size_t columns = 0; columns < 200; columns++) {
         for (uint64_t done = 0; done <= 1000000000000; done += 7777777777) {
-            const struct progress_figures figures = {done, 1000000000000, 123456789};
+            const struct progress_figures figures = {done, 1000000000000, 123456789,
+                                                     "from 3 nodes"};
             CLEANUP_BUF struct buf line = BUF_INIT;
             progress_format(&figures, columns, &line);
             assert_true(line.size <= columns);
@@ -57,6 +70,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_tells_all),
+        cmocka_unit_test(a_note_stands_at_the_end),
         cmocka_unit_test(the_end_and_the_unknown),
         cmocka_unit_test(it_fits_the_terminal),
     };
