@@ -1,23 +1,33 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# demo: a node with something real in it, in a temporary directory that is gone afterwards. It stays
-# up until Ctrl-C, so that one can try things.
+# demo: a network of three nodes on this machine, in three zones, with something real in it: content
+# is published on one, another is told and fetches it, one is killed and comes back. It stands in a
+# temporary directory that is gone afterwards, and stays up until Ctrl-C, so that one can try things.
 #
-# usage: tools/demo.sh PATH-OF-ARTEL [ADDRESS:PORT]   (./dev run builds it and calls this)
+# usage: tools/demo.sh PATH-OF-ARTEL [ADDRESS:PORT...]   (./dev run builds it and calls this)
+#
+# The addresses are those of the nodes; free ports instead of those that are taken.
+# ARTEL_DEMO_MIB: the size of the data set, 256 MiB unless told.
 set -euo pipefail
 
 artel=$(realpath "${1:-build/artel}")
-listen=${2:-127.0.0.1:7420}
+shift || true
+listen=("${@:-127.0.0.1:7420}")
+listen=("${listen[0]}" "${listen[1]:-127.0.0.2:7420}" "${listen[2]:-127.0.0.3:7420}")
+names=(a b c)
+mib=${ARTEL_DEMO_MIB:-256}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/artel-demo.XXXXXX")
-processes=()
+nodes=() # their processes
+watcher=
 clean_up() {
     # The watcher first, so that it does not say that its node has gone.
-    for ((i = ${#processes[@]} - 1; i >= 0; i--)); do
-        kill "${processes[i]}" 2>/dev/null || true
-        wait "${processes[i]}" 2>/dev/null || true
+    local pid
+    for pid in $watcher "${nodes[@]}"; do
+        kill "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
     done
     rm -rf "$work"
 }
@@ -29,7 +39,7 @@ say() {
     printf '\n%s\n' "$*"
 }
 
-# Shows a command as one would type it, then runs it.
+# show COMMAND...: as one would type it, then runs it.
 show() {
     local line="${*//"$artel"/artel}"
     printf '  $ %s\n' "${line//"$work"\//}"
@@ -41,75 +51,128 @@ fail() {
     exit 1
 }
 
-# start_node ADDRESS: waits for its ready line.
-start_node() {
-    local line= waited
-    : >"$work/ready"
-    "$artel" node --data "$work/node" --listen "$1" --name demo --log-level warn \
-        >"$work/ready" 2>"$work/node.log" &
-    local pid=$!
-    for ((waited = 0; waited < 200; waited++)); do
-        read -r line <"$work/ready" && break
-        kill -0 "$pid" 2>/dev/null || return 1
+# wait_until SECONDS COMMAND...: until the command succeeds.
+wait_until() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < end)) || return 1
         sleep 0.05
     done
-    [[ $line == "ready "* ]] || return 1
-    processes+=("$pid")
-    export ARTEL_NODE=${line#ready }
+}
+
+has_line() {
+    [[ -s $1 ]]
+}
+
+# start_at NUMBER ADDRESS OPTIONS...: waits for its ready line.
+start_at() {
+    local number=$1 address=$2 name=${names[$1]} pid
+    shift 2
+    : >"$work/$name.ready"
+    "$artel" node --data "$work/$name" --listen "$address" --name "$name" \
+        --zone "zone-$((number + 1))" "$@" >"$work/$name.ready" 2>>"$work/$name.log" &
+    pid=$!
+    is_up_or_gone() {
+        has_line "$work/$name.ready" || ! kill -0 "$pid" 2>/dev/null
+    }
+    wait_until 20 is_up_or_gone || true
+    read -r line <"$work/$name.ready" || return 1
+    nodes[number]=$pid
+    urls[number]=${line#ready }
+    listen[number]=${urls[number]#http://}
 }
 
 # Somebody else may have the port: then any free one.
-start_node "$listen" || start_node 127.0.0.1:0 || fail "the node does not start: $(<"$work/node.log")"
-say "A node is up: $ARTEL_NODE"
+start() {
+    start_at "$@" || start_at "$1" "${2%:*}:0" "${@:3}" ||
+        fail "node ${names[$1]} does not start: $(<"$work/${names[$1]}.log")"
+}
 
-say "Somebody watches."
-"$artel" watch --path 'index/**' >"$work/events" 2>/dev/null &
-processes+=($!)
+# count_alive NUMBER COUNT: does this node see so many alive?
+sees_alive() {
+    local alive
+    alive=$("$artel" members --node "${urls[$1]}" | grep -c ' alive ') || true
+    [[ $alive == "$2" ]]
+}
 
-say "The documentation goes in, and a data set of 256 MiB as one step."
-show "$artel" put docs docs
+urls=()
+say "Three nodes come up on this machine, in three zones; each is told the address of the first."
+start 0 "${listen[0]}"
+start 1 "${listen[1]}" --join "${listen[0]}"
+start 2 "${listen[2]}" --join "${listen[0]}"
+wait_until 30 sees_alive 0 3 && wait_until 30 sees_alive 2 3 || fail "they do not find each other"
+export ARTEL_NODE=${urls[0]}
+show "$artel" members
+
+say "Somebody watches at b."
+"$artel" watch --node "${urls[1]}" --path index >"$work/events" 2>/dev/null &
+watcher=$!
+
+say "The documentation goes in at a, and a data set of $mib MiB in one step. --ack 2: the others know it."
+show "$artel" put --ack 2 docs docs
 mkdir "$work/index"
 for part in 1 2 3 4; do
-    head -c 64M /dev/urandom >"$work/index/part-$part"
+    head -c $((mib * 1024 * 1024 / 4)) /dev/urandom >"$work/index/part-$part"
 done
-show "$artel" put --atomic "$work/index" index
-show "$artel" ls -R
+show "$artel" put --ack 2 --atomic "$work/index" index
 
-say "It comes back as it went in."
-show "$artel" get index "$work/copy"
-diff -r "$work/index" "$work/copy" || fail "it came back as something else"
-echo "  the same"
-
-say "What the watcher was told:"
-for ((waited = 0; waited < 100; waited++)); do
-    [[ -s $work/events ]] && break
-    sleep 0.05
-done
+say "What the watcher at b was told:"
+wait_until 20 has_line "$work/events" || fail "it was told nothing"
 sed 's/^/  /' "$work/events"
 
-say "Every block has the name of its bytes; any tool can check that:"
+say "c gets it: it has none of it, and fetches it while it gives it out."
+show "$artel" get --node "${urls[2]}" index "$work/copy"
+diff -r "$work/index" "$work/copy" || fail "it came as something else"
+echo "  the same"
+show "$artel" why --node "${urls[2]}" index/part-1
+show "$artel" where index/part-1
+
+say "a, where it was published, is killed. b gets it all the same, from c."
+kill -9 "${nodes[0]}"
+wait "${nodes[0]}" 2>/dev/null || true
+printf '  $ kill -9 %s\n' "${nodes[0]}"
+wait_until 60 sees_alive 1 2 || fail "nobody notices"
+show "$artel" members --node "${urls[1]}"
+show "$artel" get --node "${urls[1]}" index "$work/copy-of-b"
+diff -r "$work/index" "$work/copy-of-b" || fail "it came as something else"
+echo "  the same"
+show "$artel" why --node "${urls[1]}" index/part-1
+
+say "a comes back; it remembers whom to ask."
+start 0 "${listen[0]}"
+wait_until 60 sees_alive 0 3 || fail "it does not come back"
+show "$artel" members
+show "$artel" where index/part-1
+
+say "Every block has the name of its bytes; any tool can check that, at any node:"
 id=$("$artel" stat --json docs/API.md | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])')
-printf '  $ curl -s %s/files/%s/metadata | sha256sum\n  ' "$ARTEL_NODE" "$id"
-python3 - "$ARTEL_NODE/files/$id/metadata" <<'PYTHON'
+printf '  $ curl -s %s/files/%s/metadata | sha256sum\n  ' "${urls[2]}" "$id"
+python3 - "${urls[2]}/files/$id/metadata" <<'PYTHON'
 import hashlib, sys, urllib.request
 
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 print(hashlib.sha256(opener.open(sys.argv[1]).read()).hexdigest())
 PYTHON
 
-say "How the node is:"
-show "$artel" status
-
 cat <<NEXT
 
-The node stays up until Ctrl-C. In another terminal:
+The nodes stay up until Ctrl-C:
 
-  export ARTEL_NODE=$ARTEL_NODE
+  a  ${urls[0]}
+  b  ${urls[1]}
+  c  ${urls[2]}
+
+In another terminal:
+
+  export ARTEL_NODE=${urls[0]}
   alias artel=$artel
-  artel watch                       # then, in a third one:
-  artel put FILE some/path          artel get some/path -
-  artel ls -R                       artel log some/path
-  artel scrub                       artel --help
-  curl $ARTEL_NODE/fs/docs/API.md
+  artel watch --node ${urls[1]}      # then, in a third one:
+  artel put FILE some/path                     artel get --node ${urls[2]} some/path -
+  artel where some/path                        artel why --node ${urls[2]} some/path
+  artel ls -R                                  artel log some/path
+  artel members --watch                        artel --help
+  curl ${urls[1]}/fs/docs/API.md
+  kill -9 ${nodes[1]}                                  # and see who has what
 NEXT
-wait "${processes[0]}"
+wait "${nodes[@]}" || true
