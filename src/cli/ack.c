@@ -5,43 +5,64 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "cli/entry.h"
 
 /* What a node takes (docs/API.md). */
 #define COUNT_MAX 32u
 #define WAIT_S_MAX 3600u
+#define COPIES_MAX 33u
+#define COPIES_WAIT_S_MAX 86400u
 #define STATUS_ACCEPTED 202
+
+/* What the numbers are called here and in a query, and what they are for people. */
+static const struct ack_key {
+    const char *name;
+    const char *parameter;
+    const char *what;
+    uint64_t least;
+    uint64_t most;
+} ack_keys[] = {
+    {"ack", "ack", "nodes", 0, COUNT_MAX},
+    {"ack-wait", "ack_wait", "seconds", 1, WAIT_S_MAX},
+    {"copies", "copies", "nodes", 1, COPIES_MAX},
+    {"copies-wait", "copies_wait", "seconds", 1, COPIES_WAIT_S_MAX},
+};
+
+/* -ENOENT also if the verb does not take it. */
+static int read_number(const struct invocation *invocation, const struct ack_key *key,
+                       uint64_t *ret_number)
+{
+    return config_find(invocation->config, key->name)
+               ? config_number(invocation->config, key->name, key->most, ret_number)
+               : -ENOENT;
+}
 
 bool ack_check(const struct invocation *invocation)
 {
-    uint64_t number = 0;
-    int err = config_number(invocation->config, "ack", COUNT_MAX, &number);
-    if (err && err != -ENOENT) {
-        cli_usage(invocation, "--ack takes a number of nodes up to %u", COUNT_MAX);
-        return false;
-    }
-    err = config_number(invocation->config, "ack-wait", WAIT_S_MAX, &number);
-    if ((err && err != -ENOENT) || (!err && number == 0)) {
-        cli_usage(invocation, "--ack-wait takes a number of seconds up to %u", WAIT_S_MAX);
-        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(ack_keys); i++) {
+        const struct ack_key *key = &ack_keys[i];
+        uint64_t number = 0;
+        const int err = read_number(invocation, key, &number);
+        if (err != -ENOENT && (err || number < key->least)) {
+            cli_usage(invocation, "--%s takes a number of %s up to %" PRIu64, key->name, key->what,
+                      key->most);
+            return false;
+        }
     }
     return true;
 }
 
-static void add_number(const struct invocation *invocation, const char *key, const char *name,
-                       uint64_t limit, struct buf *target)
-{
-    uint64_t number = 0;
-    if (config_number(invocation->config, key, limit, &number) == 0) {
-        const bool has_query = memchr(target->data, '?', target->size) != NULL;
-        buf_add_format(target, "%c%s=%" PRIu64, has_query ? '&' : '?', name, number);
-    }
-}
-
 void ack_add(const struct invocation *invocation, struct buf *target)
 {
-    add_number(invocation, "ack", "ack", COUNT_MAX, target);
-    add_number(invocation, "ack-wait", "ack_wait", WAIT_S_MAX, target);
+    for (size_t i = 0; i < ARRAY_SIZE(ack_keys); i++) {
+        const struct ack_key *key = &ack_keys[i];
+        uint64_t number = 0;
+        if (read_number(invocation, key, &number) == 0) {
+            const bool has_query = memchr(target->data, '?', target->size) != NULL;
+            buf_add_format(target, "%c%s=%" PRIu64, has_query ? '&' : '?', key->parameter, number);
+        }
+    }
 }
 
 bool ack_is_reached(const struct client_response *response, struct buf *ret_why)

@@ -4,12 +4,13 @@
 
 /*
  * ack: --ack N of verbs that change something: the node answers when N other nodes have the change
- * on disk, or says after a while how many have.
+ * on disk; and --copies N of those that publish content: when N nodes hold that. Or it says after a
+ * while how many have.
  */
 
 #include "cli/client.h"
 
-/* Checks CLI_KEYS_ACK. False: it told what makes no sense. */
+/* Checks CLI_KEYS_ACK and, where they are taken, CLI_KEYS_COPIES. False: it told what makes no sense. */
 bool ack_check(const struct invocation *invocation);
 
 /* Adds them to the query of a request. */

@@ -121,6 +121,11 @@ extern const struct verb store_verb_status;
     {                                                                                              \
         "ack-wait", NULL, "SECONDS: to wait for them, 30 unless told", false                       \
     }
+#define CLI_KEYS_COPIES                                                                            \
+    {"copies", NULL, "NUMBER: of nodes that shall hold the content first, this one too", false},   \
+    {                                                                                              \
+        "copies-wait", NULL, "SECONDS: to wait for them, 3600 unless told", false                  \
+    }
 #define CLI_KEY_QUIET                                                                              \
     {                                                                                              \
         "quiet", NULL, "show no progress", true                                                    \

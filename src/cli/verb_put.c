@@ -348,6 +348,7 @@ static const struct config_key keys[] = {
     {"no-clobber", NULL, "a file: only if nothing is there", true},
     {"if-match", NULL, "ID: a file: only if this content is there", false},
     CLI_KEYS_ACK,
+    CLI_KEYS_COPIES,
     CLI_KEY_JSON,
     CLI_KEY_QUIET,
     CLI_KEYS_CLIENT,
@@ -366,7 +367,10 @@ const struct verb verb_put = {
         "node's disk. Permissions, times and symbolic links come along.\n\n"
         "With --ack N it waits until N other nodes have the change (names, not yet contents) on\n"
         "their disks. If that takes too long, a line on standard error says how many have, and\n"
-        "the exit status is 1; the change is made nevertheless, and goes on to the others.\n\n"
+        "the exit status is 1; the change is made nevertheless, and goes on to the others.\n"
+        "With --copies N it waits until N nodes, this one among them, hold all of the content: the\n"
+        "others are asked to fetch it, one in each other zone first, and keep it as copies. The\n"
+        "same holds if that takes too long.\n\n"
         "What is neither file, directory nor link is named, skipped, and makes the exit status 1.\n"
         "So does what can't be read; with --atomic nothing is published then.\n",
     .first_argument = CLI_ARGUMENT_FILE,

@@ -8,10 +8,13 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "http/server_priv.h"
+#include "node/fetch.h"
 #include "node/network.h"
 #include "node/replica.h"
 
 _Static_assert((uint64_t)ACK_WAIT_S_MAX * 1000 <= REPLICA_AWAIT_MS_MAX, "what can be waited for");
+
+_Static_assert((uint64_t)ACK_COPIES_WAIT_S_MAX * 1000 <= FETCH_COPIES_MS_MAX, "likewise");
 
 struct ack {
     struct ack *prev; /* under acks->lock */
@@ -22,8 +25,10 @@ struct ack {
     pthread_mutex_t lock; /* over all below */
     struct request *request;
     unsigned owners;
-    bool is_ended; /* the request was resumed */
-    size_t count;  /* others that have it */
+    unsigned awaited;    /* who will tell something yet */
+    bool is_ended;       /* the request was resumed */
+    size_t ack_count;    /* others that have the change */
+    size_t copies_count; /* others that hold the content */
 };
 
 struct acks {
@@ -48,15 +53,13 @@ void acks_free(struct acks *acks)
     free(acks);
 }
 
-static void end(struct ack *ack, size_t count)
+/* With the lock of `ack` held. */
+static void end(struct ack *ack)
 {
-    pthread_mutex_lock(&ack->lock);
     if (!ack->is_ended) {
         ack->is_ended = true;
-        ack->count = count;
         request_resume(ack->request);
     }
-    pthread_mutex_unlock(&ack->lock);
 }
 
 static void let_go(struct ack *ack)
@@ -79,17 +82,37 @@ void acks_stop(struct acks *acks)
     struct ack *ack;
     DL_FOREACH(acks->waiting, ack)
     {
-        end(ack, 0);
+        pthread_mutex_lock(&ack->lock);
+        end(ack);
+        pthread_mutex_unlock(&ack->lock);
     }
     pthread_mutex_unlock(&acks->lock);
 }
 
+/* On the thread that tells `count`, of what is kept in `ret_count` (part of `ack`). */
+static void told(struct ack *ack, size_t *ret_count, size_t count)
+{
+    pthread_mutex_lock(&ack->lock);
+    *ret_count = count;
+    if (--ack->awaited == 0) {
+        end(ack);
+    }
+    pthread_mutex_unlock(&ack->lock);
+    let_go(ack);
+}
+
 /* On the replica's thread. */
-static void awaited(void *context, size_t count)
+static void acked(void *context, size_t count)
 {
     struct ack *ack = context;
-    end(ack, count);
-    let_go(ack);
+    told(ack, &ack->ack_count, count);
+}
+
+/* On the fetch thread. */
+static void copied(void *context, size_t count)
+{
+    struct ack *ack = context;
+    told(ack, &ack->copies_count, count);
 }
 
 bool ack_read(struct request *request)
@@ -104,7 +127,23 @@ bool ack_read(struct request *request)
         return false;
     }
     request->ack_wait_ms = wait_s * 1000;
+    if (request_number(request, "copies", 1, ACK_COPIES_MAX, 0, &request->copies_count) ||
+        request_number(request, "copies_wait", 1, ACK_COPIES_WAIT_S_MAX, ACK_COPIES_WAIT_S_DEFAULT,
+                       &wait_s)) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
+                     "copies is a number of nodes up to %u, copies_wait one of seconds up to %u",
+                     ACK_COPIES_MAX, ACK_COPIES_WAIT_S_MAX);
+        return false;
+    }
+    request->copies_wait_ms = wait_s * 1000;
     return true;
+}
+
+void ack_add_file(struct request *request, const struct id *file)
+{
+    if (request->copies_count > 0) {
+        buf_add(&request->published, BYTES(file->bytes, sizeof file->bytes));
+    }
 }
 
 /* True if it waits from now on. */
@@ -120,38 +159,91 @@ static bool begin_waiting(struct acks *acks, struct ack *ack)
     return waits;
 }
 
+/* How many others shall hold the content of the request. */
+static size_t copies_wanted(const struct request *request)
+{
+    return request->copies_count > 0 && request->published.size > 0
+               ? (size_t)request->copies_count - 1
+               : 0;
+}
+
 static void answer_late(struct request *request, const struct ack *ack)
 {
-    const bool is_reached = ack->count >= request->ack_count;
-    json_object_set_new(ack->body, "acks", json_integer((json_int_t)ack->count));
-    if (!is_reached) {
-        CLEANUP_FREE char *message =
-            mem_format("done here; %zu of %u other nodes are known to have it so far, it goes on",
-                       ack->count, (unsigned)request->ack_count);
-        json_object_set_new(ack->body, "ack", json_integer((json_int_t)request->ack_count));
-        json_object_set_new(ack->body, "message", json_string(message));
+    const size_t wanted = copies_wanted(request);
+    const bool is_acked = ack->ack_count >= request->ack_count;
+    const bool is_copied = ack->copies_count >= wanted;
+    CLEANUP_BUF struct buf message = BUF_INIT;
+    buf_add_string(&message, "done here; ");
+    if (request->ack_count > 0) {
+        json_object_set_new(ack->body, "acks", json_integer((json_int_t)ack->ack_count));
     }
-    answer_json(request, is_reached ? ack->status : MHD_HTTP_ACCEPTED, json_incref(ack->body));
+    if (!is_acked) {
+        json_object_set_new(ack->body, "ack", json_integer((json_int_t)request->ack_count));
+        buf_add_format(&message, "%zu of %u other nodes are known to have it so far, ",
+                       ack->ack_count, (unsigned)request->ack_count);
+    }
+    if (request->copies_count > 0) {
+        const size_t held = 1 + (wanted > 0 ? ack->copies_count : 0);
+        json_object_set_new(ack->body, "copies", json_integer((json_int_t)held));
+    }
+    if (!is_copied) {
+        json_object_set_new(ack->body, "copies_wanted",
+                            json_integer((json_int_t)request->copies_count));
+        buf_add_format(&message, "%zu of %u nodes hold all of its content so far, ",
+                       ack->copies_count + 1, (unsigned)request->copies_count);
+    }
+    if (!is_acked || !is_copied) {
+        buf_add_string(&message, "it goes on");
+        json_object_set_new(ack->body, "message", json_string(buf_string(&message)));
+    }
+    answer_json(request, is_acked && is_copied ? ack->status : MHD_HTTP_ACCEPTED,
+                json_incref(ack->body));
+}
+
+/* Asks those who will tell. */
+static void ask(struct request *request, struct ack *ack, const struct dot *version)
+{
+    struct network *network = request->server->options.network;
+    if (request->ack_count > 0) {
+        replica_await(network_replica(network), version, (size_t)request->ack_count,
+                      request->ack_wait_ms, acked, ack);
+    }
+    if (copies_wanted(request) > 0) {
+        const struct fetch_copies_options options = {
+            .files = (const struct id *)request->published.data,
+            .files_count = request->published.size / sizeof(struct id),
+            .count = copies_wanted(request),
+            .wait_ms = request->copies_wait_ms,
+        };
+        fetch_copies(network_fetch(network), &options, copied, ack);
+    }
 }
 
 void ack_answer(struct request *request, unsigned status, json_t *body, const struct dot *version)
 {
-    if (request->ack_count == 0) {
+    if (request->ack_count == 0 && request->copies_count == 0) {
         answer_json(request, status, body);
         return;
     }
+    const unsigned awaited =
+        (request->ack_count > 0 ? 1u : 0u) + (copies_wanted(request) > 0 ? 1u : 0u);
     struct ack *ack = mem_alloc(sizeof *ack);
-    *ack = (struct ack){.status = status, .body = body, .request = request, .owners = 2};
+    *ack = (struct ack){
+        .status = status,
+        .body = body,
+        .request = request,
+        .owners = 1 + awaited,
+        .awaited = awaited,
+    };
     pthread_mutex_init(&ack->lock, NULL);
-    if (!begin_waiting(request->server->acks, ack)) {
-        answer_late(request, ack);
-        let_go(ack);
-        let_go(ack); /* the replica was told nothing */
+    if (awaited > 0 && begin_waiting(request->server->acks, ack)) {
+        request->ack = ack;
+        ask(request, ack, version);
         return;
     }
-    request->ack = ack;
-    replica_await(network_replica(request->server->options.network), version,
-                  (size_t)request->ack_count, request->ack_wait_ms, awaited, ack);
+    answer_late(request, ack);
+    ack->owners = 1; /* nobody was told */
+    let_go(ack);
 }
 
 void ack_resumed(struct request *request)

@@ -263,6 +263,9 @@ static void resumed(struct request *request)
         json_object_set_new(answer_body, "new", json_integer((json_int_t)upload->result.new_bytes));
     }
     json_object_set_new(answer_body, "version", json_of_dot(&upload->dot));
+    if (!upload->is_link) {
+        ack_add_file(request, &upload->result.id);
+    }
     ack_answer(request, upload->was_there ? MHD_HTTP_OK : MHD_HTTP_CREATED, answer_body,
                &upload->dot);
 }
@@ -274,8 +277,10 @@ static void done(struct request *request)
     free(upload);
 }
 
-static const char *const parameters[] = {"mode",   "mtime",        "symlink", "in_place",
-                                         "atomic", ACK_PARAMETERS, NULL};
+static const char *const parameters[] = {
+    "mode",   "mtime",        "symlink",             "in_place",
+    "atomic", ACK_PARAMETERS, ACK_COPIES_PARAMETERS, NULL,
+};
 
 const struct endpoint endpoint_fs_put = {
     .method = "PUT",

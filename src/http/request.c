@@ -377,6 +377,7 @@ void request_completed(void *context, struct MHD_Connection *connection, void **
     buf_done(&request->path_buf);
     buf_done(&request->values);
     buf_done(&request->early);
+    buf_done(&request->published);
     server_ended(server, request);
     free(request);
     *state = NULL;

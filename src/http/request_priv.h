@@ -26,7 +26,7 @@
 
 #define REQUEST_JSON_BYTES_MAX ((size_t)64 * 1024)
 /* Of one endpoint. */
-#define REQUEST_PARAMETERS_MAX 8
+#define REQUEST_PARAMETERS_MAX 12
 /* A refused body of up to this size is heard out, so that its client surely reads why, and so is
  * what follows a failure in the middle; else the answer comes at once and the connection ends. */
 #define REQUEST_DRAIN_BYTES_MAX ((uint64_t)1024 * 1024)
@@ -84,6 +84,9 @@ struct request {
     struct buf early;       /* the same answer as it goes over the wire */
     uint64_t ack_count;     /* other nodes that shall have the change, before it is answered */
     uint64_t ack_wait_ms;   /* for so long */
+    uint64_t copies_count;  /* nodes that shall hold its content, this one too; 0: not asked for */
+    uint64_t copies_wait_ms;
+    struct buf published;   /* ids of that content, if it is asked for */
     struct ack *ack;        /* waits for that */
     uint64_t body_bytes;    /* taken so far */
     uint64_t dropped_bytes; /* of them, after the answer */

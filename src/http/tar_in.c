@@ -40,10 +40,8 @@ struct tar_upload {
     struct tar_uploads *uploads;
     struct tar_upload *prev; /* under uploads->lock */
     struct tar_upload *next;
-    struct node *node;
     uint8_t *path;
-    size_t path_bytes;
-    bool is_atomic;
+    struct tar_options options;
 
     pthread_mutex_t lock; /* over all below */
     pthread_cond_t changed;
@@ -112,6 +110,7 @@ static void let_go(struct tar_upload *upload)
     pthread_cond_destroy(&upload->changed);
     pthread_mutex_destroy(&upload->lock);
     free(upload->result.message);
+    buf_done(&upload->result.published);
     free(upload->ring);
     free(upload->path);
     free(upload);
@@ -158,8 +157,7 @@ static void *run(void *argument)
     struct tar_uploads *uploads = upload->uploads;
     const struct tar_source source = {.read = read_ring, .context = upload};
     struct tar_result result;
-    tar_unpack(upload->node, BYTES(upload->path, upload->path_bytes), upload->is_atomic, &source,
-               &result);
+    tar_unpack(&upload->options, &source, &result);
     pthread_mutex_lock(&upload->lock);
     upload->result = result;
     upload->is_done = true;
@@ -216,10 +214,13 @@ static void begin(struct request *request)
     }
     struct tar_upload *upload = mem_alloc(sizeof *upload);
     upload->uploads = request->server->tars;
-    upload->node = request->node;
-    upload->is_atomic = is_atomic;
     upload->path = mem_alloc(request->path.size + 1);
-    upload->path_bytes = request->path.size;
+    upload->options = (struct tar_options){
+        .node = request->node,
+        .path = BYTES(upload->path, request->path.size),
+        .is_atomic = is_atomic,
+        .lists_files = request->copies_count > 1,
+    };
     if (request->path.size > 0) {
         memcpy(upload->path, request->path.data, request->path.size);
     }
@@ -289,6 +290,10 @@ static void answer_result(struct request *request, const struct tar_result *resu
         return;
     }
     json_object_set_new(text, "version", json_of_dot(&result->version));
+    const struct bytes published = buf_bytes(&result->published);
+    for (size_t at = 0; at < published.size; at += sizeof(struct id)) {
+        ack_add_file(request, (const struct id *)(published.data + at));
+    }
     /* Who has the last change has those before it. */
     ack_answer(request, MHD_HTTP_OK, text, &result->version);
 }

@@ -39,7 +39,8 @@ struct tar_result {
     uint64_t files_count;
     uint64_t length_bytes;
     bool has_version;
-    struct dot version; /* of the last change */
+    struct dot version;   /* of the last change */
+    struct buf published; /* ids of the files, if they were asked for; the owner frees it */
 };
 
 /* Where the stream comes from. */
@@ -50,10 +51,17 @@ struct tar_source {
     void *context;
 };
 
-/* Publishes what `source` gives below `path`, which is checked. Blocks until it is durable, or
- * nothing more of it will happen. Any thread but the writer's. */
-void tar_unpack(struct node *node, struct bytes path, bool is_atomic,
-                const struct tar_source *source, struct tar_result *ret_result);
+struct tar_options {
+    struct node *node;
+    struct bytes path; /* checked */
+    bool is_atomic;
+    bool lists_files; /* ret_result->published is wanted */
+};
+
+/* Publishes what `source` gives below a path. Blocks until it is durable, or nothing more of it will
+ * happen. Any thread but the writer's. */
+void tar_unpack(const struct tar_options *options, const struct tar_source *source,
+                struct tar_result *ret_result);
 
 /* ---- publishing (tar_publish.c): one thread at a time ---- */
 
@@ -74,15 +82,15 @@ struct tar_entry {
 };
 
 struct tar_publisher;
-struct tar_publisher *tar_publisher_new(struct node *node, struct bytes path, bool is_atomic);
+struct tar_publisher *tar_publisher_new(const struct tar_options *options);
 /* Takes what is in `entry`, whatever it answers. -EPROTO: it doesn't go with what came before. */
 [[nodiscard]] int tar_publisher_add(struct tar_publisher *publisher, struct tar_entry *entry);
 /* To be called now and then: keeps what waits for the end from being collected. */
 [[nodiscard]] int tar_publisher_touch(struct tar_publisher *publisher);
 /* The stream was whole: publishes the rest. */
 [[nodiscard]] int tar_publisher_finish(struct tar_publisher *publisher);
-/* Fills the counts and the version of *ret_result. */
-void tar_publisher_result(const struct tar_publisher *publisher, struct tar_result *ret_result);
+/* Fills the counts, the version and the files of *ret_result. Once. */
+void tar_publisher_result(struct tar_publisher *publisher, struct tar_result *ret_result);
 /* Waits for what is under way; drops what was not published. */
 void tar_publisher_free(struct tar_publisher *publisher);
 void tar_entry_done(struct tar_entry *entry);

@@ -62,6 +62,8 @@ struct tar_publisher {
     uint8_t *path;
     size_t path_bytes;
     bool is_atomic;
+    bool lists_files;
+    struct buf published; /* ids of the files, if they are listed */
     struct tree_put top; /* atomic: the directory itself */
     struct batch *batch; /* being filled; NULL: nothing came yet */
     struct batch *under_way;
@@ -102,21 +104,23 @@ static void batch_free(struct batch *batch)
     free(batch);
 }
 
-struct tar_publisher *tar_publisher_new(struct node *node, struct bytes path, bool is_atomic)
+struct tar_publisher *tar_publisher_new(const struct tar_options *options)
 {
+    const struct bytes path = options->path;
     struct tar_publisher *publisher = mem_alloc(sizeof *publisher);
-    publisher->node = node;
+    publisher->node = options->node;
     publisher->path = mem_alloc(path.size + 1);
     if (path.size > 0) {
         memcpy(publisher->path, path.data, path.size);
     }
     publisher->path_bytes = path.size;
-    publisher->is_atomic = is_atomic;
+    publisher->is_atomic = options->is_atomic;
+    publisher->lists_files = options->lists_files;
     publisher->top = (struct tree_put){
         .path = BYTES(publisher->path, path.size),
         .kind = TREE_DIRECTORY,
         .mode = DIRECTORY_MODE,
-        .mtime_ns = clock_wall_ms(node_clock(node)) * 1000000,
+        .mtime_ns = clock_wall_ms(node_clock(options->node)) * 1000000,
     };
     pthread_mutex_init(&publisher->lock, NULL);
     pthread_cond_init(&publisher->done, NULL);
@@ -338,6 +342,16 @@ static void batch_changed(void *context, int err, const struct store_put_result 
     batch_is_done(context, err);
 }
 
+static void list_files(struct tar_publisher *publisher, const struct batch *batch)
+{
+    for (size_t i = 0; publisher->lists_files && i < batch->count; i++) {
+        if (batch->changes[i].kind == TREE_FILE) {
+            const struct id *id = &batch->changes[i].file_id;
+            buf_add(&publisher->published, BYTES(id->bytes, sizeof id->bytes));
+        }
+    }
+}
+
 /* Waits for the batch under way and counts it. */
 static int end_under_way(struct tar_publisher *publisher)
 {
@@ -349,6 +363,7 @@ static int end_under_way(struct tar_publisher *publisher)
     if (!err) {
         publisher->files_count += batch->files_count;
         publisher->length_bytes += batch->length_bytes;
+        list_files(publisher, batch);
         if (batch->has_version) {
             publisher->has_version = true;
             publisher->version = batch->version;
@@ -439,8 +454,10 @@ int tar_publisher_finish(struct tar_publisher *publisher)
     return err ? err : end_under_way(publisher);
 }
 
-void tar_publisher_result(const struct tar_publisher *publisher, struct tar_result *ret_result)
+void tar_publisher_result(struct tar_publisher *publisher, struct tar_result *ret_result)
 {
+    ret_result->published = publisher->published;
+    publisher->published = BUF_INIT;
     ret_result->files_count = publisher->files_count;
     ret_result->length_bytes = publisher->length_bytes;
     ret_result->has_version = publisher->has_version;
@@ -456,6 +473,7 @@ void tar_publisher_free(struct tar_publisher *publisher)
     batch_free(publisher->batch);
     pthread_cond_destroy(&publisher->done);
     pthread_mutex_destroy(&publisher->lock);
+    buf_done(&publisher->published);
     free(publisher->path);
     free(publisher);
 }

@@ -380,15 +380,15 @@ static int read_all(struct unpack *unpack)
     }
 }
 
-void tar_unpack(struct node *node, struct bytes path, bool is_atomic,
-                const struct tar_source *source, struct tar_result *ret_result)
+void tar_unpack(const struct tar_options *options, const struct tar_source *source,
+                struct tar_result *ret_result)
 {
     *ret_result = (struct tar_result){0};
     struct unpack unpack = {
-        .node = node,
-        .path = path,
+        .node = options->node,
+        .path = options->path,
         .source = source,
-        .publisher = tar_publisher_new(node, path, is_atomic),
+        .publisher = tar_publisher_new(options),
         .result = ret_result,
         .archive = archive_read_new(),
     };

@@ -22,7 +22,7 @@
 /* ---- what other threads bring ------------------------------------------------------------------
  */
 
-enum arrived_kind { ARRIVED_MESSAGE = 1, ARRIVED_BROADCAST = 2 };
+enum arrived_kind { ARRIVED_MESSAGE = 1, ARRIVED_BROADCAST = 2, ARRIVED_KEEP_MESSAGE = 3 };
 
 static void wake_locked(struct fetch *fetch)
 {
@@ -45,6 +45,11 @@ static void put(struct fetch *fetch, enum arrived_kind kind, const struct node_i
 void fetch_put_message(struct fetch *fetch, const struct node_id *from, struct bytes bytes)
 {
     put(fetch, ARRIVED_MESSAGE, from, bytes);
+}
+
+void fetch_put_keep_message(struct fetch *fetch, const struct node_id *from, struct bytes bytes)
+{
+    put(fetch, ARRIVED_KEEP_MESSAGE, from, bytes);
 }
 
 void fetch_put_broadcast(struct fetch *fetch, const struct node_id *from, struct bytes payload)
@@ -128,6 +133,11 @@ static void take_arrived(struct fetch *fetch)
             /* Nothing is made of it any more. */
         } else if (message->kind == ARRIVED_MESSAGE) {
             locate_message(fetch->locate, network_now_us(), &message->from, bytes);
+        } else if (message->kind == ARRIVED_KEEP_MESSAGE) {
+            /* Of a stranger nothing is taken. */
+            if (network_knows(fetch->network, &message->from)) {
+                copies_message(fetch->copies, network_now_us(), &message->from, bytes);
+            }
         } else {
             locate_broadcast(fetch->locate, network_now_us(), bytes);
         }
@@ -200,6 +210,7 @@ static void take_members(struct fetch *fetch)
     const size_t count = network_peers(fetch->network, &peers, &fetch->members_change);
     fetch_locate_members(fetch, begin_us, peers, count);
     set_transfer_members(fetch, begin_us, peers, count);
+    fetch_copies_members(fetch, peers, count);
     free(peers);
     fetch->members_us = network_now_us();
     if (count > MEMBERS_FEW) {
@@ -233,7 +244,9 @@ static uint64_t next_us(struct fetch *fetch)
 {
     const uint64_t locate_us = fetch_locate_next_us(fetch);
     const uint64_t files_us = fetch_files_next_us(fetch);
+    const uint64_t copies_us = copies_next_us(fetch->copies);
     uint64_t due_us = locate_us < files_us ? locate_us : files_us;
+    due_us = copies_us < due_us ? copies_us : due_us;
     if (fetch->members_changed && fetch->members_us < due_us) {
         due_us = fetch->members_us;
     }
@@ -287,6 +300,7 @@ static void turn(struct fetch *fetch)
     take_news(fetch);
     fetch_locate_due(fetch);
     run_queue(fetch, &fetch->after);
+    fetch_copies_due(fetch);
     fetch_files_due(fetch);
     contents_due(fetch);
     run_queue(fetch, &fetch->after);
@@ -374,6 +388,7 @@ int fetch_open(struct network *network, struct fetch **ret_fetch)
 {
     struct fetch *fetch = mem_alloc(sizeof *fetch);
     init(fetch, network);
+    fetch_copies_open(fetch);
     int err = fetch_locate_open(fetch);
     if (!err) {
         err = workers_open(FETCH_WORKERS, &fetch->workers);
@@ -464,6 +479,7 @@ void fetch_halt(struct fetch *fetch)
     fetch->is_over = true;
     fetch->thread = pthread_self(); /* whose calls from here on are answered at once */
     drain(fetch);
+    fetch_copies_end(fetch);
     fetch_files_end(fetch);
     fetch_seeks_end(fetch);
     fetch_locate_end(fetch);
@@ -479,6 +495,7 @@ void fetch_free(struct fetch *fetch)
     drain(fetch);
     blocks_free(fetch->blocks);
     transfer_free(fetch->transfer);
+    fetch_copies_close(fetch);
     fetch_report_free(fetch);
     fetch_locate_close(fetch);
     inbox_free(fetch->inbox);

@@ -22,6 +22,7 @@
 #include "hash/id.h"
 #include "locate/locate.h"
 #include "node/node.h"
+#include "transfer/copies.h"
 #include "wire/file_metadata.h"
 
 struct fetch;
@@ -89,6 +90,26 @@ void fetch_start(struct fetch *fetch, const struct fetch_options *options, fetch
 /* Gives up a fetch of this file, for all that wait for it: -ECANCELED. What came is dropped. One
  * that is not fetched is ignored. */
 void fetch_stop(struct fetch *fetch, const struct id *file);
+
+/* ---- copies that others keep ------------------------------------------------------------------
+ */
+
+#define FETCH_COPIES_MAX COPIES_NODES_MAX
+#define FETCH_COPIES_MS_MAX ((uint64_t)24 * 3600 * 1000)
+
+/* Others are asked to fetch these files and to hold them as copies: `count` of them, one of each
+ * other zone first. */
+struct fetch_copies_options {
+    const struct id *files; /* copied; at most COPIES_FILES_MAX, of more nothing is asked */
+    size_t files_count;
+    size_t count; /* 1 to FETCH_COPIES_MAX */
+    uint64_t wait_ms;
+};
+/* So many others hold all of the files, durable: as many as were wanted, or as there were when the
+ * time was over or nobody was left to ask; what goes on goes on. */
+typedef void (*fetch_copied_fn)(void *context, size_t count);
+void fetch_copies(struct fetch *fetch, const struct fetch_copies_options *options,
+                  fetch_copied_fn done, void *context);
 
 /* ---- reading while it comes --------------------------------------------------------------------
  *

@@ -149,7 +149,7 @@ int fetch_join(struct fetch *fetch, const struct fetch_options *options,
     return err;
 }
 
-void fetch_leave(struct fetch *fetch, const struct id *id, void *context)
+bool fetch_leave(struct fetch *fetch, const struct id *id, void *context)
 {
     struct fetch_file *file = fetch_file_find(fetch, id);
     struct fetch_waiter *waiter = NULL;
@@ -157,13 +157,14 @@ void fetch_leave(struct fetch *fetch, const struct id *id, void *context)
         LL_SEARCH_SCALAR(file->waiters, waiter, context, context);
     }
     if (!waiter) {
-        return;
+        return false;
     }
     LL_DELETE(file->waiters, waiter);
     free(waiter);
     if (!file->waiters && !file->is_resumed && !file->readers) {
         fetch_file_stop(fetch, file, CONTENT_DROP);
     }
+    return true;
 }
 
 void fetch_file_left(struct fetch *fetch, struct fetch_file *file)

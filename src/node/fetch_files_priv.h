@@ -94,8 +94,8 @@ void fetch_file_changed(struct fetch *fetch, struct fetch_file *file);
 [[nodiscard]] int fetch_join(struct fetch *fetch, const struct fetch_options *options,
                              const struct fetch_waiter *waiter);
 /* Takes back what was joined with this context, without a word; if nobody else wants the file, it
- * is dropped. */
-void fetch_leave(struct fetch *fetch, const struct id *id, void *context);
+ * is dropped. False: it is over already, and `done` was called or will be. */
+bool fetch_leave(struct fetch *fetch, const struct id *id, void *context);
 
 /* Transfer has all blocks: makes it a file. */
 void fetch_file_commit(struct fetch *fetch, struct fetch_file *file);

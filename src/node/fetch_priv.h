@@ -10,6 +10,7 @@
  *   fetch_index.c   the index of holders (fetch_index_priv.h)
  *   fetch_content.c  files on their way into the store (fetch_content_priv.h)
  *   fetch_files.c   files that are fetched, and more (fetch_files_priv.h)
+ *   fetch_copies.c  copies that others keep for this node, and it for others
  */
 
 #include <pthread.h>
@@ -24,9 +25,12 @@
 
 struct blocks;
 struct content;
+struct copies;
+struct copying;
 struct fetch_file;
 struct fetch_past;
 struct fetch_seek;
+struct keeping;
 struct link;
 struct network;
 struct network_peer;
@@ -120,6 +124,9 @@ struct fetch {
     size_t batches_count;  /* commits of such under way */
     size_t settling_count; /* files of which transfer thinks that they are done */
     uint64_t settling_bytes;
+    struct copies *copies;
+    struct copying *copyings;  /* that wait for others to keep something */
+    struct keeping *keepings;  /* files that are fetched for others */
     struct fetch_past *past;
     uint64_t past_count;
     uint64_t files_fetched;
@@ -143,6 +150,7 @@ void fetch_free(struct fetch *fetch);
 
 /* What arrives; copied, from any thread, without blocking. */
 void fetch_put_message(struct fetch *fetch, const struct node_id *from, struct bytes bytes);
+void fetch_put_keep_message(struct fetch *fetch, const struct node_id *from, struct bytes bytes);
 void fetch_put_broadcast(struct fetch *fetch, const struct node_id *from, struct bytes payload);
 void fetch_members_changed(struct fetch *fetch);
 
@@ -158,6 +166,16 @@ void fetch_ask(struct fetch *fetch, void (*ask)(struct fetch *fetch, void *conte
 
 /* On the fetch thread: makes sure that the machines know the members. */
 void fetch_see_members(struct fetch *fetch);
+
+/* fetch_copies.c: on the fetch thread. */
+
+void fetch_copies_open(struct fetch *fetch);
+void fetch_copies_close(struct fetch *fetch);
+void fetch_copies_members(struct fetch *fetch, const struct network_peer *peers,
+                          size_t peers_count);
+void fetch_copies_due(struct fetch *fetch);
+/* Ends all that wait. */
+void fetch_copies_end(struct fetch *fetch);
 
 /* fetch_locate.c: on the fetch thread. */
 

@@ -101,6 +101,7 @@ static int open_link(struct network *network, const struct network_options *opti
         {.number = SERVICE_TREE, .context = network, .message = network_tree_message},
         {.number = SERVICE_LOCATE, .context = network, .message = network_locate_message},
         fetch_blocks_service(network->fetch),
+        {.number = SERVICE_KEEP, .context = network, .message = network_keep_message},
     };
     struct link_options link_options = {
         .id = *node_identity(network->node),

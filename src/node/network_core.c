@@ -183,6 +183,13 @@ void network_locate_message(void *context, const struct link_peer *peer, struct 
     fetch_put_message(network->fetch, &peer->id, bytes);
 }
 
+/* Likewise. */
+void network_keep_message(void *context, const struct link_peer *peer, struct bytes bytes)
+{
+    struct network *network = context;
+    fetch_put_keep_message(network->fetch, &peer->id, bytes);
+}
+
 void network_seeds_found(void *context, const struct address *addresses, size_t count)
 {
     struct network *network = context;

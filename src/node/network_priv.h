@@ -23,11 +23,12 @@
 
 struct random;
 
-/* The services of the link: messages of the members' lists, of the tree, and about who holds
- * what. */
+/* The services of the link: messages of the members' lists, of the tree, about who holds what, and
+ * about who shall keep what. The streams of blocks have another (node/blocks_priv.h). */
 #define SERVICE_MEMBERS 1
 #define SERVICE_TREE 2
 #define SERVICE_LOCATE 3
+#define SERVICE_KEEP 5
 /* Members that told their digest last. In NETWORK_AGREE_MS some twenty do. */
 #define TOLD_MAX 64u
 
@@ -135,6 +136,7 @@ void network_received(void *context, const struct address *from, struct bytes by
 void network_message(void *context, const struct link_peer *peer, struct bytes bytes);
 void network_tree_message(void *context, const struct link_peer *peer, struct bytes bytes);
 void network_locate_message(void *context, const struct link_peer *peer, struct bytes bytes);
+void network_keep_message(void *context, const struct link_peer *peer, struct bytes bytes);
 void network_seeds_found(void *context, const struct address *addresses, size_t count);
 /* One round of the loop: takes what came, does what is due, sets the timer. */
 void network_turn(struct network *network);

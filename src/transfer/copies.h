@@ -28,7 +28,8 @@
 #define COPIES_FILES_MAX 1000000u
 /* Wishes at a time, of this node; beyond: -EBUSY. */
 #define COPIES_WISHES_MAX 4096u
-/* Lists of files that others want kept here, of one of them and of all; beyond, they are refused. */
+/* Lists of files that others want kept here, of one of them and of all; beyond, they are refused.
+ */
 #define COPIES_LISTS_OF_ONE_MAX 256u
 #define COPIES_LISTS_MAX 2048u
 /* Of all these, so many files are fetched at a time. */

@@ -190,8 +190,13 @@ static int put_directory(struct node *node, const char *path, const char *source
     struct stream stream = {.content = BUF_INIT};
     read_source(source, &stream.content);
     const struct tar_source tar = {.read = read_stream, .context = &stream};
+    const struct tar_options options = {
+        .node = node,
+        .path = bytes_of_string(path),
+        .is_atomic = is_atomic,
+    };
     struct tar_result result;
-    tar_unpack(node, bytes_of_string(path), is_atomic, &tar, &result);
+    tar_unpack(&options, &tar, &result);
     buf_done(&stream.content);
     free(result.message);
     return result.err;

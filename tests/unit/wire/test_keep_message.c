@@ -53,8 +53,8 @@ static void what_is_cut_off_or_too_long_is_refused(void **state)
         const size_t size = bytes.size;
         struct keep_message parsed = {.number = 5};
         for (size_t cut = 0; cut < size; cut++) {
-            const bool is_shorter_list = messages[i].type == KEEP_KEEP && cut > 11 &&
-                                         (cut - 11) % ID_BYTES == 0;
+            const bool is_shorter_list =
+                messages[i].type == KEEP_KEEP && cut > 11 && (cut - 11) % ID_BYTES == 0;
             assert_int_equal(keep_message_parse(BYTES(bytes.data, cut), &parsed),
                              is_shorter_list ? 0 : -EPROTO);
             parsed.number = 5;
