@@ -179,6 +179,16 @@ static void add_fetch_metrics(struct network *network, struct buf *text)
         {"locate_parts_differed_total", "counter", "parts in which others knew otherwise",
          locate->parts_differed},
         {"locate_rows_refused_total", "counter", "rows without room", locate->rows_refused},
+        {"fetch_files", "gauge", "files that are fetched", fetch.files_running},
+        {"fetch_files_done_total", "counter", "files fetched", fetch.files_fetched},
+        {"fetch_files_failed_total", "counter", "that could not be", fetch.files_failed},
+        {"fetch_files_stopped_total", "counter", "that were given up", fetch.files_stopped},
+        {"fetch_readers", "gauge", "answers that wait for what is fetched", fetch.readers},
+        {"fetch_blocks_total", "counter", "blocks received", fetch.blocks_received},
+        {"fetch_bytes_total", "counter", "bytes of these", fetch.bytes_received},
+        {"fetch_blocks_bad_total", "counter", "blocks whose bytes were wrong", fetch.blocks_bad},
+        {"fetch_no_space_total", "counter", "times that a fetch found the disk full",
+         fetch.no_space},
     };
     add_metrics(text, metrics, ARRAY_SIZE(metrics));
 }

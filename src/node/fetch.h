@@ -83,7 +83,8 @@ struct fetch_options {
 
 /* Begins, or joins a fetch of this file that is under way: it goes on until the file is here,
  * nobody has it, or it is stopped; also after a restart of this node, without `done` then (which
- * may be NULL). */
+ * may be NULL), unless it is a file of at most one small block, of which nothing is kept until it
+ * is whole. */
 void fetch_start(struct fetch *fetch, const struct fetch_options *options, fetch_done_fn done,
                  void *context);
 

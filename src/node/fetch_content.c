@@ -582,7 +582,7 @@ static struct store_put *take_put(struct content *content)
 static void work_batch(struct work *work)
 {
     struct batch *batch = CONTAINER_OF(work, struct batch, work);
-    struct store_put **puts = mem_alloc_array(batch->count, sizeof *puts);
+    struct store_put **puts = mem_alloc_array(batch->count, sizeof(struct store_put *));
     size_t puts_count = 0;
     for (size_t i = 0; i < batch->count; i++) {
         struct store_put *put = take_put(batch->contents[i]);
@@ -611,7 +611,7 @@ static void begin_batch(struct fetch *fetch)
     batch->fetch = fetch;
     batch->work.run = work_batch;
     batch->news.run = run_batch_done;
-    batch->contents = mem_alloc_array(CONTENT_BATCH_FILES, sizeof *batch->contents);
+    batch->contents = mem_alloc_array(CONTENT_BATCH_FILES, sizeof(struct content *));
     uint64_t bytes = 0;
     while (fetch->batch && batch->count < CONTENT_BATCH_FILES && bytes < CONTENT_BATCH_BYTES) {
         struct content *content = fetch->batch;

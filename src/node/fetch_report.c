@@ -110,14 +110,15 @@ static int compare_files(const void *a, const void *b)
 static void ask_list(struct fetch *fetch, void *context)
 {
     struct listing *listing = context;
-    struct fetch_file **files = mem_alloc_array(HASH_COUNT(fetch->files) + 1, sizeof *files);
+    struct fetch_file **files =
+        mem_alloc_array(HASH_COUNT(fetch->files) + 1, sizeof(struct fetch_file *));
     size_t count = 0;
     for (struct fetch_file *file = fetch->files; file; file = file->hh.next) {
         if (!listing->after || memcmp(&file->id, listing->after, sizeof file->id) > 0) {
             files[count++] = file;
         }
     }
-    qsort((void *)files, count, sizeof *files, compare_files);
+    qsort((void *)files, count, sizeof(struct fetch_file *), compare_files);
     listing->count = count < listing->limit ? count : listing->limit;
     for (size_t i = 0; i < listing->count; i++) {
         const char *ignored = NULL;
