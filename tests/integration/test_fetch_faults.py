@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Content is found and fetched if any node has it, whatever happens meanwhile."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+
+import harness
+from harness import BLOCK_BYTES, MIB, check, content, file_id
+from test_disk_full import Ballast, command
+from test_fetch import Fetching, fetches, get, why
+from trees import put, wait_on, wait_same
+
+
+class Background(Fetching):
+    def start_fetch(self, node, data):
+        body = json.dumps({"op": "start", "id": file_id(data), "keep": True}).encode()
+        answer = node.request("POST", "/fetches", body=body)
+        check(answer.status == 202, "start", answer)
+
+    def wait_part(self, node, data):
+        """Until some of it, and not all, has come; false: it was over before."""
+        told = {}
+
+        def is_part():
+            told.update(why(node, file_id(data)))
+            return told["state"] == "done" or told.get("blocks_here", told.get("here", 0)) > 0
+
+        wait_on([node], is_part, "a part has come")
+        return told["state"] != "done"
+
+    def wait_done(self, node, path, data):
+        self.wait_holds(node, path)
+        wait_on([node], lambda: why(node, path)["state"] in ("done", "here"), "it is over")
+        self.assertEqual(get(node, path) == data, True)
+
+
+class Faults(Background):
+    def test_a_killed_node_goes_on_where_it_was(self):
+        a, b = self.network(2)
+        data = content("restart", 48 * MIB)
+        put(a, "file", data)
+        wait_same([a, b])
+        self.start_fetch(b, data)
+        self.wait_part(b, data)
+        b.kill()
+        b.start()
+        self.wait_all_alive()
+        self.wait_done(b, "file", data)
+
+    def test_only_one_node_has_it_and_no_owner_knows(self):
+        """All but the holder restart with nothing; those who knew of it are gone."""
+        nodes = self.network(5)
+        data = content("alone", 3 * BLOCK_BYTES)
+        put(nodes[1], "file", data)
+        wait_same(nodes)
+        for node in self.others(nodes[1], nodes[4]):
+            node.kill()
+        self.wait_states(self.states(n0="unreachable", n2="unreachable", n3="unreachable"),
+                         [nodes[1], nodes[4]], "they are missed")
+        self.assertEqual(get(nodes[4], "file") == data, True)
+
+    def test_parts_on_several_nodes_make_a_whole(self):
+        """The publisher is lost while three fetch it: what they have together is enough."""
+        nodes = self.network(4)
+        data = content("spread", 96 * MIB)
+        put(nodes[0], "file", data)
+        wait_same(nodes)
+        rest = nodes[1:]
+        for node in rest:
+            self.start_fetch(node, data)
+        wait_on(rest, lambda: self.covered(rest, data), "they have all of it together")
+        nodes[0].kill()
+        for node in rest:
+            self.wait_done(node, "file", data)
+
+    def covered(self, nodes, data):
+        """A bound on the safe side: one has all of it."""
+        return any(why(node, file_id(data))["state"] in ("done", "here") for node in nodes)
+
+    def test_a_frozen_source_costs_a_moment(self):
+        a, b, c = self.network(3)
+        data = content("frozen", 32 * MIB)
+        put(a, "file", data)
+        wait_same([a, b, c])
+        self.assertEqual(get(b, "file") == data, True)
+        self.wait_holds(b, "file")
+        with self.stopped(a):
+            self.assertEqual(get(c, "file") == data, True)
+
+    def test_a_source_dies_while_it_gives(self):
+        a, b, c = self.network(3)
+        data = content("dies", 64 * MIB)
+        put(a, "file", data)
+        wait_same([a, b, c])
+        self.assertEqual(get(b, "file") == data, True)
+        self.wait_holds(b, "file")
+        got = []
+        thread = threading.Thread(target=lambda: got.append(get(c, "file")))
+        thread.start()
+        self.wait_part(c, data)
+        b.kill()
+        thread.join()
+        self.assertEqual([each == data for each in got], [True])
+
+    def test_damage_on_one_disk_harms_nobody(self):
+        """A source whose copy is damaged is not believed; the other one gives it."""
+        a, b, c = self.network(3)
+        data = content("damage", 4 * MIB)
+        put(a, "file", data)
+        wait_same([a, b, c])
+        self.assertEqual(get(b, "file") == data, True)
+        self.wait_holds(b, "file")
+        a.signal(signal.SIGSTOP)
+        try:
+            damaged = 0
+            for segment in (a.data / "segments").iterdir():
+                raw = bytearray(segment.read_bytes())
+                at = raw.find(data[: 4096])
+                if at >= 0:
+                    raw[at + 1000] ^= 1
+                    with segment.open("r+b") as file:
+                        file.seek(at + 1000)
+                        file.write(raw[at + 1000 : at + 1001])
+                    damaged += 1
+            check(damaged == 1, "the first block is in one segment", damaged)
+        finally:
+            a.signal(signal.SIGCONT)
+        self.assertEqual(get(c, "file") == data, True)
+
+    def test_a_cut_index_is_told_again(self):
+        """Owners that lost what they were told hear it again, and nothing is missed meanwhile."""
+        a, b, c = self.network(3)
+        data = content("told", BLOCK_BYTES + 1)
+        put(a, "file", data)
+        wait_same([a, b, c])
+        for node in (b, c):
+            node.kill()  # an unclean stop throws the index away
+        for node in (b, c):
+            node.start()
+        self.wait_all_alive()
+        self.assertEqual(get(b, "file") == data, True)
+        wait_on([c], lambda: c.metric("locate_rows") > 0, "it is told again")
+
+
+class FullDisk(Background):
+    DISK_MIB = 96
+
+    def mount(self, node):
+        if os.geteuid() != 0:
+            self.skipTest("only root can mount")
+        node.data.mkdir()
+        command("mount", "-t", "tmpfs", "-o", f"size={self.DISK_MIB}m", "artel-test", node.data)
+        self.stack.callback(subprocess.run, ["umount", "-l", str(node.data)], check=True)
+
+    def pair_with_small_disk(self):
+        """Two nodes, and what takes the space of the second one's disk."""
+        a = self.new().start()
+        b = self.new("--join", a.at)
+        self.mount(b)
+        self.stack.callback(b.kill)
+        b.start()
+        self.wait_all_alive()
+        ballast = Ballast(b.data)
+        self.stack.callback(ballast.close)
+        return a, b, ballast
+
+    def test_a_large_file_waits_for_room(self):
+        a, b, ballast = self.pair_with_small_disk()
+        data = content("large", 12 * MIB)
+        put(a, "file", data)
+        wait_same([a, b])
+        ballast.leave(20 * MIB)
+        self.start_fetch(b, data)
+        wait_on([b], lambda: fetches(b).get(file_id(data), {}).get("state") == "no_space",
+                "it waits for room")
+        self.assertEqual(b.metric("fetch_no_space_total") > 0, True)
+        ballast.drop()
+        self.wait_done(b, "file", data)
+
+    def test_small_files_wait_for_room(self):
+        a, b, ballast = self.pair_with_small_disk()
+        files = {f"{i}": content(("small", i), 100000) for i in range(100)}
+        for path, data in files.items():
+            put(a, path, data)
+        wait_same([a, b])
+        ballast.leave(18 * MIB)
+        for data in files.values():
+            self.start_fetch(b, data)
+        wait_on([b], lambda: b.metric("fetch_no_space_total") > 0, "there is no room")
+        ballast.drop()
+        for path, data in files.items():
+            self.wait_done(b, path, data)
+
+
+if __name__ == "__main__":
+    harness.main()
