@@ -349,7 +349,7 @@ static void end_use(struct content *content)
     pthread_mutex_lock(&content->lock);
     const bool is_last = --content->uses == 0;
     const bool ends = is_last && content->ends_as != 0;
-    const bool commits = is_last && content->commits;
+    const bool commits = is_last && content->commits && !content->is_small;
     content->commits = content->commits && !commits;
     pthread_mutex_unlock(&content->lock);
     if (ends) {

@@ -53,11 +53,11 @@ struct content {
 
     pthread_mutex_t lock; /* over the rest */
     struct store_intake *intake;
-    struct store_put *put;    /* of a small one: its bytes */
-    unsigned uses;            /* deliveries under way */
-    bool is_closed;           /* none begins any more */
-    bool is_done;             /* it is a file */
-    bool commits;             /* as soon as no delivery is under way */
+    struct store_put *put; /* of a small one: its bytes */
+    unsigned uses;         /* deliveries under way */
+    bool is_closed;        /* none begins any more */
+    bool is_done;          /* it is a file */
+    bool commits; /* as soon as no delivery is under way; a small one: its put is in a batch */
     bool is_committing;       /* the intake is the store's meanwhile */
     enum content_end ends_as; /* likewise; 0: it does not end */
     uint8_t *have;            /* STORE_INTAKE_HAVE_BYTES() */
