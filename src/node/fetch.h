@@ -9,8 +9,8 @@
  *
  * Opened and closed by the network (node/network.h), as long as which it lives.
  *
- * Threads: all functions from any thread, none waits for the disk or the network but
- * fetch_stored(), which reads the index of holders. Callbacks come on the fetch thread, never
+ * Threads: all functions from any thread; none waits for the network or for a write, but
+ * fetch_stored() and fetch_reader_state() read indexes. Callbacks come on the fetch thread, never
  * before the call returns that asked for them, must not block, and may call anything here. Each
  * `done` comes exactly once, at the latest (-ECANCELED) when the network closes.
  */

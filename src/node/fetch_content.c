@@ -75,11 +75,13 @@ static bool bit_is_set(const uint8_t *bits, uint32_t index)
 bool content_has(struct content *content, uint32_t index)
 {
     pthread_mutex_lock(&content->lock);
-    const bool has = content->is_done ||
-                     (content->have && !content->is_small &&
-                      index < content->metadata.blocks_count && bit_is_set(content->have, index));
+    const bool is_known = content->have && !content->is_small && !content->is_done &&
+                          index < content->metadata.blocks_count;
+    const bool has = content->is_done || (is_known && bit_is_set(content->have, index));
     pthread_mutex_unlock(&content->lock);
-    return has;
+    /* It may have come by another place of the list, or by another file. */
+    return has || (is_known && store_has_block(node_store(content->fetch->node),
+                                               &content->metadata.blocks[index].id));
 }
 
 bool content_is_done(struct content *content)

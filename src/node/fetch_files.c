@@ -22,6 +22,8 @@
 #define LINGER_US (FETCH_LINGER_MS * UINT64_C(1000))
 /* Small files that wait for their commit, with their bytes in memory. */
 #define SETTLING_MAX 4096u
+/* Times that one whose block went before the commit is fetched again. */
+#define RETRIES_MAX 8u
 #define SETTLING_BYTES_MAX ((uint64_t)64 * 1024 * 1024)
 
 struct fetch_file *fetch_file_find(struct fetch *fetch, const struct id *id)
@@ -397,7 +399,7 @@ static void begin_again(struct fetch *fetch, struct fetch_file *file)
 
 static void settled(struct fetch *fetch, struct fetch_file *file, int err)
 {
-    if (err == -EAGAIN) {
+    if (err == -EAGAIN && file->retries_count++ < RETRIES_MAX) {
         begin_again(fetch, file);
     } else if (err == -ENOSPC) {
         tell_full(fetch, file);
@@ -406,7 +408,7 @@ static void settled(struct fetch *fetch, struct fetch_file *file, int err)
             fetch->linger_due_us = file->retry_us;
         }
     } else {
-        fetch_file_end(fetch, file, err);
+        fetch_file_end(fetch, file, err == -EAGAIN ? -EIO : err);
     }
 }
 

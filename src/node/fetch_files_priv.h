@@ -48,6 +48,7 @@ struct fetch_file {
     struct fetch_waiter *waiters;
     struct fetch_reader *readers;
     uint32_t readers_count;
+    unsigned retries_count;
     uint64_t begun_us;
     uint64_t linger_us;            /* the last reader has gone; UINT64_MAX: it goes on */
     struct locate_answer *answers; /* of the last find that came to its end */

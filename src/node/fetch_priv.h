@@ -125,8 +125,8 @@ struct fetch {
     size_t settling_count; /* files of which transfer thinks that they are done */
     uint64_t settling_bytes;
     struct copies *copies;
-    struct copying *copyings;  /* that wait for others to keep something */
-    struct keeping *keepings;  /* files that are fetched for others */
+    struct copying *copyings; /* that wait for others to keep something */
+    struct keeping *keepings; /* files that are fetched for others */
     struct fetch_past *past;
     uint64_t past_count;
     uint64_t files_fetched;
