@@ -65,9 +65,10 @@ struct tar_out {
     struct buf after; /* the path that the walk told last */
     struct out_entry entries[ENTRIES_MAX];
     size_t entries_count;
-    size_t entries_at; /* the one under way, or the next */
-    size_t ahead_at;   /* the next that may have to be fetched */
-    uint64_t ahead_bytes;
+    size_t entries_at;    /* the one under way, or the next */
+    size_t ahead_at;      /* the next that may have to be fetched */
+    uint64_t ahead_bytes; /* of the files from the one under way to that one */
+    uint64_t read_bytes;  /* of the one under way */
     bool is_walked;
     bool is_closed; /* the end mark is written */
     bool is_over;   /* nobody reads any more */
@@ -276,6 +277,7 @@ static int begin_entry(struct tar_out *out, struct out_entry *entry)
     }
     out->block_at = 0;
     out->offset_bytes = 0;
+    out->read_bytes = 0;
     out->is_in_entry = true;
     return write_header(out, entry);
 }
@@ -288,6 +290,7 @@ static void end_entry(struct tar_out *out)
     }
     forget_entry(entry);
     out->entries_at++;
+    out->read_bytes = 0;
     out->is_in_entry = false;
 }
 
@@ -297,7 +300,8 @@ static void look_ahead(struct tar_out *out)
     if (out->ahead_at < out->entries_at) {
         out->ahead_at = out->entries_at;
     }
-    for (; out->ahead_at < out->entries_count && out->ahead_bytes < AHEAD_BYTES; out->ahead_at++) {
+    for (; out->ahead_at < out->entries_count && out->ahead_bytes < out->read_bytes + AHEAD_BYTES;
+         out->ahead_at++) {
         struct out_entry *entry = &out->entries[out->ahead_at];
         struct store_file_info info;
         if (entry->kind == TREE_FILE &&
@@ -331,9 +335,11 @@ static int read_span(struct tar_out *out)
     out->span_bytes = size;
     out->span_at = 0;
     out->offset_bytes += size;
+    out->read_bytes += size;
     if (out->offset_bytes == block->size_bytes) {
         out->offset_bytes = 0;
         out->block_at++;
+        look_ahead(out);
     }
     return 0;
 }
