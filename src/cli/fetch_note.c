@@ -12,6 +12,8 @@
 #define ASK_EVERY_MS 500
 /* A note is not worth more: who ends it waits for the answer under way. */
 #define SILENCE_MS_MAX 2000
+/* A note goes when so many answers in a row have said nothing. */
+#define SILENT_MAX 3u
 /* Of the list of fetches. */
 #define FETCHES_MAX 100
 
@@ -23,6 +25,7 @@ struct fetch_note {
     pthread_mutex_t lock;
     pthread_cond_t ended;
     bool is_ending;
+    unsigned silent_count; /* answers in a row that said nothing */
 };
 
 /* That of the fetch which has most sources; of a search only if nothing comes. */
@@ -76,7 +79,11 @@ static void ask(struct fetch_note *note)
         fetch_note_format(answer, text);
         json_decref(answer);
     }
-    progress_set_note(note->progress, text);
+    /* Between two files of a directory nothing is fetched for a moment. */
+    note->silent_count = *text ? 0 : note->silent_count + 1;
+    if (*text || note->silent_count > SILENT_MAX) {
+        progress_set_note(note->progress, text);
+    }
 }
 
 static void *run(void *argument)

@@ -120,6 +120,8 @@ static void print_line(const char *key, const struct buf *text)
 
 static void print_progress(const json_t *why)
 {
+    const bool is_under_way = strcmp(entry_text(why, "state"), "done") != 0 &&
+                              strcmp(entry_text(why, "state"), "failed") != 0;
     CLEANUP_BUF struct buf text = BUF_INIT;
     if (json_object_get(why, "here")) {
         text_add_size(&text, number(why, "here"));
@@ -133,12 +135,12 @@ static void print_progress(const json_t *why)
         buf_clear(&text);
         text_add_size(&text, number(why, "received"));
         buf_add_format(&text, " in %.1f s", (double)number(why, "running_ms") / 1000);
-        if (number(why, "rate") > 0) {
+        if (is_under_way && number(why, "rate") > 0) {
             buf_add_string(&text, ", now ");
             text_add_size(&text, number(why, "rate"));
             buf_add_string(&text, "/s");
         }
-        if (json_object_get(why, "left_s") && !json_object_get(why, "error")) {
+        if (is_under_way && json_object_get(why, "left_s")) {
             buf_add_string(&text, ", ");
             text_add_duration(&text, number(why, "left_s"));
             buf_add_string(&text, " left");
