@@ -106,7 +106,7 @@ export ARTEL_NODE=${urls[0]}
 show "$artel" members
 
 say "Somebody watches at b."
-"$artel" watch --node "${urls[1]}" --path index >"$work/events" 2>/dev/null &
+"$artel" watch --node "${urls[1]}" --since 0 --path index >"$work/events" 2>/dev/null &
 watcher=$!
 
 say "The documentation goes in at a, and a data set of $mib MiB in one step. --ack 2: the others know it."

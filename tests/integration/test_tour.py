@@ -79,6 +79,7 @@ class Tour(unittest.TestCase):
             shell = Shell(directory)
             try:
                 for line in [line for block in tour() for line in block]:
+                    self.wait_as_people_do(line)
                     status, output = shell.send(line)
                     self.assertEqual(status, 0, f"{line}\n{output}\n{shell.seen[-3000:]}")
                     outputs.setdefault(line.split("#")[0].strip(), output)
@@ -107,12 +108,29 @@ class Tour(unittest.TestCase):
         put = next(output for line, output in outputs.items() if line.startswith("curl -sT"))
         self.assertEqual(total.split()[0], json.loads(put)["id"])
 
-    def wait_watcher(self):
-        def watchers():
-            with urllib.request.urlopen("http://127.0.0.2:7420/metrics") as answer:
-                return re.search(rb"(?m)^artel_watchers 1$", answer.read())
+    def ask(self, url):
+        with urllib.request.urlopen(url) as answer:
+            return answer.read()
 
-        wait_for(watchers, WITHIN_S, "somebody watches")
+    def wait_watcher(self):
+        wait_for(lambda: re.search(rb"(?m)^artel_watchers 1$",
+                                   self.ask("http://127.0.0.2:7420/metrics")),
+                 WITHIN_S, "somebody watches")
+
+    def wait_as_people_do(self, line):
+        """Who types is slower than nodes that hear of each other and of who has what."""
+        def alive():
+            members = json.loads(self.ask("http://127.0.0.1:7420/members"))
+            return sum(member["state"] == "alive" for member in members) == 3
+
+        def held():
+            found = json.loads(self.ask("http://127.0.0.1:7420/where/releases/1.0/part-1"))
+            return sum(holder["state"] == "complete" for holder in found["holders"]) == 2
+
+        if line.startswith("artel members"):
+            wait_for(alive, WITHIN_S, "three are alive")
+        elif line.startswith("artel where"):
+            wait_for(held, WITHIN_S, "two have it")
 
 
 class Demo(unittest.TestCase):
