@@ -15,6 +15,10 @@
 
 #define SEEDS_MAX 10000000u
 #define JOBS_MAX 1024u
+#define SIZE_MAX_BYTES ((uint64_t)1024 * 1024 * 1024 * 1024)
+#define BLOCK_MAX_BYTES ((uint64_t)16 * 1024 * 1024)
+#define BLOCKS_MAX 150000u
+#define RATE_MAX UINT64_C(1000000000000)
 #define DURATION_S_MAX (UINT64_C(30) * 24 * 3600)
 
 CLEANUP_DEFINE(sim_summary_free, struct sim_summary)
@@ -38,7 +42,7 @@ static void list_scenarios(void)
     size_t count;
     const struct sim_scenario *const *scenarios = sim_scenarios(&count);
     for (size_t i = 0; i < count; i++) {
-        printf("%-14s %s\n", scenarios[i]->name, scenarios[i]->summary);
+        printf("%-17s %s\n", scenarios[i]->name, scenarios[i]->summary);
     }
 }
 
@@ -79,6 +83,83 @@ static bool read_loss(const struct invocation *invocation, uint32_t *ret_ppm)
     return true;
 }
 
+/* "3GB", "300MB/s", "256K": decimal with a B, else powers of 1024. */
+static bool read_amount(const struct invocation *invocation, const char *name, uint64_t most,
+                        uint64_t *ret_amount)
+{
+    static const char units[] = "KMGT";
+    const char *text = config_string(invocation->config, name);
+    *ret_amount = 0;
+    if (!text) {
+        return true;
+    }
+    char *end = NULL;
+    double amount = strtod(text, &end);
+    const bool is_number = end != text;
+    const char *unit = is_number && *end ? strchr(units, *end) : NULL;
+    if (unit) {
+        end++;
+        const double step = *end == 'B' ? 1000 : 1024;
+        amount *= pow(step, (double)(unit - units + 1));
+    }
+    end += *end == 'B' ? 1 : 0;
+    end += strcmp(end, "/s") == 0 ? 2 : 0;
+    if (!is_number || *end || !(amount >= 1 && amount <= (double)most)) {
+        (void)cli_usage(invocation, "--%s is a number of bytes, as 64M or 3GB, up to %llu", name,
+                        (unsigned long long)most);
+        return false;
+    }
+    *ret_amount = (uint64_t)amount;
+    return true;
+}
+
+/* "0.5" milliseconds. */
+static bool read_delay(const struct invocation *invocation, uint64_t *ret_us)
+{
+    const char *text = config_string(invocation->config, "delay");
+    *ret_us = 0;
+    if (!text) {
+        return true;
+    }
+    char *end = NULL;
+    const double ms = strtod(text, &end);
+    if (end == text || *end || !(ms > 0 && ms <= 10000)) {
+        (void)cli_usage(invocation, "--delay is milliseconds, more than 0, up to 10000");
+        return false;
+    }
+    *ret_us = (uint64_t)(ms * 1000) + 1;
+    return true;
+}
+
+static bool read_delivery(const struct invocation *invocation, struct sim_delivery *delivery)
+{
+    uint64_t block = 0;
+    uint64_t holders = 0;
+    uint64_t receivers = 0;
+    uint64_t kill = 0;
+    uint64_t freeze = 0;
+    if (!read_amount(invocation, "size", SIZE_MAX_BYTES, &delivery->size_bytes) ||
+        !read_amount(invocation, "block", BLOCK_MAX_BYTES, &block) ||
+        !read_amount(invocation, "rate", RATE_MAX, &delivery->rate_bytes_per_s) ||
+        !read_delay(invocation, &delivery->delay_us) ||
+        !read_number(invocation, "holders", 0, SIM_SCENARIO_NODES_MAX, &holders) ||
+        !read_number(invocation, "receivers", 0, SIM_SCENARIO_NODES_MAX, &receivers) ||
+        !read_number(invocation, "kill", 0, 99, &kill) ||
+        !read_number(invocation, "freeze", 0, SIM_SCENARIO_NODES_MAX, &freeze)) {
+        return false;
+    }
+    if (block > 0 && delivery->size_bytes / block >= BLOCKS_MAX) {
+        (void)cli_usage(invocation, "--size is at most %u times --block", BLOCKS_MAX);
+        return false;
+    }
+    delivery->block_bytes = (uint32_t)block;
+    delivery->holders_count = (uint32_t)holders;
+    delivery->receivers_count = (uint32_t)receivers;
+    delivery->kill_percent = (unsigned)kill;
+    delivery->freeze_count = (uint32_t)freeze;
+    return true;
+}
+
 static bool read_protocols(const struct invocation *invocation, struct sim_plan *plan)
 {
     const char *text = config_string(invocation->config, "protocol");
@@ -113,6 +194,7 @@ static bool read_plan(const struct invocation *invocation, struct sim_plan *plan
         !read_number(invocation, "seeds", 1, SEEDS_MAX, &plan->seeds_count) ||
         !read_number(invocation, "jobs", 1, JOBS_MAX, &plan->jobs_count) ||
         !read_number(invocation, "duration", 0, DURATION_S_MAX, &plan->options.duration_s) ||
+        !read_delivery(invocation, &plan->options.delivery) ||
         !read_loss(invocation, &plan->options.loss_ppm) || !read_protocols(invocation, plan)) {
         return false;
     }
@@ -196,6 +278,14 @@ static const struct config_key keys[] = {
     {"duration", "0", "SECONDS: of the part that can be of any length; 0: as the scenario says",
      false},
     {"loss", NULL, "SHARE: of all datagrams, all the time: 0.01 or 1%", false},
+    {"size", NULL, "BYTES: of the file (deliver scenarios): 64M, 3GB", false},
+    {"block", NULL, "BYTES: of each block; else as files are cut", false},
+    {"rate", NULL, "BYTES/s: of each link, each way: 25MB/s", false},
+    {"delay", NULL, "MS: from node to node, one way: 0.2", false},
+    {"holders", "0", "COUNT: nodes that have the file at the start; 0: one", false},
+    {"receivers", "0", "COUNT: nodes that want it; 0: all others", false},
+    {"kill", "0", "PERCENT: of the receivers, killed in the middle", false},
+    {"freeze", "0", "COUNT: of the receivers, frozen in the middle", false},
     {"csv", NULL, "FILE: write who sees how many, and the traffic, second by second", false},
     {"log", NULL, "FILE: write all that happens to nodes and all that they see", false},
     {"list", NULL, "tell which scenarios there are", true},
@@ -206,10 +296,12 @@ static const struct config_key keys[] = {
 const struct verb verb_sim = {
     .name = "sim",
     .summary = "simulate a network of thousands of nodes",
-    .synopsis = "SCENARIO [--nodes N] [--seed S] [--seeds COUNT --jobs J] [--csv FILE]",
+    .synopsis =
+        "SCENARIO [--nodes N] [--seed S] [--seeds COUNT --jobs J] [--size BYTES] [--rate BYTES/s]",
     .about =
         "Runs the code that keeps the nodes' list of members and, in the tree- scenarios, their\n"
-        "trees, for N nodes on a virtual clock and network, through one story: crashes, loss,\n"
+        "trees, and in the deliver scenarios, who fetches what from whom, for N nodes on a virtual "
+        "clock and network, through one story: crashes, loss,\n"
         "partitions and so on. Prints figures and whether what artel promises held. Exit status 0 "
         "if it did for every seed, 1 if\n"
         "not. With --protocol both, SWIM lives the same story, and does not count.\n",

@@ -159,5 +159,10 @@ extern const struct sim_scenario scenario_tree_disks;
 extern const struct sim_scenario scenario_tree_fork;
 extern const struct sim_scenario scenario_tree_forged;
 extern const struct sim_scenario scenario_tree_join;
+extern const struct sim_scenario scenario_deliver;
+extern const struct sim_scenario scenario_deliver_kill;
+extern const struct sim_scenario scenario_deliver_freeze;
+extern const struct sim_scenario scenario_deliver_holders;
+extern const struct sim_scenario scenario_deliver_scattered;
 
 #endif

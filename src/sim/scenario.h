@@ -23,14 +23,27 @@
 /* A default of the scenario's own. */
 #define SIM_LOSS_DEFAULT UINT32_MAX
 
+/* Of the scenarios that deliver a file; 0: the default of the scenario. */
+struct sim_delivery {
+    uint64_t size_bytes;
+    uint32_t block_bytes;      /* 0: as files are cut */
+    uint64_t rate_bytes_per_s; /* of each link, each way */
+    uint64_t delay_us;         /* one way */
+    uint32_t holders_count;    /* who have it at the start */
+    uint32_t receivers_count;  /* who want it; 0: all others */
+    unsigned kill_percent;     /* of the receivers, in the middle */
+    uint32_t freeze_count;
+};
+
 struct sim_scenario_options {
     const struct sim_protocol *protocol;
     uint32_t nodes_count; /* 3 to SIM_SCENARIO_NODES_MAX */
     uint64_t seed;
     uint64_t duration_s; /* of the part that can be of any length; 0: the default */
     uint32_t loss_ppm;   /* of every datagram all the time; SIM_LOSS_DEFAULT */
-    struct buf *csv;     /* a line a second is added; NULL: none */
-    FILE *log;           /* a line for all that happens (sim_world_set_log()); NULL: none */
+    struct sim_delivery delivery;
+    struct buf *csv; /* a line a second is added; NULL: none */
+    FILE *log;       /* a line for all that happens (sim_world_set_log()); NULL: none */
 };
 
 struct sim_figure {

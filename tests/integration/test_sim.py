@@ -43,6 +43,18 @@ class SimTest(unittest.TestCase):
         self.assertEqual(sorted(alone), [3, 4, 5, 6, 7])
         self.assertEqual(alone, together)
 
+    def test_a_delivery_is_as_large_and_fast_as_told(self):
+        arguments = ("deliver", "--nodes", NODES, "--rate", "10MB/s", "--delay", "0.5")
+        line = self.lines(*arguments, "--size", "20MB", "--kill", "30")[0]
+        self.assertTrue(line["holds"], line)
+        self.assertAlmostEqual(line["figures"]["ideal"]["value"], 2.0)
+        self.assertIn("time-disturbed", line["figures"])
+        fewer = self.lines(*arguments, "--size", "1M", "--receivers", "1", "--holders", "3")[0]
+        self.assertAlmostEqual(fewer["figures"]["ideal"]["value"], 0.1048576, places=5)
+        for wrong in (("--size", "many"), ("--size", "0"), ("--rate", "5X"), ("--delay", "-1"),
+                      ("--kill", "100"), ("--size", "1T", "--block", "1K")):
+            self.sim("deliver", *wrong, status=2)
+
     def test_many_seeds_are_summed_up(self):
         text = self.sim("cold-start", "--nodes", NODES, "--seeds", "4").out.decode()
         self.assertIn("4 seeds from 1", text)

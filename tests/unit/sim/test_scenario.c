@@ -15,14 +15,18 @@
 #include "sim/world.h"
 
 #define NODES 16u
+#define DELIVERED_BYTES ((uint64_t)32 * 1024 * 1024)
 
 static void run_as(const struct sim_protocol *protocol, const char *name, uint64_t seed,
                    struct sim_report *ret_report)
 {
     const struct sim_scenario *scenario = sim_scenario_find(name);
     assert_non_null(scenario);
-    const struct sim_scenario_options options = {
-        .protocol = protocol, .nodes_count = NODES, .seed = seed, .loss_ppm = SIM_LOSS_DEFAULT};
+    const struct sim_scenario_options options = {.protocol = protocol,
+                                                 .nodes_count = NODES,
+                                                 .seed = seed,
+                                                 .loss_ppm = SIM_LOSS_DEFAULT,
+                                                 .delivery = {.size_bytes = DELIVERED_BYTES}};
     sim_scenario_run(scenario, &options, ret_report);
 }
 
@@ -73,6 +77,38 @@ static void join_holds(void **state)
 {
     (void)state;
     assert_holds("join");
+}
+
+static void deliver_holds(void **state)
+{
+    (void)state;
+    assert_holds("deliver");
+}
+
+static void deliver_kill_holds(void **state)
+{
+    (void)state;
+    assert_holds("deliver-kill");
+}
+
+static void deliver_freeze_holds(void **state)
+{
+    (void)state;
+    assert_holds("deliver-freeze");
+}
+
+static void deliver_holders_holds(void **state)
+{
+    (void)state;
+    assert_holds("deliver-holders");
+}
+
+static void deliver_scattered_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        assert_seed_holds("deliver-scattered", seed);
+    }
 }
 
 static void leave_holds(void **state)
@@ -251,7 +287,7 @@ static void unknown_scenarios_are_not_found_and_known_ones_are(void **state)
     (void)state;
     size_t count;
     const struct sim_scenario *const *scenarios = sim_scenarios(&count);
-    assert_int_equal(count, 26);
+    assert_int_equal(count, 31);
     for (size_t i = 0; i < count; i++) {
         assert_ptr_equal(sim_scenario_find(scenarios[i]->name), scenarios[i]);
     }
@@ -516,6 +552,11 @@ int main(void)
         cmocka_unit_test(broadcast_holds),
         cmocka_unit_test(join_holds),
         cmocka_unit_test(leave_holds),
+        cmocka_unit_test(deliver_holds),
+        cmocka_unit_test(deliver_kill_holds),
+        cmocka_unit_test(deliver_freeze_holds),
+        cmocka_unit_test(deliver_holders_holds),
+        cmocka_unit_test(deliver_scattered_holds),
         cmocka_unit_test(loss_holds),
         cmocka_unit_test(pause_holds),
         cmocka_unit_test(bad_node_holds),
