@@ -68,8 +68,10 @@ static void close_part(struct transfer *transfer, struct request *request, uint3
     part->size_bytes = 0;
     peer->on_way_bytes -= bytes;
     peer->on_way_count--;
-    transfer->has_room = true;
-    due_sooner(&transfer->due_us, transfer->now_us);
+    if (transfer->running_count > 1) {
+        transfer->has_room = true; /* the fetch itself is looked at anyway */
+        due_sooner(&transfer->due_us, transfer->now_us);
+    }
     if (!request->is_hedged) {
         transfer->on_way_bytes -= bytes;
     }
@@ -381,7 +383,7 @@ static void lose_leg(struct transfer *transfer, struct request *request, uint32_
         }
     }
     close_part(transfer, request, position);
-    transfer_fetch_ready(transfer, fetch);
+    transfer_fetch_ready_soon(transfer, fetch);
 }
 
 static void take_bad(struct transfer *transfer, struct request *request, uint32_t index)

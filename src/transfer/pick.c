@@ -21,7 +21,7 @@
 
 #include "transfer/transfer_priv.h"
 
-#define SAMPLE 128u
+#define SAMPLE 64u
 /* At least so many blocks are on their way. */
 #define WINDOW_BLOCKS_MIN 5u
 #define WINDOW_GAIN 2u

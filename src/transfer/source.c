@@ -430,7 +430,7 @@ void transfer_offered(struct transfer *transfer, uint64_t now_us, const struct n
         become_complete(source);
         source->is_following = false; /* there is nothing to tell */
     } else if (offer->state == TRANSFER_PARTIAL) {
-        source->state = most(source->state, TRANSFER_PARTIAL);
+        source->state = source->state == TRANSFER_NONE ? TRANSFER_PARTIAL : source->state;
         take_have(source, offer->have);
     }
     for (size_t i = 0; i < offer->others_count && i < TRANSFER_NAMED_MAX; i++) {
@@ -459,7 +459,7 @@ void transfer_more(struct transfer *transfer, uint64_t now_us, const struct node
     }
     /* With enough on its way it makes no difference yet. */
     if (!fetch->metadata || pick_has_room(transfer, fetch)) {
-        transfer_fetch_ready(transfer, fetch);
+        transfer_fetch_ready_soon(transfer, fetch);
     }
 }
 

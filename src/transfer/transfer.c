@@ -7,6 +7,9 @@
 
 #include "transfer/transfer_priv.h"
 
+/* With so many blocks on their way, what is not urgent waits so long. */
+#define FLIGHTS_ENOUGH 2u
+#define SOON_US MS
 /* Room came back: so many fetches in a row are looked at that have no use for it. */
 #define ROOM_LOOKS 16u
 /* What is in use somewhere else is tried again after so long. */
@@ -58,6 +61,15 @@ void transfer_fetch_ready(struct transfer *transfer, struct fetch *fetch)
 {
     fetch->is_ready = true;
     due_sooner(&transfer->due_us, transfer->now_us);
+}
+
+void transfer_fetch_ready_soon(struct transfer *transfer, struct fetch *fetch)
+{
+    if (fetch->flights_count < FLIGHTS_ENOUGH) {
+        transfer_fetch_ready(transfer, fetch);
+    } else {
+        transfer_fetch_wake(transfer, fetch, transfer->now_us + SOON_US);
+    }
 }
 
 void transfer_fetch_wake(struct transfer *transfer, struct fetch *fetch, uint64_t at_us)
@@ -162,7 +174,7 @@ void transfer_fetch_block_needed(struct transfer *transfer, struct fetch *fetch,
         bit_set(fetch->need, index);
         fetch->need_count++;
         fetch->version++;
-        transfer_fetch_ready(transfer, fetch);
+        transfer_fetch_ready_soon(transfer, fetch);
     }
 }
 

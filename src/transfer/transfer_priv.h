@@ -299,6 +299,8 @@ static inline void due_sooner(uint64_t *due_us, uint64_t at_us)
 struct fetch *transfer_fetch_find(const struct transfer *transfer, const struct id *id);
 /* It is looked at by the next tick. */
 void transfer_fetch_ready(struct transfer *transfer, struct fetch *fetch);
+/* The same, but what comes within a millisecond is looked at together, while blocks come anyway. */
+void transfer_fetch_ready_soon(struct transfer *transfer, struct fetch *fetch);
 /* It is looked at then. */
 void transfer_fetch_wake(struct transfer *transfer, struct fetch *fetch, uint64_t at_us);
 /* Waits for `pause_us`, because of `err`. */

@@ -17,7 +17,12 @@
 /* The next block begins when so much of the time has passed that the one before it takes: a little
  * early, or a link that has become faster would never be found out. In percent. */
 #define PACE_PERCENT 80u
+/* As long as all of the last eight blocks were first copies, there is more to give first: then a
+ * block that was given is not given again while anything is under way, nor before those who got it
+ * had the time for it, that of so many blocks. An idle link for a moment costs less than copies
+ * that the receivers can make themselves. */
 #define FIRSTS_EARLY 8
+#define FRESH_BLOCKS 20u
 /* Who asked in this epoch or the last one has a share of the place that there is. */
 #define EPOCH_US (200 * MS)
 /* The rate is looked at over so long, counting only time in which something was being sent. */
@@ -306,6 +311,14 @@ static bool has_place(const struct upload *upload, const struct receiver *receiv
            own_bytes + size_bytes <= most_bytes / active;
 }
 
+/* It was given so lately that those who got it are hardly able to have passed it on. */
+static bool is_fresh(struct upload *upload, uint64_t now_us, const struct upload_job *job)
+{
+    const struct given *given = find_given(upload, &job->block);
+    const uint64_t rate = larger(upload->counters.rate_bytes_per_s, 1);
+    return given && now_us < given->to[0].at_us + FRESH_BLOCKS * SECOND * job->size_bytes / rate;
+}
+
 enum upload_verdict upload_request(struct upload *upload, uint64_t now_us,
                                    const struct upload_job *job, bool insists,
                                    struct node_id ret_given_to[UPLOAD_GIVEN_TO_MAX],
@@ -317,7 +330,7 @@ enum upload_verdict upload_request(struct upload *upload, uint64_t now_us,
     const bool is_at_work = counters->waiting_count > 0 || counters->sending_count > 0;
     const bool is_early = __builtin_popcount(upload->firsts) >= FIRSTS_EARLY;
     if (*ret_given_to_count > 0 && !insists &&
-        (upload->first_count > 0 || (is_early && is_at_work))) {
+        (upload->first_count > 0 || (is_early && (is_at_work || is_fresh(upload, now_us, job))))) {
         counters->refused_given++;
         return UPLOAD_BUSY;
     }
@@ -331,7 +344,9 @@ enum upload_verdict upload_request(struct upload *upload, uint64_t now_us,
     queued->job = *job;
     queued->is_first = *ret_given_to_count == 0;
     upload->first_count += queued->is_first;
-    upload->firsts = (uint8_t)(upload->firsts << 1 | queued->is_first);
+    if (!insists) {
+        upload->firsts = (uint8_t)(upload->firsts << 1 | queued->is_first);
+    }
     *ret_given_to_count = 0;
     note_given(upload, now_us, job);
     if (!is_working(receiver)) {
