@@ -10,6 +10,8 @@
 
 /* A node that is gone, or silent, is not counted among the members after so long. */
 #define MEMBERS_US (2500 * SIM_US_PER_MS)
+/* A tick that is planned already may come so much late, as threads wake up late. */
+#define EARLY_US 200u
 /* A look at what is due never takes more rounds. */
 #define ROUNDS_MAX 1000u
 
@@ -201,9 +203,11 @@ static void tick(void *context, uint64_t argument)
 {
     (void)argument;
     struct node *node = context;
-    if (node->is_up && !node->is_frozen) {
+    if (node->tick_us == sim_engine_now_us(node->swarm->engine)) {
         node->tick_us = SIM_TIME_MAX;
-        swarm_pump(node);
+        if (node->is_up && !node->is_frozen) {
+            swarm_pump(node);
+        }
     }
 }
 
@@ -216,7 +220,8 @@ void swarm_pump(struct node *node)
         CHECK(++rounds < ROUNDS_MAX);
         transfer_tick(node->transfer, now_us);
     }
-    if (next_us < node->tick_us) {
+    const bool is_planned = node->tick_us != SIM_TIME_MAX && node->tick_us <= next_us + EARLY_US;
+    if (next_us != UINT64_MAX && !is_planned) {
         node->tick_us = next_us;
         swarm_at(node->swarm, next_us - now_us, tick, node, 0);
     }

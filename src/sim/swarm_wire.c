@@ -13,7 +13,7 @@
 #include "sim/swarm_priv.h"
 
 /* Growth is told after so long, all that came meanwhile together. */
-#define TELL_US (10 * SIM_US_PER_MS)
+#define TELL_US (20 * SIM_US_PER_MS)
 /* A block is hashed and written at this rate, and in no less than so long. */
 #define WRITE_BYTES_PER_US 1000u
 #define WRITE_US_MIN 50u
@@ -230,7 +230,7 @@ static void on_copy(void *context, const struct id *file, uint32_t index)
     (void)context;
     (void)file;
     (void)index;
-    CHECK(!"there is one file");
+    CHECK(false); /* there is one file */
 }
 
 static void committed(void *context, uint64_t argument)
