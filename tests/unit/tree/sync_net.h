@@ -445,6 +445,16 @@ static inline void net_run(struct net *net, uint64_t ms)
     }
 }
 
+/* The same in coarse steps, for minutes in which little happens. */
+static inline void net_pass(struct net *net, uint64_t ms)
+{
+    const uint64_t end_us = net->now_us + ms * 1000;
+    while (net->now_us < end_us) {
+        net->now_us += 20 * TRIP_US;
+        net_step(net);
+    }
+}
+
 static inline struct tree_summary summary_of(const struct net_node *node)
 {
     struct kv_txn *txn = NULL;

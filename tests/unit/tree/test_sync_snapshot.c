@@ -222,7 +222,7 @@ static void test_who_comes_back_within_minutes_goes_on(void **state)
     (void)state;
     struct net *net = net_with_a_part(2, 20);
     net->cut[0][1] = net->cut[1][0] = true;
-    net_run(net, 120000);
+    net_pass(net, 120000);
     net_put(net, 0, "meanwhile", 'm');
     net->cut[0][1] = net->cut[1][0] = false;
     net->lost_offset = 0;
@@ -237,7 +237,7 @@ static void test_who_asks_later_shares_what_is_read(void **state)
 {
     (void)state;
     struct net *net = net_with_a_part(3, 21);
-    net_run(net, 700000);
+    net_pass(net, 700000);
     net->broadcast_loss_percent = 100;
     net_put(net, 0, "meanwhile", 'm');
     net->cut[0][2] = net->cut[2][0] = false; /* of 0 alone */
@@ -407,7 +407,7 @@ static void test_a_divergence_without_end_costs_little(void **state)
     for (int i = 0; i < 300; i++) { /* ten minutes */
         const struct digests digests = {.vector = net->nodes[0].digests.vector, .tree = 4711};
         tree_sync_digests(net->nodes[0].sync, net->now_us, &from, &digests);
-        net_run(net, 2000);
+        net_pass(net, 2000);
     }
     /* Each is asked for twice. */
     assert_true(net->messages_count[TREE_MESSAGE_SNAPSHOT_ASK] >= 2 * 2);
