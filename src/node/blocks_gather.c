@@ -398,19 +398,17 @@ static bool begin_large(struct source *source, uint32_t size_bytes, struct bytes
     return goes_on;
 }
 
+/* Told by `lost`; what exactly was wrong is for who looks closely. */
 static void break_off(struct source *source, const char *reason)
 {
     struct blocks *blocks = source->blocks;
     char hex[NODE_ID_HEX_CHARS + 1];
     node_id_format(&source->peer, hex);
     pthread_mutex_lock(&blocks->ask_lock);
-    const bool is_first = !source->is_ending;
+    blocks->sums.malformed += !source->is_ending;
     source_end(source, BLOCKS_MALFORMED);
     pthread_mutex_unlock(&blocks->ask_lock);
-    if (is_first) {
-        blocks->sums.malformed++;
-        log_warn("blocks_malformed", KV("peer", (const char *)hex), KV("reason", reason));
-    }
+    log_debug("blocks_malformed", KV("peer", (const char *)hex), KV("reason", reason));
 }
 
 /* Reads on until `*bytes` is used up. False: it is held, or has ended. */

@@ -20,7 +20,8 @@
  * after blocks_stop(). They may call anything here but the last two.
  *
  * Memory: blocks on their way in are gathered in BLOCKS_GATHER_BYTES_MAX in sum, and what does not
- * fit waits at its source, but for a window of each stream. On the way out nothing is copied.
+ * fit waits at its source, but for a window of each stream. On the way out only small blocks are
+ * copied.
  */
 
 #include <stdbool.h>
