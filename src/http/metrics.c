@@ -193,6 +193,27 @@ static void add_fetch_metrics(struct network *network, struct buf *text)
     add_metrics(text, metrics, ARRAY_SIZE(metrics));
 }
 
+static void add_blocks_metrics(struct network *network, struct buf *text)
+{
+    struct fetch_counters fetch;
+    fetch_read_counters(network_fetch(network), &fetch);
+    const struct metric metrics[] = {
+        {"blocks_receivers", "gauge", "members that ask this node for content", fetch.receivers},
+        {"blocks_queued", "gauge", "blocks that they wait for", fetch.given_queued},
+        {"blocks_sent_total", "counter", "blocks sent to them", fetch.given_blocks},
+        {"blocks_sent_bytes_total", "counter", "bytes of these", fetch.given_bytes},
+        {"blocks_refused_total", "counter", "blocks that they were sent elsewhere for",
+         fetch.given_refused},
+        {"blocks_wasted_bytes_total", "counter", "bytes received that were not wanted any more",
+         fetch.wasted_bytes},
+        {"blocks_streams_stalled_total", "counter", "streams ended since nothing moved",
+         fetch.streams_stalled},
+        {"blocks_streams_malformed_total", "counter", "streams ended since they made no sense",
+         fetch.streams_malformed},
+    };
+    add_metrics(text, metrics, ARRAY_SIZE(metrics));
+}
+
 static void add_udp_metrics(const struct udp_counters *udp, struct buf *text)
 {
     const struct metric metrics[] = {
@@ -253,6 +274,7 @@ static void add_network_metrics(struct network *network, struct buf *text)
     add_metrics(text, &events, 1);
     add_replica_metrics(network, &counters, text);
     add_fetch_metrics(network, text);
+    add_blocks_metrics(network, text);
     add_udp_metrics(&counters.udp, text);
     add_link_metrics(&counters.link, text);
 }

@@ -517,4 +517,14 @@ void fetch_read_counters(struct fetch *fetch, struct fetch_counters *ret_counter
     pthread_mutex_unlock(&fetch->lock);
     ret_counters->messages_dropped = inbox_dropped(fetch->inbox);
     ret_counters->readers = fetch->readers_count;
+    struct blocks_counters blocks;
+    blocks_read_counters(fetch->blocks, &blocks);
+    ret_counters->wasted_bytes = blocks.wasted_bytes;
+    ret_counters->receivers = blocks.receivers;
+    ret_counters->given_queued = blocks.upload_queued;
+    ret_counters->given_blocks = blocks.sent_blocks;
+    ret_counters->given_bytes = blocks.sent_bytes;
+    ret_counters->given_refused = blocks.refused_blocks;
+    ret_counters->streams_stalled = blocks.stalled;
+    ret_counters->streams_malformed = blocks.malformed;
 }

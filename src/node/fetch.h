@@ -241,6 +241,15 @@ struct fetch_counters {
     uint64_t bytes_received;
     uint64_t blocks_bad;
     uint64_t no_space; /* times that the disk was full */
+
+    uint64_t wasted_bytes; /* of blocks that came and were not wanted any more */
+    uint64_t receivers;    /* streams on which others ask, now */
+    uint64_t given_queued; /* blocks that others wait for, now */
+    uint64_t given_blocks; /* that others got from here */
+    uint64_t given_bytes;
+    uint64_t given_refused;     /* blocks that others were sent elsewhere for */
+    uint64_t streams_stalled;   /* ended since nothing moved on them */
+    uint64_t streams_malformed; /* ended since what came on them broke the format */
 };
 void fetch_read_counters(struct fetch *fetch, struct fetch_counters *ret_counters);
 
