@@ -10,7 +10,8 @@
 
 #include "cli/client.h"
 
-/* Checks CLI_KEYS_ACK and, where they are taken, CLI_KEYS_COPIES. False: it told what makes no sense. */
+/* Checks CLI_KEYS_ACK and, where they are taken, CLI_KEYS_COPIES. False: it told what makes no
+ * sense. */
 bool ack_check(const struct invocation *invocation);
 
 /* Adds them to the query of a request. */

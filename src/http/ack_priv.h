@@ -3,8 +3,8 @@
 #define HTTP_ACK_PRIV_H
 
 /*
- * ack: an answer to a change that waits until other nodes have it on disk (?ack=N), and until others
- * hold the content that it published, too (?copies=N; docs/API.md).
+ * ack: an answer to a change that waits until other nodes have it on disk (?ack=N), and until
+ * others hold the content that it published, too (?copies=N; docs/API.md).
  *
  * The request is suspended meanwhile. What is waited for belongs to the request and to those that
  * will tell of it (the replica, the fetch); who lets go last frees it. When the server stops, it

@@ -10,9 +10,11 @@
 #include "http/server_priv.h"
 #include "store/hold.h"
 
-/* So many blocks have to come in their order; the others do in that which suits all who fetch the
- * file. */
+/* Where a part of a file is read, so many blocks have to come in their order; the others do in that
+ * which suits all who fetch the file. */
 #define WANT_BLOCKS 4u
+/* Where all of it is: who waits so long for the next block wants that first. */
+#define PATIENCE_MS 1000u
 /* A block that came and is gone again (it was evicted, or lost) is fetched so often. */
 #define AGAIN_MAX 3u
 
@@ -81,6 +83,35 @@ int arriving_metadata(struct arriving *arriving, const struct file_metadata **re
     return fetch_reader_metadata(arriving->reader->fetch, ret_metadata);
 }
 
+static void want_in_order(struct arriving *arriving, size_t blocks_count, size_t index)
+{
+    const size_t left = blocks_count - index;
+    fetch_reader_want(arriving->reader->fetch, (uint32_t)index,
+                      left < WANT_BLOCKS ? (uint32_t)left : WANT_BLOCKS);
+}
+
+static void want_one(struct arriving *arriving, uint32_t index)
+{
+    struct fetch_reader *fetch = arriving->reader->fetch;
+    const uint64_t now_ms = clock_monotonic_ms(node_clock(arriving->request->node));
+    if (arriving->want == ARRIVING_AT_FIRST) {
+        arriving->want = ARRIVING_FIRST;
+        arriving->wanted = index;
+        fetch_reader_want(fetch, index, 1);
+    } else if (arriving->wanted != index) {
+        if (arriving->want != ARRIVING_WAITS) {
+            fetch_reader_want(fetch, index, 0);
+        }
+        arriving->want = ARRIVING_WAITS;
+        arriving->wanted = index;
+        arriving->waits_since_ms = now_ms;
+    } else if (arriving->want == ARRIVING_WAITS &&
+               now_ms - arriving->waits_since_ms >= PATIENCE_MS) {
+        arriving->want = ARRIVING_HURRIES;
+        fetch_reader_want(fetch, index, 1);
+    }
+}
+
 int arriving_block(struct arriving *arriving, size_t blocks_count, size_t index)
 {
     const struct file_metadata *metadata = NULL;
@@ -88,10 +119,12 @@ int arriving_block(struct arriving *arriving, size_t blocks_count, size_t index)
     if (err) {
         return err;
     }
-    struct fetch_reader *fetch = arriving->reader->fetch;
-    const size_t left = blocks_count - index;
-    fetch_reader_want(fetch, (uint32_t)index, left < WANT_BLOCKS ? (uint32_t)left : WANT_BLOCKS);
-    return fetch_reader_state(fetch, (uint32_t)index);
+    if (arriving->is_part) {
+        want_in_order(arriving, blocks_count, index);
+    } else {
+        want_one(arriving, (uint32_t)index);
+    }
+    return fetch_reader_state(arriving->reader->fetch, (uint32_t)index);
 }
 
 int arriving_again(struct arriving *arriving, size_t blocks_count, size_t index)

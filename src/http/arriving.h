@@ -20,8 +20,15 @@ struct arriving {
     struct origin_id writer; /* whose change of the tree names the file */
     bool has_writer;
     struct arriving_reader *reader; /* NULL: nothing lacked so far */
-    uint32_t block;                 /* that was looked for last */
-    unsigned again_count;           /* how often it had come, and was not here */
+    /* A part of it is read: the blocks behind are wanted in their order. Else all of it is, and
+     * only the first block that lacks is, and one that has not come for a second: when many fetch
+     * all of a file at once, each brings another part of it to all. */
+    bool is_part;
+    enum { ARRIVING_AT_FIRST, ARRIVING_FIRST, ARRIVING_WAITS, ARRIVING_HURRIES } want;
+    uint32_t wanted;         /* the block that it is about */
+    uint64_t waits_since_ms; /* for that */
+    uint32_t block;          /* that was looked for last */
+    unsigned again_count;    /* how often it had come, and was not here */
 };
 
 /* `writer` may be NULL. Nothing is fetched yet. The caller gives it to arriving_done(). */
@@ -37,8 +44,7 @@ void arriving_done(struct arriving *arriving);
 [[nodiscard]] int arriving_metadata(struct arriving *arriving,
                                     const struct file_metadata **ret_metadata);
 
-/* Whether block `index` of `blocks_count` has come. It and those behind it are wanted next. As
- * arriving_metadata(). */
+/* Whether block `index` of `blocks_count` has come. As arriving_metadata(). */
 [[nodiscard]] int arriving_block(struct arriving *arriving, size_t blocks_count, size_t index);
 
 /* The same for a block that the store was asked for in vain: 0: it is to be asked again. -EBADMSG:

@@ -429,6 +429,8 @@ static int look(struct request *request, struct arrival *arrival)
     if (find_range(request, &content->arriving.id, content->metadata.length_bytes,
                    &content->begin_bytes, &content->end_bytes) != FIELD_RANGE_BAD &&
         content->begin_bytes < content->end_bytes) {
+        content->arriving.is_part =
+            content->end_bytes - content->begin_bytes < content->metadata.length_bytes;
         seek_block(content, content->begin_bytes);
         err = arriving_block(&content->arriving, content->metadata.blocks_count, content->block);
     }

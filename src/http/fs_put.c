@@ -278,8 +278,7 @@ static void done(struct request *request)
 }
 
 static const char *const parameters[] = {
-    "mode",   "mtime",        "symlink",             "in_place",
-    "atomic", ACK_PARAMETERS, ACK_COPIES_PARAMETERS, NULL,
+    "mode", "mtime", "symlink", "in_place", "atomic", ACK_PARAMETERS, ACK_COPIES_PARAMETERS, NULL,
 };
 
 const struct endpoint endpoint_fs_put = {

@@ -81,10 +81,10 @@ struct request {
     bool is_in_body;     /* the endpoint's body() is at work: likewise, and in `early` */
     struct MHD_Response *late;
     unsigned late_status;
-    struct buf early;       /* the same answer as it goes over the wire */
-    uint64_t ack_count;     /* other nodes that shall have the change, before it is answered */
-    uint64_t ack_wait_ms;   /* for so long */
-    uint64_t copies_count;  /* nodes that shall hold its content, this one too; 0: not asked for */
+    struct buf early;      /* the same answer as it goes over the wire */
+    uint64_t ack_count;    /* other nodes that shall have the change, before it is answered */
+    uint64_t ack_wait_ms;  /* for so long */
+    uint64_t copies_count; /* nodes that shall hold its content, this one too; 0: not asked for */
     uint64_t copies_wait_ms;
     struct buf published;   /* ids of that content, if it is asked for */
     struct ack *ack;        /* waits for that */

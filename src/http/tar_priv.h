@@ -58,8 +58,8 @@ struct tar_options {
     bool lists_files; /* ret_result->published is wanted */
 };
 
-/* Publishes what `source` gives below a path. Blocks until it is durable, or nothing more of it will
- * happen. Any thread but the writer's. */
+/* Publishes what `source` gives below a path. Blocks until it is durable, or nothing more of it
+ * will happen. Any thread but the writer's. */
 void tar_unpack(const struct tar_options *options, const struct tar_source *source,
                 struct tar_result *ret_result);
 

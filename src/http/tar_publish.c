@@ -64,8 +64,8 @@ struct tar_publisher {
     bool is_atomic;
     bool lists_files;
     struct buf published; /* ids of the files, if they are listed */
-    struct tree_put top; /* atomic: the directory itself */
-    struct batch *batch; /* being filled; NULL: nothing came yet */
+    struct tree_put top;  /* atomic: the directory itself */
+    struct batch *batch;  /* being filled; NULL: nothing came yet */
     struct batch *under_way;
     size_t entries_count;
     uint64_t touched_ms;

@@ -146,8 +146,8 @@ struct fetch_reader_options {
                                         const struct file_metadata **ret_metadata);
 
 /* Blocks `first` to `first + count - 1` are read next, in this order: they go before everything
- * else, and some more behind them are fetched ahead. Replaces what was said before. Without it the
- * blocks come in an order that suits the network. */
+ * else, and some more behind them are fetched ahead. Replaces what was said before; a
+ * `count` of 0 takes it back. Without it the blocks come in an order that suits the network. */
 void fetch_reader_want(struct fetch_reader *reader, uint32_t first, uint32_t count);
 
 /* Of block `index` (below blocks_count): 0: it is here, readable by store/read.h; -EAGAIN: not yet;

@@ -183,7 +183,7 @@ static void run_want(struct fetch *fetch, struct fetch_news *news)
 {
     struct want *want = CONTAINER_OF(news, struct want, news);
     struct fetch_reader *reader = want->reader;
-    if (reader->file && !reader->file->is_taking && want->count > 0) {
+    if (reader->file && !reader->file->is_taking) {
         /* More readers than transfer has room for get theirs in any order. */
         const int err = transfer_want(fetch->transfer, network_now_us(), &reader->file->id,
                                       (uint64_t)(uintptr_t)reader, want->first, want->count);

@@ -3,7 +3,9 @@
 /*
  * Which block from whom. In this order:
  *
- * 1. What readers read next, from the source that has it soonest.
+ * 1. What readers read next, from the source that has it soonest. When many read the same at the
+ *    same pace, a source gives each of these blocks once, too, and the others get it from whom it
+ *    was given to: so it is insisted on no sooner than on others, and only on the very next.
  * 2. The source that is soonest, by what is on its way from it over its rate, gets the rarest block
  *    that it has (Cohen 2003), any of those that are equally rare. Of a long list not all are
  * looked at, but a sample of SAMPLE from a place drawn by lot: the rarest of so many is rare
@@ -34,6 +36,9 @@
 #define RACE_US_MIN (20 * MS)
 /* Flights of which a second one may begin in one look. */
 #define RACES_MAX 64u
+/* What a reader waits for is asked of a second source when it takes so many mean waits. */
+#define URGENT_WAITS 3u
+#define URGENT_US_MIN (300 * MS)
 /* Ahead of readers: at least so many blocks, at most so many bytes. */
 #define AHEAD_BLOCKS 16u
 #define AHEAD_BYTES ((uint64_t)16 * 1024 * 1024)
@@ -106,7 +111,9 @@ static bool is_open(const struct transfer *transfer, const struct source *source
 }
 
 /* Of the usable ones, the soonest that has `index`. */
-static struct source *soonest(struct transfer *transfer, const struct fetch *fetch, uint32_t index)
+/* `was_given`: among those that gave it to others lately, else among those that did not. */
+static struct source *soonest(struct transfer *transfer, const struct fetch *fetch, uint32_t index,
+                              bool was_given)
 {
     struct source *best = NULL;
     uint64_t best_us = NEVER;
@@ -114,7 +121,8 @@ static struct source *soonest(struct transfer *transfer, const struct fetch *fet
     const size_t first = count > 0 ? random_below(&transfer->random, count) : 0;
     for (size_t i = 0; i < count; i++) {
         struct source *source = fetch->sources[(first + i) % count];
-        if (!pick_is_usable(transfer, source) || !source_knows(source, index) ||
+        if ((source->given && bit_get(source->given, index)) != was_given ||
+            !pick_is_usable(transfer, source) || !source_knows(source, index) ||
             !is_open(transfer, source, index)) {
             continue;
         }
@@ -325,7 +333,7 @@ static bool pick_wanted(struct transfer *transfer, struct fetch *fetch, uint32_t
     const struct flight *flight = flight_find(transfer, &fetch->metadata->blocks[index].id);
     const bool is_flying = flight && flight->fetch == fetch;
     if (is_flying) {
-        const uint64_t patience_us = most(2 * transfer->wait_us, INSIST_US_MIN);
+        const uint64_t patience_us = most(URGENT_WAITS * transfer->wait_us, URGENT_US_MIN);
         if (!is_urgent || flight->legs_count > 1 ||
             flight->first_us + patience_us > transfer->now_us) {
             return false;
@@ -333,11 +341,18 @@ static bool pick_wanted(struct transfer *transfer, struct fetch *fetch, uint32_t
     } else if (!bit_get(fetch->need, index) || wait_for_other(transfer, fetch, index)) {
         return false;
     }
-    struct source *source = soonest(transfer, fetch, index);
+    struct source *source = soonest(transfer, fetch, index, false);
+    const bool insists = !source && is_urgent && fetch->refused_us &&
+                         fetch->refused_us[index] + insist_us(transfer) <= transfer->now_us;
+    if (insists) {
+        source = soonest(transfer, fetch, index, true);
+    }
     if (!source) {
         return false;
     }
-    const bool insists = source->given && bit_get(source->given, index);
+    if (insists) {
+        fetch->refused_us[index] = transfer->now_us;
+    }
     flight_request(transfer, source, &index, 1, insists, false);
     return true;
 }
@@ -389,7 +404,10 @@ static void race(struct transfer *transfer, struct fetch *fetch)
             transfer_fetch_wake(transfer, fetch, flight->first_us + patience_us);
             return;
         }
-        struct source *source = soonest(transfer, fetch, flight->index);
+        struct source *source = soonest(transfer, fetch, flight->index, false);
+        if (!source) {
+            source = soonest(transfer, fetch, flight->index, true);
+        }
         if (source) {
             const uint32_t index = flight->index;
             flight_request(transfer, source, &index, 1, false, true);
