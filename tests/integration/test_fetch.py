@@ -255,6 +255,7 @@ class Directories(Fetching):
         a, b, c = self.network(3)
         files = {f"{i:04}": content(i, 1000) for i in range(1200)}
         put_tar(a, "dir", files)
+        wait_same([a, b, c])  # or the two change it at once, and either may be shown
         put(c, "dir/1100", content("lost", 3 * BLOCK_BYTES))
         wait_same([a, b, c])
         c.kill()
