@@ -295,6 +295,17 @@ static void add_grower(struct source *source, const struct id *file)
     }
 }
 
+bool source_forget_grower(struct source *source, const struct id *file)
+{
+    struct grower *grower = NULL;
+    HASH_FIND(hh, source->growers, file, sizeof *file, grower);
+    if (grower) {
+        HASH_DEL(source->growers, grower);
+        free(grower);
+    }
+    return grower != NULL;
+}
+
 void blocks_ask(struct blocks *blocks, const struct node_id *peer, uint32_t number, uint8_t flags,
                 const struct id *file)
 {
@@ -313,6 +324,7 @@ void blocks_ask(struct blocks *blocks, const struct node_id *peer, uint32_t numb
             HASH_ADD(hh, source->asks, number, sizeof ask->number, ask);
         }
         ask->file = *file;
+        ask->wants_metadata = flags & TRANSFER_ASK_METADATA;
         if (flags & TRANSFER_ASK_GROWTH) {
             add_grower(source, file);
         }
@@ -328,13 +340,7 @@ void blocks_stop_growth(struct blocks *blocks, const struct node_id *peer, const
         return;
     }
     struct source *source = find_source(blocks, peer);
-    struct grower *grower = NULL;
-    if (source && !source->is_ending) {
-        HASH_FIND(hh, source->growers, file, sizeof *file, grower);
-    }
-    if (grower) {
-        HASH_DEL(source->growers, grower);
-        free(grower);
+    if (source && !source->is_ending && source_forget_grower(source, file)) {
         say(source, &(struct transfer_frame){.type = TRANSFER_STOP, .file = *file});
     }
     end(blocks);

@@ -311,6 +311,9 @@ static void take_offer(struct source *source, const struct transfer_frame *frame
     if (ask) {
         HASH_DEL(source->asks, ask);
         source->used_us = blocks_now_us();
+        if (frame->state == TRANSFER_COMPLETE) {
+            source_forget_grower(source, &ask->file); /* it has nothing more to tell */
+        }
     }
     pthread_mutex_unlock(&blocks->ask_lock);
     if (!ask) {
@@ -321,7 +324,7 @@ static void take_offer(struct source *source, const struct transfer_frame *frame
         .number = frame->number,
         .file = ask->file,
         .state = frame->state,
-        .metadata_text = frame->metadata,
+        .metadata_text = ask->wants_metadata ? frame->metadata : BYTES(NULL, 0),
         .have = frame->bitmap,
         .others = others,
         .others_count = read_nodes(frame->list, others, TRANSFER_ASKERS_MAX),

@@ -104,6 +104,16 @@ void growth_unsubscribe(struct subscription *subscription)
     }
 }
 
+void growth_forget(struct receiver *receiver, const struct id *file)
+{
+    pthread_mutex_lock(&receiver->blocks->serve_lock);
+    struct subscription *subscription = find_subscription(receiver, file);
+    if (subscription) {
+        growth_unsubscribe(subscription);
+    }
+    pthread_mutex_unlock(&receiver->blocks->serve_lock);
+}
+
 void growth_unsubscribe_all(struct receiver *receiver)
 {
     while (receiver->subscriptions) {

@@ -218,7 +218,9 @@ static void take_ask(struct receiver *receiver, const struct transfer_frame *ask
     CLEANUP_BUF struct buf frame = BUF_INIT;
     transfer_frame_format(&answer.offer, 0, &frame);
     receiver_say(receiver, buf_bytes(&frame));
-    if (wants_growth) {
+    if (wants_growth && answer.offer.state == TRANSFER_COMPLETE) {
+        growth_forget(receiver, &ask->file); /* nothing more can come */
+    } else if (wants_growth) {
         growth_activate(receiver, &ask->file);
     }
 }

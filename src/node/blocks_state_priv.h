@@ -51,6 +51,7 @@ struct request {
 struct ask {
     uint32_t number;
     struct id file;
+    bool wants_metadata;
     UT_hash_handle hh;
 };
 
@@ -278,6 +279,8 @@ struct wanted *source_find_wanted(struct source *source, uint32_t number, uint16
                                   struct request **ret_request);
 /* A block of the request needs no answer any more. */
 void source_answered(struct source *source, struct request *request, struct wanted *wanted);
+/* The growth of this file is not awaited any more; false: it was not. */
+bool source_forget_grower(struct source *source, const struct id *file);
 /* Ends who is idle or stalled; when it is to be called again. Without locks. */
 uint64_t blocks_tend_sources(struct blocks *blocks, uint64_t now_us);
 
@@ -322,6 +325,8 @@ uint64_t blocks_tend_receivers(struct blocks *blocks, uint64_t now_us);
 /* Does nothing if he has too many. */
 void growth_subscribe(struct receiver *receiver, const struct id *file);
 void growth_unsubscribe(struct subscription *subscription);
+/* The same, if there is one; it takes the lock. */
+void growth_forget(struct receiver *receiver, const struct id *file);
 void growth_unsubscribe_all(struct receiver *receiver);
 /* Which blocks of the file are here, as a bitmap. */
 void growth_have(struct receiver *receiver, const struct id *file,

@@ -165,7 +165,10 @@ static void run_opened(struct fetch *fetch, struct fetch_news *news)
 {
     struct task *task = CONTAINER_OF(news, struct task, news);
     struct content *content = task->content;
-    const bool opens_again = content->opens_again;
+    pthread_mutex_lock(&content->lock);
+    const bool has_ended = content->is_closed;
+    pthread_mutex_unlock(&content->lock);
+    const bool opens_again = content->opens_again && !has_ended;
     content->is_opening = false;
     content->opens_again = false;
     if (task->err && opens_again) {
@@ -289,11 +292,11 @@ static void work_take(struct work *work)
     if (!task->err && content->reason != STORE_CACHE && info.holders[content->reason] == 0) {
         task->err = store_hold(store, &content->id, content->reason);
     }
-    if (!task->err) {
+    if (!task->err && !content->has_metadata) {
         task->err = store_file_metadata(store, &content->id, &content->metadata);
+        content->has_metadata = !task->err;
     }
     if (!task->err) {
-        content->has_metadata = true;
         pthread_mutex_lock(&content->lock);
         content->is_done = true;
         pthread_mutex_unlock(&content->lock);
@@ -353,6 +356,8 @@ static void end_use(struct content *content)
     const bool ends = is_last && content->ends_as != 0;
     const bool commits = is_last && content->commits && !content->is_small;
     content->commits = content->commits && !commits;
+    /* At once: who ends it from here on leaves the rest to the commit. */
+    content->is_committing = content->is_committing || (commits && !ends);
     pthread_mutex_unlock(&content->lock);
     if (ends) {
         finish_end(content);
@@ -480,12 +485,10 @@ static void intake_done(void *context, int err)
     pthread_mutex_unlock(&fetch->lock);
 }
 
+/* `is_committing` is set. */
 static void begin_commit(struct content *content)
 {
     struct fetch *fetch = content->fetch;
-    pthread_mutex_lock(&content->lock);
-    content->is_committing = true;
-    pthread_mutex_unlock(&content->lock);
     pthread_mutex_lock(&fetch->lock);
     fetch->commits_count++;
     pthread_mutex_unlock(&fetch->lock);
@@ -505,10 +508,14 @@ void content_commit(struct content *content)
     pthread_mutex_lock(&content->lock);
     const bool is_busy = content->uses > 0;
     const bool has_intake = content->intake != NULL;
-    content->is_closed = true;
+    const bool is_done = content->is_done;
+    content->is_closed = content->is_closed || has_intake;
     content->commits = is_busy && has_intake;
+    content->is_committing = !is_busy && has_intake;
     pthread_mutex_unlock(&content->lock);
-    if (!has_intake) {
+    if (is_done) {
+        content_take(content); /* but for the reason it is here: that lacked room */
+    } else if (!has_intake) {
         commit_is_over(content, -EAGAIN);
     } else if (!is_busy) {
         begin_commit(content);

@@ -179,6 +179,21 @@ void fetch_file_left(struct fetch *fetch, struct fetch_file *file)
     }
 }
 
+/* Who waits may have left meanwhile. */
+static void run_full(struct fetch *fetch, struct fetch_news *news)
+{
+    struct telling *telling = CONTAINER_OF(news, struct telling, news);
+    const struct fetch_file *file = fetch_file_find(fetch, &telling->result.file);
+    struct fetch_waiter *waiter = NULL;
+    if (file) {
+        LL_SEARCH_SCALAR(file->waiters, waiter, context, telling->context);
+    }
+    if (waiter && waiter->full) {
+        waiter->full(waiter->context, &telling->result);
+    }
+    free(telling);
+}
+
 static void tell_full(struct fetch *fetch, const struct fetch_file *file)
 {
     fetch->no_space++;
@@ -187,8 +202,7 @@ static void tell_full(struct fetch *fetch, const struct fetch_file *file)
     {
         if (waiter->full) {
             struct telling *telling = mem_alloc(sizeof *telling);
-            telling->news.run = run_telling;
-            telling->done = waiter->full;
+            telling->news.run = run_full;
             telling->context = waiter->context;
             telling->result = (struct fetch_result){.file = file->id, .err = -ENOSPC};
             fetch_later(fetch, &telling->news);
@@ -397,16 +411,31 @@ static void begin_again(struct fetch *fetch, struct fetch_file *file)
     }
 }
 
+static void wait_for_room(struct fetch *fetch, struct fetch_file *file)
+{
+    tell_full(fetch, file);
+    file->retry_us = network_now_us() + TRANSFER_NOSPACE_MS * UINT64_C(1000);
+    if (file->retry_us < fetch->linger_due_us) {
+        fetch->linger_due_us = file->retry_us;
+    }
+}
+
+static void try_again(struct fetch *fetch, struct fetch_file *file)
+{
+    if (file->is_taking) {
+        file->retry_us = UINT64_MAX;
+        content_take(file->content);
+    } else {
+        begin_again(fetch, file);
+    }
+}
+
 static void settled(struct fetch *fetch, struct fetch_file *file, int err)
 {
     if (err == -EAGAIN && file->retries_count++ < RETRIES_MAX) {
         begin_again(fetch, file);
     } else if (err == -ENOSPC) {
-        tell_full(fetch, file);
-        file->retry_us = network_now_us() + TRANSFER_NOSPACE_MS * UINT64_C(1000);
-        if (file->retry_us < fetch->linger_due_us) {
-            fetch->linger_due_us = file->retry_us;
-        }
+        wait_for_room(fetch, file);
     } else {
         fetch_file_end(fetch, file, err == -EAGAIN ? -EIO : err);
     }
@@ -482,6 +511,8 @@ void fetch_content_committed(struct fetch *fetch, struct content *content, int e
         transfer_committed(fetch->transfer, network_now_us(), &content->id, err);
     } else if (err == -ENOENT) {
         fetch_after_all(fetch, file);
+    } else if (err == -ENOSPC) {
+        wait_for_room(fetch, file);
     } else {
         fetch_file_end(fetch, file, err);
     }
@@ -533,7 +564,7 @@ static void linger_due(struct fetch *fetch, uint64_t now_us)
             continue;
         }
         if (file->retry_us <= now_us) {
-            begin_again(fetch, file);
+            try_again(fetch, file);
             continue;
         }
         const uint64_t due_us = file->linger_us < file->retry_us ? file->linger_us : file->retry_us;

@@ -113,7 +113,14 @@ int store_held_watch(struct store *store, store_held_changed_fn changed, void *c
     }
     /* A transaction that was begun before has not noted everything: let it end. */
     struct store_job job = {.apply = nothing_apply};
-    return store_submit_wait(store, &job);
+    const int err = store_submit_wait(store, &job);
+    if (err) {
+        pthread_mutex_lock(&changes->lock);
+        changes->is_watched = false;
+        changes->changed = NULL;
+        pthread_mutex_unlock(&changes->lock);
+    }
+    return err;
 }
 
 /* ---- states --------------------------------------------------------------------------------- */

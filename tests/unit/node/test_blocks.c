@@ -408,6 +408,18 @@ static void who_wants_growth_is_not_idle(void **state)
     WAIT_FOR(to->seen->more_count == 1);
 }
 
+static void growth_of_what_is_whole_keeps_no_stream(void **state)
+{
+    struct world *world = *state;
+    CLEANUP_COMING struct coming file;
+    make_two(world, (struct blocks_options){.idle_ms = 50}, &file, SIZE);
+    struct side *to = &world->sides[0];
+    ask(to, &world->sides[1], 1, TRANSFER_ASK_GROWTH, &file.id);
+    WAIT_FOR(to->seen->offers_count == 1);
+    WAIT_FOR(counters_of(to).sources == 0);
+    WAIT_FOR(counters_of(&world->sides[1]).receivers == 0);
+}
+
 static void a_dropped_source_says_nothing_more(void **state)
 {
     struct world *world = *state;
@@ -503,6 +515,7 @@ int main(void)
         WORLD_TEST(a_source_that_stops_has_ended),
         WORLD_TEST(an_idle_stream_goes_without_a_word),
         WORLD_TEST(who_wants_growth_is_not_idle),
+        WORLD_TEST(growth_of_what_is_whole_keeps_no_stream),
         WORLD_TEST(a_dropped_source_says_nothing_more),
         WORLD_TEST(a_damaged_block_is_refused),
         WORLD_TEST(nothing_is_called_after_the_stop),
