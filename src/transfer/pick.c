@@ -190,6 +190,21 @@ static uint32_t rarest(struct transfer *transfer, const struct source *source, b
     return best;
 }
 
+/* What was released because it is late still flies: there may be something else to ask this source
+ * for. */
+static uint32_t first_open(const struct transfer *transfer, const struct source *source)
+{
+    for (uint32_t word = 0; word < source->fetch->words_count; word++) {
+        for (uint64_t bits = wanted_word(source, word, false); bits; bits &= bits - 1) {
+            const uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (is_open(transfer, source, index)) {
+                return index;
+            }
+        }
+    }
+    return NO_BLOCK;
+}
+
 /* It flies for another fetch: wait for that. */
 static bool wait_for_other(struct transfer *transfer, struct fetch *fetch, uint32_t index)
 {
@@ -302,21 +317,20 @@ static bool pick_one(struct transfer *transfer, struct fetch *fetch, struct turn
             *turn = turns->turns[--turns->count];
             continue;
         }
-        const uint32_t index = rarest(transfer, source, false);
+        uint32_t index = rarest(transfer, source, false);
+        if (index != NO_BLOCK && !is_open(transfer, source, index)) {
+            index = first_open(transfer, source);
+        }
         if (index != NO_BLOCK && wait_for_other(transfer, fetch, index)) {
             return true;
         }
-        const bool is_asked = index != NO_BLOCK && is_open(transfer, source, index);
-        if (is_asked) {
+        if (index != NO_BLOCK) {
             request_from(transfer, source, index, false);
             turn->us = expected_us(transfer, source);
-        } else {
-            source->is_fresh = false;
-            source->dry_version = fetch->version;
-        }
-        if (is_asked) {
             return true;
         }
+        source->is_fresh = false;
+        source->dry_version = fetch->version;
         *turn = turns->turns[--turns->count];
     }
     return fetch->need_count > 0 && pick_insisting(transfer, fetch);

@@ -170,12 +170,16 @@ static void commit(struct transfer *transfer, struct fetch *fetch)
 
 void transfer_fetch_block_needed(struct transfer *transfer, struct fetch *fetch, uint32_t index)
 {
-    if (!bit_get(fetch->here, index) && !bit_get(fetch->need, index)) {
+    if (bit_get(fetch->here, index)) {
+        return;
+    }
+    if (!bit_get(fetch->need, index)) {
         bit_set(fetch->need, index);
         fetch->need_count++;
-        fetch->version++;
-        transfer_fetch_ready_soon(transfer, fetch);
     }
+    /* Also one that was released before, and now does not fly any more. */
+    fetch->version++;
+    transfer_fetch_ready_soon(transfer, fetch);
 }
 
 void transfer_fetch_block_here(struct transfer *transfer, struct fetch *fetch, uint32_t index)

@@ -183,7 +183,7 @@ struct fetch {
     uint32_t *first_same; /* by block: the first with the same id; NULL: all differ */
     uint32_t *next_same;  /* by block: the next one; NO_BLOCK behind the last */
     uint64_t *refused_us; /* by block: first said to have been given to others; NULL: none */
-    uint64_t version;     /* of `need`, when a bit came back */
+    uint64_t version;     /* of `need`, when a block of it may be asked for again */
     uint32_t need_count;
     uint32_t here_count;
     uint32_t copying_count; /* waiters, and copies under way */

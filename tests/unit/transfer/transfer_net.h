@@ -297,15 +297,15 @@ static inline void net_shunned(void *context, const struct node_id *node)
     net->peers[index_of(node)].shunned++;
 }
 
-/* A receiver and `peers_count` peers, all alive, that have nothing. */
-static inline struct net *net_new(uint32_t peers_count, uint64_t rate_bytes_per_s)
+static inline struct net *net_new_seeded(uint32_t peers_count, uint64_t rate_bytes_per_s,
+                                         uint64_t random_seed)
 {
     struct net *net = mem_alloc(sizeof *net);
     net->now_us = 1000000;
     net->peers_count = peers_count;
     const struct transfer_options options = {
         .id = node_of(1000),
-        .random_seed = 7,
+        .random_seed = random_seed,
         .rate_bytes_per_s = rate_bytes_per_s,
         .host = {.ask = net_ask,
                  .stop = net_stop,
@@ -329,6 +329,12 @@ static inline struct net *net_new(uint32_t peers_count, uint64_t rate_bytes_per_
     }
     transfer_set_members(net->transfer, net->now_us, members, peers_count);
     return net;
+}
+
+/* A receiver and `peers_count` peers, all alive, that have nothing. */
+static inline struct net *net_new(uint32_t peers_count, uint64_t rate_bytes_per_s)
+{
+    return net_new_seeded(peers_count, rate_bytes_per_s, 7);
 }
 
 static inline void net_free(struct net *net)
@@ -484,6 +490,20 @@ static inline void net_play(struct net *net, const struct event *event)
         transfer_committed(net->transfer, net->now_us, &file->id, event->err);
         break;
     }
+}
+
+/* The peer stands still for so long; what it was about to send comes afterwards. */
+static inline void net_freeze(struct net *net, uint32_t peer, uint64_t ms)
+{
+    for (size_t i = 0; i < net->events_high; i++) {
+        struct event *event = &net->events[i];
+        const bool is_its = event->type == EVENT_OFFER || event->type == EVENT_BLOCK ||
+                            event->type == EVENT_REFUSED;
+        if (event->is_used && is_its && event->peer == peer) {
+            event->due_us += ms * MS_US;
+        }
+    }
+    net->peers[peer].free_us = net->now_us + ms * MS_US;
 }
 
 /* To the next thing that happens, or to `end_us`. */
