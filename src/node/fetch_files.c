@@ -306,10 +306,13 @@ static void stop_settling(struct fetch *fetch, struct fetch_file *file)
     }
 }
 
-/* What was found of a file that can't be had now may be all that there is of it: it is kept. */
-static enum content_end end_of(int err)
+/* What was found of a file that can't be had now may be all that there is of it: it is kept. Only
+ * an intake with nothing in it is of no use to anybody. */
+static enum content_end end_of(const struct fetch *fetch, const struct fetch_file *file, int err)
 {
-    return err == -ENOENT ? CONTENT_DROP : CONTENT_KEEP;
+    struct transfer_status status;
+    const bool is_known = transfer_status(fetch->transfer, network_now_us(), &file->id, &status);
+    return err == -ENOENT && is_known && status.blocks_here == 0 ? CONTENT_DROP : CONTENT_KEEP;
 }
 
 static void end_file(struct fetch *fetch, struct fetch_file *file, int err, enum content_end how)
@@ -337,7 +340,7 @@ static void end_file(struct fetch *fetch, struct fetch_file *file, int err, enum
 
 void fetch_file_end(struct fetch *fetch, struct fetch_file *file, int err)
 {
-    end_file(fetch, file, err, end_of(err));
+    end_file(fetch, file, err, end_of(fetch, file, err));
 }
 
 void fetch_file_stop(struct fetch *fetch, struct fetch_file *file, enum content_end how)

@@ -90,6 +90,7 @@ bool source_has_room(const struct transfer *transfer, const struct fetch *fetch)
 struct source *source_add(struct transfer *transfer, struct fetch *fetch,
                           const struct node_id *node, size_t sources_max)
 {
+    CHECK(!source_find(fetch, node));
     struct peer *peer = transfer_peer_take(transfer, node);
     if (!peer) {
         return NULL;
@@ -123,6 +124,14 @@ struct source *source_add(struct transfer *transfer, struct fetch *fetch,
     fetch->source_keys[fetch->sources_count] = codec_get_be64(node->bytes);
     fetch->sources[fetch->sources_count++] = source;
     return source;
+}
+
+/* Somebody said that it has something, and it can't be asked: it is not said that nobody does. Who
+ * is no member any more has nothing. */
+static void note_unasked(const struct transfer *transfer, struct fetch *fetch,
+                         const struct node_id *node)
+{
+    fetch->unasked_count += member_find(transfer, node) != NULL;
 }
 
 static void forget_blocks(struct source *source)
@@ -202,6 +211,16 @@ void source_ask(struct transfer *transfer, struct source *source)
     transfer_fetch_wake(transfer, fetch, transfer->now_us + METADATA_US);
 }
 
+static struct candidate *find_candidate(const struct fetch *fetch, const struct node_id *node)
+{
+    for (size_t i = 0; i < fetch->candidates_count; i++) {
+        if (node_id_equal(&fetch->candidates[i].node, node)) {
+            return &fetch->candidates[i];
+        }
+    }
+    return NULL;
+}
+
 void source_add_candidate(struct transfer *transfer, struct fetch *fetch,
                           const struct node_id *node, bool is_complete)
 {
@@ -213,11 +232,10 @@ void source_add_candidate(struct transfer *transfer, struct fetch *fetch,
         }
         return;
     }
-    for (size_t i = 0; i < fetch->candidates_count; i++) {
-        if (node_id_equal(&fetch->candidates[i].node, node)) {
-            fetch->candidates[i].is_complete |= is_complete;
-            return;
-        }
+    struct candidate *candidate = find_candidate(fetch, node);
+    if (candidate) {
+        candidate->is_complete |= is_complete;
+        return;
     }
     if (node_id_equal(node, &transfer->id)) {
         return;
@@ -225,6 +243,7 @@ void source_add_candidate(struct transfer *transfer, struct fetch *fetch,
     size_t at = fetch->candidates_count;
     if (at == TRANSFER_CANDIDATES_MAX) {
         at = random_below(&transfer->random, at);
+        note_unasked(transfer, fetch, &fetch->candidates[at].node);
     } else if (at == fetch->candidates_capacity) {
         fetch->candidates_capacity = at > 0 ? 2 * at : 4;
         fetch->candidates = mem_resize_array(fetch->candidates, fetch->candidates_capacity,
@@ -269,9 +288,13 @@ void source_lost(struct transfer *transfer, struct source *source)
     const bool is_complete = source->state == TRANSFER_COMPLETE;
     const unsigned tries = source->tries + 1;
     source_drop(transfer, source);
-    if (tries <= TRIES_MAX && fetch->candidates_count < TRANSFER_CANDIDATES_MAX) {
-        source_add_candidate(transfer, fetch, &node, is_complete);
-        struct candidate *candidate = &fetch->candidates[fetch->candidates_count - 1];
+    if (tries > TRIES_MAX || fetch->candidates_count == TRANSFER_CANDIDATES_MAX) {
+        note_unasked(transfer, fetch, &node);
+        return;
+    }
+    source_add_candidate(transfer, fetch, &node, is_complete);
+    struct candidate *candidate = find_candidate(fetch, &node);
+    if (candidate) {
         candidate->tries = tries;
         candidate->after_us = transfer->now_us + TRY_AGAIN_US * tries;
     }
@@ -294,11 +317,16 @@ void source_ask_candidates(struct transfer *transfer, struct fetch *fetch)
     struct candidate candidate;
     while (fetch->candidates_count > 0 && may_add(transfer, fetch) &&
            take_candidate(transfer, fetch, &candidate)) {
+        if (source_find(fetch, &candidate.node)) {
+            continue; /* it asked us meanwhile, or has a block that was looked for */
+        }
         struct source *source = source_add(transfer, fetch, &candidate.node,
                                            most(TRANSFER_SOURCES_MAX, fetch->sources_count));
         if (source) {
             source->tries = candidate.tries;
             source_ask(transfer, source);
+        } else {
+            note_unasked(transfer, fetch, &candidate.node);
         }
     }
     if (!wants_metadata(transfer, fetch)) {

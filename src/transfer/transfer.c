@@ -197,7 +197,6 @@ void transfer_fetch_block_here(struct transfer *transfer, struct fetch *fetch, u
         fetch->here_bytes += fetch->metadata->blocks[i].size_bytes;
     }
     fetch->moved_us = transfer->now_us;
-    fetch->unasked_count = 0;
     if (fetch->err) {
         fetch->err = 0;
         transfer_fetch_changed(transfer, fetch);

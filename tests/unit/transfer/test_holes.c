@@ -20,10 +20,77 @@ static void a_frozen_sole_source_is_asked_again(void **state)
     }
 }
 
+/* Peer 1 has part of it and is slow; of the rest, one member could not be asked about. */
+static void who_could_not_be_asked_is_remembered(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 0);
+    const uint32_t file = net_add_file(net, 20, BLOCK_BYTES, 1, 0);
+    net_give(net, 1, file, 0, 2);
+    net->peers[1].block_us = 300 * MS_US;
+    net->unasked_count = 1;
+    net_start(net, file, NO_PUBLISHER);
+    net_run(net, 1500);
+    net->unasked_count = 0; /* of later searches */
+    assert_true(net->files[file].writes > 0);
+    assert_int_equal(net_finish(net, file, NULL), -EHOSTUNREACH);
+    assert_int_equal(net->files[file].writes, 10);
+    net_free(net);
+}
+
+static void a_holder_whose_stream_breaks_is_no_denial(void **state)
+{
+    (void)state;
+    struct net *net = net_new(1, 0);
+    const uint32_t file = net_add_file(net, 20, BLOCK_BYTES, 1, 0);
+    net_give(net, 0, file, 0, 1);
+    net->finds_nobody = true;
+    net->peers[0].is_silent = true;
+    net_start(net, file, 0);
+    const struct node_id node = node_of(0);
+    while (!net->files[file].has_ended) {
+        const uint32_t asks = net->peers[0].asks;
+        net_step(net, net->now_us + 1000 * MS_US);
+        if (net->peers[0].asks > asks) {
+            transfer_peer_lost(net->transfer, net->now_us, &node);
+        }
+    }
+    assert_int_equal(net->files[file].err, -EHOSTUNREACH);
+    net_free(net);
+}
+
+/* It breaks, and before it is asked again it asks us. */
+static void a_peer_is_one_source_only(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 0);
+    net->finds_nobody = true;
+    const uint32_t file = net_add_file(net, 400, BLOCK_BYTES, 1, 0);
+    net_give(net, 0, file, 0, 1);
+    net_give(net, 1, file, 0, 2);
+    net->peers[0].block_us = 20 * MS_US;
+    net_start(net, file, 0);
+    const struct node_id node = node_of(1);
+    transfer_asked(net->transfer, net->now_us, &node, &net->files[file].id);
+    net_run(net, 50);
+    transfer_asked(net->transfer, net->now_us, &node, &net->files[file].id);
+    net_run(net, 50);
+    transfer_peer_lost(net->transfer, net->now_us, &node);
+    transfer_asked(net->transfer, net->now_us, &node, &net->files[file].id);
+    net_run(net, 500);
+    struct transfer_status status;
+    assert_true(transfer_status(net->transfer, net->now_us, &net->files[file].id, &status));
+    assert_int_equal(status.sources_count, 2);
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_frozen_sole_source_is_asked_again),
+        cmocka_unit_test(who_could_not_be_asked_is_remembered),
+        cmocka_unit_test(a_holder_whose_stream_breaks_is_no_denial),
+        cmocka_unit_test(a_peer_is_one_source_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -144,7 +144,7 @@ static void who_gives_wrong_bytes_is_shunned(void **state)
     const uint32_t other = net_add_file(net, 10, BLOCK_BYTES, 1000, 0);
     net_give(net, 0, other, 0, 1);
     net_start(net, other, 0);
-    assert_int_equal(net_finish(net, other, NULL), -ENOENT);
+    assert_int_equal(net_finish(net, other, NULL), -EHOSTUNREACH);
     assert_int_equal(net->peers[0].asks, asks);
     net_free(net);
 }
