@@ -114,7 +114,8 @@ struct peer *transfer_peer_take(struct transfer *transfer, const struct node_id 
 
 void transfer_peer_unuse(struct transfer *transfer, struct peer *peer)
 {
-    const bool is_bad = peer->bad_count > 0 && member_find(transfer, &peer->id);
+    const bool is_noted = peer->bad_count > 0 || transfer_peer_is_shunned(transfer, peer);
+    const bool is_bad = is_noted && member_find(transfer, &peer->id);
     if (peer->sources_count == 0 && !peer->requests && !is_bad) {
         HASH_DEL(transfer->peers, peer);
         free(peer);
@@ -144,6 +145,23 @@ void transfer_peer_is_heard(struct transfer *transfer, struct peer *peer)
     }
 }
 
+/* What it says that it has keeps nobody from looking for others. */
+static void distrust(struct transfer *transfer, const struct peer *peer)
+{
+    for (size_t i = 0; i < PRIORITIES; i++) {
+        struct fetch *fetch;
+        DL_FOREACH(transfer->running[i], fetch)
+        {
+            struct source *source = source_find(fetch, &peer->id);
+            if (source) {
+                source_distrust(source);
+                fetch->unasked_count++; /* it may have it, and is not asked */
+                transfer_fetch_ready(transfer, fetch);
+            }
+        }
+    }
+}
+
 void transfer_peer_is_bad(struct transfer *transfer, struct peer *peer)
 {
     peer->bad_count++;
@@ -153,6 +171,7 @@ void transfer_peer_is_bad(struct transfer *transfer, struct peer *peer)
     peer->bad_count = 0;
     peer->shunned_until_us = transfer->now_us + TRANSFER_SHUNNED_MS * MS;
     transfer->counters.peers_shunned++;
+    distrust(transfer, peer);
     transfer->host.shunned(transfer->host.context, &peer->id);
 }
 

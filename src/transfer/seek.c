@@ -92,8 +92,7 @@ static bool is_asking(const struct fetch *fetch)
 static bool has_holder(const struct transfer *transfer, const struct fetch *fetch)
 {
     for (size_t i = 0; i < fetch->sources_count; i++) {
-        if (fetch->sources[i]->state != TRANSFER_NONE &&
-            !transfer_peer_is_shunned(transfer, fetch->sources[i]->peer)) {
+        if (source_may_have_list(transfer, fetch->sources[i])) {
             return true;
         }
     }
@@ -248,7 +247,7 @@ static void found_block(struct transfer *transfer, struct block_seek *seek,
         if (!source) {
             source = source_add(transfer, fetch, &holders[i].node, TRANSFER_SOURCES_ALL_MAX);
         }
-        if (source) {
+        if (source && !transfer_peer_is_shunned(transfer, source->peer)) {
             source_has(source, seek->index);
             is_somewhere = true;
         }

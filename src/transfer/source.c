@@ -151,6 +151,15 @@ static void forget_blocks(struct source *source)
     }
 }
 
+void source_distrust(struct source *source)
+{
+    forget_blocks(source);
+    free(source->have);
+    source->have = NULL;
+    source->have_words = 0;
+    source->state = TRANSFER_NONE;
+}
+
 void source_drop(struct transfer *transfer, struct source *source)
 {
     struct fetch *fetch = source->fetch;
@@ -192,10 +201,16 @@ static bool wants_metadata(const struct transfer *transfer, const struct fetch *
     return true;
 }
 
+bool source_may_have_list(const struct transfer *transfer, const struct source *source)
+{
+    return source->state != TRANSFER_NONE && !source->has_no_list &&
+           !transfer_peer_is_shunned(transfer, source->peer);
+}
+
 void source_ask(struct transfer *transfer, struct source *source)
 {
     struct fetch *fetch = source->fetch;
-    if (source->is_asked) {
+    if (source->is_asked || transfer_peer_is_shunned(transfer, source->peer)) {
         return;
     }
     source->asked_metadata = wants_metadata(transfer, fetch);
@@ -226,8 +241,10 @@ void source_add_candidate(struct transfer *transfer, struct fetch *fetch,
 {
     struct source *source = source_find(fetch, node);
     if (source) {
-        if (source->state == TRANSFER_NONE && source->is_answered &&
-            source->asked_us + ASK_AGAIN_US <= transfer->now_us) {
+        if (transfer_peer_is_shunned(transfer, source->peer)) {
+            note_unasked(transfer, fetch, node);
+        } else if (source->state == TRANSFER_NONE && source->is_answered &&
+                   source->asked_us + ASK_AGAIN_US <= transfer->now_us) {
             source_ask(transfer, source);
         }
         return;
@@ -334,8 +351,7 @@ void source_ask_candidates(struct transfer *transfer, struct fetch *fetch)
     }
     for (size_t i = 0; i < fetch->sources_count; i++) {
         struct source *source = fetch->sources[i];
-        if (!source->is_asked && source->state != TRANSFER_NONE &&
-            !transfer_peer_is_shunned(transfer, source->peer)) {
+        if (!source->is_asked && source_may_have_list(transfer, source)) {
             source_ask(transfer, source);
             return;
         }
@@ -454,12 +470,21 @@ void transfer_offered(struct transfer *transfer, uint64_t now_us, const struct n
     source->is_answered = true;
     source->tries = 0;
     transfer_peer_is_heard(transfer, source->peer);
+    if (transfer_peer_is_shunned(transfer, source->peer)) {
+        transfer_fetch_ready(transfer, fetch);
+        return;
+    }
     if (offer->state == TRANSFER_COMPLETE) {
         become_complete(source);
         source->is_following = false; /* there is nothing to tell */
     } else if (offer->state == TRANSFER_PARTIAL) {
         source->state = source->state == TRANSFER_NONE ? TRANSFER_PARTIAL : source->state;
         take_have(source, offer->have);
+    }
+    const bool is_listless = source->asked_metadata && offer->metadata_text.size == 0;
+    if (is_listless && source->state != TRANSFER_NONE && !source->has_no_list) {
+        source->has_no_list = true; /* it says that it has some of the file: not asked again */
+        note_unasked(transfer, fetch, node);
     }
     for (size_t i = 0; i < offer->others_count && i < TRANSFER_NAMED_MAX; i++) {
         source_add_candidate(transfer, fetch, &offer->others[i], false);
@@ -479,7 +504,7 @@ void transfer_more(struct transfer *transfer, uint64_t now_us, const struct node
     transfer->now_us = now_us;
     struct fetch *fetch = transfer_fetch_find(transfer, file);
     struct source *source = fetch ? source_find(fetch, node) : NULL;
-    if (!source) {
+    if (!source || transfer_peer_is_shunned(transfer, source->peer)) {
         return;
     }
     for (size_t i = 0; i < indices_count; i++) {

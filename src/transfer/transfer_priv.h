@@ -77,6 +77,7 @@ struct source {
     bool is_asked; /* an ASK is under way */
     bool is_answered;
     bool asked_metadata;
+    bool has_no_list;  /* it was asked for the list of blocks in vain */
     bool is_following; /* it tells us of its growth */
     uint32_t ask_number;
     uint64_t asked_us;
@@ -319,6 +320,10 @@ struct source *source_find(const struct fetch *fetch, const struct node_id *node
 struct source *source_add(struct transfer *transfer, struct fetch *fetch,
                           const struct node_id *node, size_t sources_max);
 void source_drop(struct transfer *transfer, struct source *source);
+/* What it said that it has is not believed any more. */
+void source_distrust(struct source *source);
+/* It may be asked for the list of blocks. */
+bool source_may_have_list(const struct transfer *transfer, const struct source *source);
 void source_ask(struct transfer *transfer, struct source *source);
 /* Its stream is gone: dropped, and asked again after a while if there is hope. */
 void source_lost(struct transfer *transfer, struct source *source);

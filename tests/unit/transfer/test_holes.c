@@ -84,6 +84,46 @@ static void a_peer_is_one_source_only(void **state)
     net_free(net);
 }
 
+/* Files that are too short to be looked for as long as somebody seems to have them. */
+static void who_is_shunned_is_no_source_of_others(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 0);
+    uint32_t files[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        files[i] = net_add_file(net, 6, BLOCK_BYTES, 1000 * (i + 1), 0);
+        net_give(net, 0, files[i], 0, 1);
+        net_give(net, 1, files[i], 0, 1);
+        net_start(net, files[i], 0);
+    }
+    net->peers[0].is_bad = true;
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(net_finish(net, files[i], NULL), 0);
+    }
+    assert_int_equal(net->peers[0].shunned, 1);
+    net_free(net);
+}
+
+static void who_hides_the_list_is_passed_over(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 0);
+    const uint32_t file = net_add_file(net, 6, BLOCK_BYTES, 1, 0);
+    net_give(net, 0, file, 0, 1);
+    net_give(net, 1, file, 0, 1);
+    net->peers[0].hides_list = true;
+    net_start(net, file, 0);
+    assert_int_equal(net_finish(net, file, NULL), 0);
+    assert_true(net->peers[0].asks < 4);
+
+    /* With nobody else it is over, not asked for ever. */
+    const uint32_t other = net_add_file(net, 6, BLOCK_BYTES, 100, 0);
+    net_give(net, 0, other, 0, 1);
+    net_start(net, other, 0);
+    assert_int_equal(net_finish(net, other, NULL), -EHOSTUNREACH);
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -91,6 +131,8 @@ int main(void)
         cmocka_unit_test(who_could_not_be_asked_is_remembered),
         cmocka_unit_test(a_holder_whose_stream_breaks_is_no_denial),
         cmocka_unit_test(a_peer_is_one_source_only),
+        cmocka_unit_test(who_is_shunned_is_no_source_of_others),
+        cmocka_unit_test(who_hides_the_list_is_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
