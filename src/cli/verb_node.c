@@ -131,6 +131,17 @@ static bool read_node_options(const struct invocation *invocation, struct node_o
     return true;
 }
 
+static bool read_rate(const struct invocation *invocation, const char *name, uint64_t *ret_rate)
+{
+    const int err = config_bytes(invocation->config, name, ret_rate);
+    if (err || (*ret_rate > 0 && *ret_rate < NETWORK_RATE_MIN) || *ret_rate > NETWORK_RATE_MAX) {
+        cli_usage(invocation, "--%s is a number of bytes a second, 64K to 1T, or 0: no limit",
+                  name);
+        return false;
+    }
+    return true;
+}
+
 /* Only this machine can be trusted as long as a node does not ask who speaks. */
 static bool check_listen(const struct invocation *invocation, const struct address *listen)
 {
@@ -165,7 +176,9 @@ static bool read_network_options(const struct invocation *invocation,
                   CLUSTER_SEEDS_MAX);
         return false;
     }
-    return check_listen(invocation, &network->listen);
+    return read_rate(invocation, "download-rate", &network->download_rate) &&
+           read_rate(invocation, "upload-rate", &network->upload_rate) &&
+           check_listen(invocation, &network->listen);
 }
 
 static bool read_options(struct setup *setup)
@@ -342,6 +355,10 @@ static const struct config_key keys[] = {
     {"zone", NULL, "ZONE: where this machine stands", false},
     {"insecure", NULL, "listen beyond this machine although nobody is asked who they are", true},
     {"scrub-rate", SCRUB_RATE_DEFAULT, "BYTES: a second of the scrub in the background; 0: none",
+     false},
+    {"download-rate", "0", "RATE: bytes a second of content from other nodes, as 10M; 0: no limit",
+     false},
+    {"upload-rate", "0", "RATE: bytes a second of content for other nodes, as 10M; 0: no limit",
      false},
     CLI_KEY_SEGMENT_BYTES,
     {"max-connections", "24000", "NUMBER: of open connections", false},

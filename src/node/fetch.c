@@ -342,7 +342,7 @@ static bool find_member(void *context, const struct node_id *id, struct address 
     return network_find_address(context, id, ret_address);
 }
 
-static int open_blocks(struct fetch *fetch)
+static int open_blocks(struct fetch *fetch, uint64_t upload_rate)
 {
     const struct blocks_options options = {
         .store = node_store(fetch->node),
@@ -350,11 +350,12 @@ static int open_blocks(struct fetch *fetch)
         .context = fetch,
         .find_member = find_member,
         .member_context = fetch->network,
+        .upload_bytes_per_second = upload_rate,
     };
     return blocks_open(&options, &fetch->blocks);
 }
 
-static void init(struct fetch *fetch, struct network *network)
+static void init(struct fetch *fetch, struct network *network, uint64_t download_rate)
 {
     static const struct inbox_limits limits = {
         FETCH_INBOX_BYTES_MAX,
@@ -379,22 +380,24 @@ static void init(struct fetch *fetch, struct network *network)
     const struct transfer_options options = {
         .id = *node_identity(network->node),
         .random_seed = random_u64(&fetch->random),
+        .rate_bytes_per_s = download_rate,
         .host = fetch_transfer_host(fetch),
     };
     fetch->transfer = transfer_new(&options, network_now_us());
 }
 
-int fetch_open(struct network *network, struct fetch **ret_fetch)
+int fetch_open(struct network *network, const struct network_options *options,
+               struct fetch **ret_fetch)
 {
     struct fetch *fetch = mem_alloc(sizeof *fetch);
-    init(fetch, network);
+    init(fetch, network, options->download_rate);
     fetch_copies_open(fetch);
     int err = fetch_locate_open(fetch);
     if (!err) {
         err = workers_open(FETCH_WORKERS, &fetch->workers);
     }
     if (!err) {
-        err = open_blocks(fetch);
+        err = open_blocks(fetch, options->upload_rate);
     }
     if (!err) {
         err = store_held_watch(node_store(network->node), fetch_held_changed, fetch);

@@ -33,6 +33,7 @@ struct fetch_seek;
 struct keeping;
 struct link;
 struct network;
+struct network_options;
 struct network_peer;
 struct transfer;
 struct workers;
@@ -141,7 +142,8 @@ struct fetch {
 /* Opens and closes: the network, in this order, before and around the link; as the replica. After
  * fetch_halt() nothing is called any more, and what comes until fetch_free() is left lying. NULL is
  * allowed for the last two. */
-[[nodiscard]] int fetch_open(struct network *network, struct fetch **ret_fetch);
+[[nodiscard]] int fetch_open(struct network *network, const struct network_options *options,
+                             struct fetch **ret_fetch);
 /* For the options of the link. */
 struct link_service fetch_blocks_service(struct fetch *fetch);
 void fetch_run(struct fetch *fetch, struct link *link);

@@ -191,7 +191,7 @@ int network_open(struct node *node, const struct network_options *options,
         err = find_own_address(network, options, &own);
     }
     if (!err) {
-        err = fetch_open(network, &network->fetch);
+        err = fetch_open(network, options, &network->fetch);
     }
     if (!err) {
         err = open_link(network, options, boot_nonce);

@@ -32,6 +32,10 @@ struct fetch;   /* node/fetch.h */
 /* Changes of the roster are written so often at most. */
 #define NETWORK_SAVE_MS 5000u
 
+/* Slower, a block would take minutes; faster, nothing is. */
+#define NETWORK_RATE_MIN ((uint64_t)64 << 10)
+#define NETWORK_RATE_MAX ((uint64_t)1 << 40)
+
 enum network_end {
     NETWORK_LEFT = 1,     /* network_leave(MEMBER_LEFT) is done: the process is to end */
     NETWORK_CONFLICT = 2, /* another node with our id is older: the process is to end */
@@ -42,6 +46,10 @@ struct network_options {
     struct address advertise; /* where others reach this node; port 0: found out */
     const char *join;         /* as seeds_check() takes it; NULL: nobody */
     unsigned link_threads;    /* 0: one per core */
+    /* Bytes a second of content that comes from other nodes, and that goes to them: 0: as fast as
+     * it goes, else NETWORK_RATE_MIN to NETWORK_RATE_MAX. */
+    uint64_t download_rate;
+    uint64_t upload_rate;
     /* Called once on the core thread; must not block. `other` is set for a conflict only. */
     void (*ended)(void *context, enum network_end why, const struct address *other);
     void *context;

@@ -228,6 +228,60 @@ class Waiting(Fetching):
         self.assertEqual(get(b, "file"), data)
 
 
+class Rates(Fetching):
+    """A limit says how fast at most, so only that is asserted."""
+    RATE = MIB
+    LENGTH = 3 * MIB
+    LEAST_S = 2  # what was asked for before the limit is reached is ahead of it
+
+    def fetched_in_s(self, receiver, path, data):
+        began = time.monotonic()
+        self.assertEqual(get(receiver, path), data)
+        return time.monotonic() - began
+
+    def test_of_what_comes(self):
+        a = self.new().start()
+        b = self.new("--join", a.at, "--download-rate", "1M").start()
+        self.wait_all_alive()
+        data = content("down", self.LENGTH)
+        put(a, "file", data)
+        wait_same([a, b])
+        self.assertGreaterEqual(self.fetched_in_s(b, "file", data), self.LEAST_S)
+        back = content("back", self.LENGTH)  # the other way there is none
+        put(b, "back", back)
+        wait_same([a, b])
+        self.assertEqual(get(a, "back"), back)
+
+    def test_of_what_goes(self):
+        """For all receivers together; as a setting in a file."""
+        config = os.path.join(self.root, "config")
+        with open(config, "w") as file:
+            file.write("upload-rate = 1M\n")
+        a = self.new("--config", config).start()
+        b, c = (self.new("--join", a.at).start() for _ in range(2))
+        self.wait_all_alive()
+        data = [content(name, self.LENGTH // 2) for name in ("up", "too")]
+        put(a, "b", data[0])
+        put(a, "c", data[1])
+        wait_same(self.nodes)
+        began = time.monotonic()
+        threads = [threading.Thread(target=get, args=(b, "b")),
+                   threading.Thread(target=get, args=(c, "c"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertGreaterEqual(time.monotonic() - began, self.LEAST_S)
+        self.assertEqual([get(b, "b"), get(c, "c")], data)
+
+    def test_what_makes_no_sense(self):
+        for option in ("--download-rate", "--upload-rate"):
+            for rate in ("fast", "63K", "2T", "-1", ""):
+                done = harness.run("node", "--data", os.path.join(self.root, "data"), option, rate)
+                self.assertEqual(done.status, 2, (option, rate))
+                self.assertIn(option, done.err)
+
+
 class Directories(Fetching):
     def is_same(self, files, expected):
         """As assertEqual(), which would print all of it."""
