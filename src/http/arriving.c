@@ -124,7 +124,11 @@ int arriving_block(struct arriving *arriving, size_t blocks_count, size_t index)
     } else {
         want_one(arriving, (uint32_t)index);
     }
-    return fetch_reader_state(arriving->reader->fetch, (uint32_t)index);
+    const int state = fetch_reader_state(arriving->reader->fetch, (uint32_t)index);
+    if (state == 0) {
+        wait_moved(&arriving->reader->wait);
+    }
+    return state;
 }
 
 int arriving_again(struct arriving *arriving, size_t blocks_count, size_t index)

@@ -106,6 +106,14 @@ enum wait_outcome wait_sleep(struct wait *wait, struct request *request)
     return outcome;
 }
 
+void wait_moved(struct wait *wait)
+{
+    struct waits *waits = wait->server->waits;
+    pthread_mutex_lock(&waits->lock);
+    wait->left_since_ms = 0;
+    pthread_mutex_unlock(&waits->lock);
+}
+
 void wait_wake(struct wait *wait)
 {
     struct waits *waits = wait->server->waits;

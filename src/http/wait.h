@@ -51,6 +51,9 @@ void wait_look(struct wait *wait);
 /* `request`: the one that waits for its answer; NULL: within a reader of content. */
 enum wait_outcome wait_sleep(struct wait *wait, struct request *request);
 void wait_wake(struct wait *wait);
+/* What it waited for came, and the answer goes on. If the client has left, the bytes that it is
+ * sent show that; else it gets as long as before for the next ones. */
+void wait_moved(struct wait *wait);
 
 struct waits *waits_new(void);
 /* Wakes all; from then on nothing waits. */

@@ -152,6 +152,32 @@ static void who_was_only_thought_to_have_left_is(void **state)
     assert_int_equal(seen.resumed, 1);
 }
 
+/* Who sends no more and takes what comes is there; news alone say nothing of it. */
+static void an_answer_that_moves_gives_time_anew(void **state)
+{
+    struct fixture *fixture = *state;
+    struct waits *waits = fixture->server.waits;
+    fixture->peer.was_left = true;
+    uint64_t now_ms = 1000;
+    for (unsigned i = 1; i < 4; i++) {
+        assert_int_equal(wait_sleep(&fixture->wait, NULL), WAIT_SLEEPS);
+        waits_look(waits, now_ms, left);
+        waits_look(waits, now_ms + WAIT_LEFT_MS - 1, left);
+        wait_wake(&fixture->wait);
+        assert_int_equal(seen.resumed, i);
+        wait_look(&fixture->wait);
+        wait_moved(&fixture->wait);
+        now_ms += WAIT_LEFT_MS + 1000;
+    }
+    assert_int_equal(wait_sleep(&fixture->wait, NULL), WAIT_SLEEPS);
+    waits_look(waits, now_ms, left);
+    wait_wake(&fixture->wait);
+    wait_look(&fixture->wait);
+    assert_int_equal(wait_sleep(&fixture->wait, NULL), WAIT_SLEEPS);
+    waits_look(waits, now_ms + WAIT_LEFT_MS, left);
+    assert_int_equal(wait_sleep(&fixture->wait, NULL), WAIT_OVER);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +187,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_end_of_the_server_ends_all_waiting, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_has_left_is_not_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_was_only_thought_to_have_left_is, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_answer_that_moves_gives_time_anew, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
