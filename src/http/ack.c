@@ -5,9 +5,9 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
-#include "base/list.h"
 #include "base/mem.h"
 #include "http/server_priv.h"
+#include "http/wait.h"
 #include "node/fetch.h"
 #include "node/network.h"
 #include "node/replica.h"
@@ -17,50 +17,18 @@ _Static_assert((uint64_t)ACK_WAIT_S_MAX * 1000 <= REPLICA_AWAIT_MS_MAX, "what ca
 _Static_assert((uint64_t)ACK_COPIES_WAIT_S_MAX * 1000 <= FETCH_COPIES_MS_MAX, "likewise");
 
 struct ack {
-    struct ack *prev; /* under acks->lock */
-    struct ack *next;
     unsigned status;
     json_t *body;
+    struct fetch *copies; /* asked for copies; NULL: nobody was */
+    struct wait wait;
 
-    pthread_mutex_t lock; /* over all below */
-    struct request *request;
+    pthread_mutex_t lock; /* over all below; taken before that of the waits */
     unsigned owners;
     unsigned awaited;    /* who will tell something yet */
-    bool is_ended;       /* the request was resumed */
+    bool is_gone;        /* the request is, and the server may be */
     size_t ack_count;    /* others that have the change */
     size_t copies_count; /* others that hold the content */
 };
-
-struct acks {
-    pthread_mutex_t lock;
-    struct ack *waiting;
-    bool is_stopping;
-};
-
-struct acks *acks_new(void)
-{
-    struct acks *acks = mem_alloc(sizeof *acks);
-    pthread_mutex_init(&acks->lock, NULL);
-    return acks;
-}
-
-void acks_free(struct acks *acks)
-{
-    if (!acks) {
-        return;
-    }
-    pthread_mutex_destroy(&acks->lock);
-    free(acks);
-}
-
-/* With the lock of `ack` held. */
-static void end(struct ack *ack)
-{
-    if (!ack->is_ended) {
-        ack->is_ended = true;
-        request_resume(ack->request);
-    }
-}
 
 static void let_go(struct ack *ack)
 {
@@ -75,27 +43,14 @@ static void let_go(struct ack *ack)
     free(ack);
 }
 
-void acks_stop(struct acks *acks)
-{
-    pthread_mutex_lock(&acks->lock);
-    acks->is_stopping = true;
-    struct ack *ack;
-    DL_FOREACH(acks->waiting, ack)
-    {
-        pthread_mutex_lock(&ack->lock);
-        end(ack);
-        pthread_mutex_unlock(&ack->lock);
-    }
-    pthread_mutex_unlock(&acks->lock);
-}
-
 /* On the thread that tells `count`, of what is kept in `ret_count` (part of `ack`). */
 static void told(struct ack *ack, size_t *ret_count, size_t count)
 {
     pthread_mutex_lock(&ack->lock);
     *ret_count = count;
-    if (--ack->awaited == 0) {
-        end(ack);
+    ack->awaited--;
+    if (ack->awaited == 0 && !ack->is_gone) {
+        wait_wake(&ack->wait);
     }
     pthread_mutex_unlock(&ack->lock);
     let_go(ack);
@@ -146,19 +101,6 @@ void ack_add_file(struct request *request, const struct id *file)
     }
 }
 
-/* True if it waits from now on. */
-static bool begin_waiting(struct acks *acks, struct ack *ack)
-{
-    pthread_mutex_lock(&acks->lock);
-    const bool waits = !acks->is_stopping;
-    if (waits) {
-        request_suspend(ack->request);
-        DL_APPEND(acks->waiting, ack);
-    }
-    pthread_mutex_unlock(&acks->lock);
-    return waits;
-}
-
 /* How many others shall hold the content of the request. */
 static size_t copies_wanted(const struct request *request)
 {
@@ -167,30 +109,34 @@ static size_t copies_wanted(const struct request *request)
                : 0;
 }
 
-static void answer_late(struct request *request, const struct ack *ack)
+static void answer_late(struct request *request, struct ack *ack)
 {
+    pthread_mutex_lock(&ack->lock);
+    const size_t ack_count = ack->ack_count;
+    const size_t copies_count = ack->copies_count;
+    pthread_mutex_unlock(&ack->lock);
     const size_t wanted = copies_wanted(request);
-    const bool is_acked = ack->ack_count >= request->ack_count;
-    const bool is_copied = ack->copies_count >= wanted;
+    const bool is_acked = ack_count >= request->ack_count;
+    const bool is_copied = copies_count >= wanted;
     CLEANUP_BUF struct buf message = BUF_INIT;
     buf_add_string(&message, "done here; ");
     if (request->ack_count > 0) {
-        json_object_set_new(ack->body, "acks", json_integer((json_int_t)ack->ack_count));
+        json_object_set_new(ack->body, "acks", json_integer((json_int_t)ack_count));
     }
     if (!is_acked) {
         json_object_set_new(ack->body, "ack", json_integer((json_int_t)request->ack_count));
-        buf_add_format(&message, "%zu of %u other nodes are known to have it so far, ",
-                       ack->ack_count, (unsigned)request->ack_count);
+        buf_add_format(&message, "%zu of %u other nodes are known to have it so far, ", ack_count,
+                       (unsigned)request->ack_count);
     }
     if (request->copies_count > 0) {
-        const size_t held = 1 + (wanted > 0 ? ack->copies_count : 0);
+        const size_t held = 1 + (wanted > 0 ? copies_count : 0);
         json_object_set_new(ack->body, "copies", json_integer((json_int_t)held));
     }
     if (!is_copied) {
         json_object_set_new(ack->body, "copies_wanted",
                             json_integer((json_int_t)request->copies_count));
         buf_add_format(&message, "%zu of %u nodes hold all of its content so far, ",
-                       ack->copies_count + 1, (unsigned)request->copies_count);
+                       copies_count + 1, (unsigned)request->copies_count);
     }
     if (!is_acked || !is_copied) {
         buf_add_string(&message, "it goes on");
@@ -215,7 +161,24 @@ static void ask(struct request *request, struct ack *ack, const struct dot *vers
             .count = copies_wanted(request),
             .wait_ms = request->copies_wait_ms,
         };
-        fetch_copies(network_fetch(network), &options, copied, ack);
+        ack->copies = network_fetch(network);
+        fetch_copies(ack->copies, &options, copied, ack);
+    }
+}
+
+/* Waits, or answers: all have told, the server ends, or the client has left. */
+static void go_on(struct request *request, struct ack *ack)
+{
+    enum wait_outcome outcome = WAIT_AGAIN;
+    while (outcome == WAIT_AGAIN) {
+        wait_look(&ack->wait);
+        pthread_mutex_lock(&ack->lock);
+        const bool is_told = ack->awaited == 0;
+        pthread_mutex_unlock(&ack->lock);
+        outcome = is_told ? WAIT_OVER : wait_sleep(&ack->wait, request);
+    }
+    if (outcome == WAIT_OVER) {
+        answer_late(request, ack);
     }
 }
 
@@ -231,36 +194,30 @@ void ack_answer(struct request *request, unsigned status, json_t *body, const st
     *ack = (struct ack){
         .status = status,
         .body = body,
-        .request = request,
         .owners = 1 + awaited,
         .awaited = awaited,
     };
     pthread_mutex_init(&ack->lock, NULL);
-    if (awaited > 0 && begin_waiting(request->server->acks, ack)) {
-        request->ack = ack;
-        ask(request, ack, version);
-        return;
-    }
-    answer_late(request, ack);
-    ack->owners = 1; /* nobody was told */
-    let_go(ack);
+    wait_init(&ack->wait, request);
+    request->ack = ack;
+    ask(request, ack, version);
+    go_on(request, ack);
 }
 
 void ack_resumed(struct request *request)
 {
-    answer_late(request, request->ack);
+    go_on(request, request->ack);
 }
 
 void ack_done(struct request *request)
 {
     struct ack *ack = request->ack;
-    struct acks *acks = request->server->acks;
-    pthread_mutex_lock(&acks->lock);
-    DL_DELETE(acks->waiting, ack);
-    pthread_mutex_unlock(&acks->lock);
-    /* It may be gone without having been resumed: nobody speaks of the request then. */
     pthread_mutex_lock(&ack->lock);
-    ack->is_ended = true;
+    ack->is_gone = true;
+    const bool is_told = ack->awaited == 0;
     pthread_mutex_unlock(&ack->lock);
+    if (!is_told && ack->copies) {
+        fetch_copies_cancel(ack->copies, ack);
+    }
     let_go(ack);
 }

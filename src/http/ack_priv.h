@@ -6,9 +6,9 @@
  * ack: an answer to a change that waits until other nodes have it on disk (?ack=N), and until
  * others hold the content that it published, too (?copies=N; docs/API.md).
  *
- * The request is suspended meanwhile. What is waited for belongs to the request and to those that
- * will tell of it (the replica, the fetch); who lets go last frees it. When the server stops, it
- * waits no longer.
+ * The request is suspended meanwhile (http/wait.h). What is waited for belongs to the request and
+ * to those that will tell of it (the replica, the fetch); who lets go last frees it. When the
+ * server stops, or the client has left, nothing is waited for any longer.
  */
 
 #include "http/request_priv.h"
@@ -22,12 +22,6 @@
 #define ACK_COPIES_MAX (FETCH_COPIES_MAX + 1)
 #define ACK_COPIES_WAIT_S_MAX 86400u /* FETCH_COPIES_MS_MAX */
 #define ACK_COPIES_WAIT_S_DEFAULT 3600u
-
-struct acks;
-struct acks *acks_new(void);
-/* Ends all waiting; from then on nothing is waited for. */
-void acks_stop(struct acks *acks);
-void acks_free(struct acks *acks);
 
 /* The parameters of endpoints that make changes; of the node if the request does not say. False:
  * they make no sense, which was answered. */

@@ -10,7 +10,6 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "http/ack_priv.h"
 #include "http/server_priv.h"
 #include "http/tar_priv.h"
 #include "http/wait.h"
@@ -214,7 +213,6 @@ int server_start(struct node *node, const struct server_options *options,
     pthread_condattr_destroy(&attributes);
     server->started_ms = clock_monotonic_ms(node_clock(node));
     server->tars = tar_uploads_new();
-    server->acks = acks_new();
     server->waits = waits_new();
     int err = start_daemon(server);
     if (!err) {
@@ -268,7 +266,6 @@ void server_stop(struct server *server)
         watchers_stop(server->watchers);
     }
     tar_uploads_stop(server->tars);
-    acks_stop(server->acks);
     waits_stop(server->waits);
     wait_for_requests(server);
     if (server->daemon) {
@@ -277,7 +274,6 @@ void server_stop(struct server *server)
     acceptor_free(server->acceptor);
     watchers_free(server->watchers);
     tar_uploads_free(server->tars);
-    acks_free(server->acks);
     waits_free(server->waits);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);

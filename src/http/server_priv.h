@@ -52,7 +52,6 @@ struct server {
     struct acceptor *acceptor;
     struct watchers *watchers;
     struct tar_uploads *tars; /* tar_in.c */
-    struct acks *acks;        /* ack.c */
     struct waits *waits;      /* wait.c */
     struct server_counters counters;
     uint64_t started_ms;

@@ -111,6 +111,9 @@ struct fetch_copies_options {
 typedef void (*fetch_copied_fn)(void *context, size_t count);
 void fetch_copies(struct fetch *fetch, const struct fetch_copies_options *options,
                   fetch_copied_fn done, void *context);
+/* Of those with this context: nobody waits for it any more. `done` comes soon, unless it was called
+ * already. The context may not be another one's before this returns. */
+void fetch_copies_cancel(struct fetch *fetch, void *context);
 
 /* ---- reading while it comes --------------------------------------------------------------------
  *

@@ -106,6 +106,32 @@ void fetch_copies(struct fetch *fetch, const struct fetch_copies_options *option
     fetch_post(fetch, &copying->news);
 }
 
+struct canceling {
+    struct fetch_news news;
+    const void *context;
+};
+
+static void run_canceling(struct fetch *fetch, struct fetch_news *news)
+{
+    struct canceling *canceling = CONTAINER_OF(news, struct canceling, news);
+    struct copying *copying;
+    struct copying *next;
+    HASH_ITER(hh, fetch->copyings, copying, next)
+    {
+        if (copying->context == canceling->context) {
+            copies_cancel(fetch->copies, network_now_us(), copying->number);
+        }
+    }
+    free(canceling);
+}
+
+void fetch_copies_cancel(struct fetch *fetch, void *context)
+{
+    struct canceling *canceling = mem_alloc(sizeof *canceling);
+    *canceling = (struct canceling){.news = {.run = run_canceling}, .context = context};
+    fetch_post(fetch, &canceling->news);
+}
+
 static void host_kept(void *context, uint64_t number, size_t count)
 {
     struct fetch *fetch = context;

@@ -84,6 +84,9 @@ struct copies_wish {
  * -EBUSY: COPIES_WISHES_MAX. */
 [[nodiscard]] int copies_wish(struct copies *copies, uint64_t now_us,
                               const struct copies_wish *wish);
+/* As if its time were over: kept() tells what there is, and what goes on goes on. Nothing if it is
+ * over. */
+void copies_cancel(struct copies *copies, uint64_t now_us, uint64_t number);
 
 /* What arrived; nothing worse than a refusal happens whatever is in it. */
 void copies_message(struct copies *copies, uint64_t now_us, const struct node_id *from,

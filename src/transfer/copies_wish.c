@@ -161,6 +161,17 @@ int copies_wish(struct copies *copies, uint64_t now_us, const struct copies_wish
     return 0;
 }
 
+void copies_cancel(struct copies *copies, uint64_t now_us, uint64_t number)
+{
+    copies->now_us = now_us;
+    struct wish *wish;
+    DL_SEARCH_SCALAR(copies->wishes, wish, number, number);
+    if (wish && wish->until_us > now_us) {
+        wish->until_us = now_us;
+        copies_due_at(copies, now_us); /* its end is told by the tick */
+    }
+}
+
 /* ---- what they say -----------------------------------------------------------------------------
  */
 

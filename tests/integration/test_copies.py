@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """`put --copies N` answers when N nodes hold all of the content."""
 
+import contextlib
 import json
 import signal
+import socket
 import threading
 import unittest
 
-from harness import BLOCK_BYTES, check, content
-from test_members import Nodes
+from harness import BLOCK_BYTES, MIB, check, content
+from test_members import SOON_S, Nodes
 from test_where import holders, where
 from trees import put_tar, wait_on, wait_same
+
+
+def read_all(one):
+    pieces = []
+    while not pieces or pieces[-1]:
+        pieces.append(one.recv(1 << 16))
+    return b"".join(pieces)
 
 
 def put_copies(node, path, data, count, wait_s=60):
@@ -67,6 +76,22 @@ class Copies(Nodes):
         result = self.artel("put", nodes[0], "--copies", "9", self.file("more", b"more"), "more")
         self.assertEqual(result.status, 1)
         check("3 of 9 nodes hold all of its content" in result.err, "what is said", result)
+
+    def test_who_sends_no_more_is_not_waited_for_as_long(self):
+        a = self.new("--zone", "a", "--upload-rate", "64K").start()
+        b = self.new("--zone", "b", "--join", a.at).start()
+        self.wait_all_alive()
+        data = content("left", 16 * MIB)  # takes minutes
+        with contextlib.closing(a.socket(timeout_s=4 * SOON_S)) as one:
+            one.sendall(b"PUT /fs/left?copies=2&copies_wait=3600 HTTP/1.1\r\nHost: x\r\n"
+                        b"Content-Length: %d\r\n\r\n" % len(data))
+            one.sendall(data)
+            wait_on([a, b], lambda: b.get("/fetches").json["fetches"], "it is fetched")
+            one.shutdown(socket.SHUT_WR)
+            answer = read_all(one)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 202 "), answer)
+        self.assertIn(b"1 of 2 nodes hold all of its content so far, it goes on", answer)
+        self.assertEqual(len(b.get("/fetches").json["fetches"]), 1)
 
     def test_another_is_asked_for_one_that_is_killed(self):
         nodes = self.zoned(["a", "b", "c", "d"])

@@ -394,6 +394,28 @@ static void when_time_is_over_it_says_how_many_and_goes_on(void **state)
     net_free(net);
 }
 
+static void who_wants_it_no_more_is_told_at_once_and_it_goes_on(void **state)
+{
+    (void)state;
+    struct net *net = net_new();
+    net->nodes[4].fetches_at_once = true;
+    wish(net, "aaaaaaaaaa", 1, 3, 3600 * SECOND);
+    run(net, SECOND);
+    copies_cancel(net->nodes[0].copies, net->now_us, 78); /* another one's */
+    run(net, SECOND);
+    assert_true(net->nodes[0].told_count == NOT_TOLD);
+    copies_cancel(net->nodes[0].copies, net->now_us, 77);
+    run(net, MS);
+    assert_true(net->nodes[0].told_count == 1);
+    assert_int_equal(copies_counters(net->nodes[0].copies)->wishes_running, 0);
+    copies_cancel(net->nodes[0].copies, net->now_us, 77);
+    assert_int_equal(running(&net->nodes[5]), 1);
+    answer_all(&net->nodes[5], 0);
+    run(net, SECOND);
+    assert_int_equal(copies_counters(net->nodes[5].copies)->lists_kept, 1);
+    net_free(net);
+}
+
 static void when_nobody_is_left_it_says_so_at_once(void **state)
 {
     (void)state;
@@ -493,6 +515,7 @@ int main(void)
         cmocka_unit_test(who_is_lost_is_replaced_at_once),
         cmocka_unit_test(who_fails_or_has_no_room_is_replaced),
         cmocka_unit_test(when_time_is_over_it_says_how_many_and_goes_on),
+        cmocka_unit_test(who_wants_it_no_more_is_told_at_once_and_it_goes_on),
         cmocka_unit_test(when_nobody_is_left_it_says_so_at_once),
         cmocka_unit_test(many_files_are_fetched_some_at_a_time),
         cmocka_unit_test(more_lists_than_one_may_have_are_refused),
