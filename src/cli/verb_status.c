@@ -82,6 +82,21 @@ static void print_trees(const json_t *trees)
     }
 }
 
+/* A line for each member that is not asked for content since it gave wrong bytes. */
+static void print_shunned(const json_t *shunned)
+{
+    size_t i;
+    const json_t *member;
+    json_array_foreach(shunned, i, member)
+    {
+        const char *name = entry_text(member, "name");
+        CLEANUP_BUF struct buf line = BUF_INIT;
+        text_add_name(&line, *name ? name : entry_text(member, "node"), isatty(STDOUT_FILENO));
+        buf_add_string(&line, " gave wrong bytes and is not asked for content for ten minutes");
+        print_line("shunned", buf_string(&line));
+    }
+}
+
 static enum cli_status run_status(const struct invocation *invocation)
 {
     if (invocation->arguments_count > 0) {
@@ -107,8 +122,12 @@ static enum cli_status run_status(const struct invocation *invocation)
         json_t *trees = json_incref(json_object_get(status, "trees"));
         json_object_del(status, "trees");
         json_object_del(status, "trees_same"); /* told together, in a line for people */
+        json_t *shunned = json_incref(json_object_get(status, "shunned"));
+        json_object_del(status, "shunned");
         print_object(status, "");
+        print_shunned(shunned);
         print_trees(trees);
+        json_decref(shunned);
         json_decref(trees);
     }
     json_decref(status);

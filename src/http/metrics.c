@@ -153,6 +153,7 @@ static void add_fetch_metrics(struct network *network, struct buf *text)
 {
     struct fetch_counters fetch;
     fetch_read_counters(network_fetch(network), &fetch);
+    struct node_id shunned[FETCH_SHUNNED_MAX];
     const struct locate_counters *locate = &fetch.locate;
     const struct metric metrics[] = {
         {"locate_messages_received_total", "counter", "messages about who holds what received",
@@ -187,6 +188,10 @@ static void add_fetch_metrics(struct network *network, struct buf *text)
         {"fetch_blocks_total", "counter", "blocks received", fetch.blocks_received},
         {"fetch_bytes_total", "counter", "bytes of these", fetch.bytes_received},
         {"fetch_blocks_bad_total", "counter", "blocks whose bytes were wrong", fetch.blocks_bad},
+        {"fetch_shunned_total", "counter", "times that a member gave too many of these",
+         fetch.shunned},
+        {"fetch_shunned", "gauge", "members that are not asked for that",
+         fetch_shunned(network_fetch(network), shunned)},
         {"fetch_no_space_total", "counter", "times that a fetch found the disk full",
          fetch.no_space},
     };

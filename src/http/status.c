@@ -12,6 +12,7 @@
 #include "http/endpoints_priv.h"
 #include "http/known.h"
 #include "http/server_priv.h"
+#include "node/fetch.h"
 #include "node/network.h"
 #include "node/replica.h"
 
@@ -110,6 +111,25 @@ static void add_trees(struct request *request, const struct trees *trees, json_t
     json_object_set_new(body, "trees", list);
 }
 
+/* Blocks that others gave and that were wrong, and who gives none any more for that. */
+static void add_bad(struct network *network, json_t *body)
+{
+    struct fetch_counters counters;
+    fetch_read_counters(network_fetch(network), &counters);
+    struct node_id nodes[FETCH_SHUNNED_MAX];
+    const size_t count = fetch_shunned(network_fetch(network), nodes);
+    json_object_set_new(body, "bad_blocks", json_integer((json_int_t)counters.blocks_bad));
+    json_t *shunned = json_array();
+    if (count > 0) {
+        CLEANUP_KNOWN struct known known;
+        known_init(&known, network);
+        for (size_t i = 0; i < count; i++) {
+            json_array_append_new(shunned, known_json(&known, &nodes[i]));
+        }
+    }
+    json_object_set_new(body, "shunned", shunned);
+}
+
 /* `trees` may be NULL. */
 static void answer_status(struct request *request, const struct trees *trees)
 {
@@ -145,6 +165,7 @@ static void answer_status(struct request *request, const struct trees *trees)
     json_object_set_new(body, "agree", json_boolean(members.agrees && members.trees_agree));
     json_object_set_new(body, "isolated", json_boolean(members.is_isolated));
     json_object_set_new(body, "cursor", json_string(cursor));
+    add_bad(server->options.network, body);
     json_object_set_new(body, "store", json_of_store(&store));
     if (trees) {
         add_trees(request, trees, body);

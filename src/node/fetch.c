@@ -517,6 +517,7 @@ void fetch_read_counters(struct fetch *fetch, struct fetch_counters *ret_counter
 {
     pthread_mutex_lock(&fetch->lock);
     *ret_counters = fetch->counters;
+    ret_counters->shunned = fetch->shunned_count;
     pthread_mutex_unlock(&fetch->lock);
     ret_counters->messages_dropped = inbox_dropped(fetch->inbox);
     ret_counters->readers = fetch->readers_count;

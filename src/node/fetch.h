@@ -231,6 +231,11 @@ struct fetch_explanation {
 [[nodiscard]] int fetch_explain(struct fetch *fetch, const struct id *file,
                                 struct fetch_explanation *ret_explanation);
 
+/* Members that gave blocks with wrong bytes and are not asked for content for a while, the last
+ * ones; how many. Does not wait for the fetch thread. */
+#define FETCH_SHUNNED_MAX 64u
+size_t fetch_shunned(struct fetch *fetch, struct node_id ret_nodes[FETCH_SHUNNED_MAX]);
+
 /* For /metrics. */
 struct fetch_counters {
     struct locate_counters locate;
@@ -243,6 +248,7 @@ struct fetch_counters {
     uint64_t blocks_received;
     uint64_t bytes_received;
     uint64_t blocks_bad;
+    uint64_t shunned;  /* times that a member had given so many of these that it is not asked */
     uint64_t no_space; /* times that the disk was full */
 
     uint64_t wasted_bytes; /* of blocks that came and were not wanted any more */

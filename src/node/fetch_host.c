@@ -47,7 +47,14 @@ static void host_cancel(void *context, const struct node_id *peer, uint32_t numb
 
 static void host_shunned(void *context, const struct node_id *peer)
 {
-    (void)context;
+    struct fetch *fetch = context;
+    pthread_mutex_lock(&fetch->lock);
+    fetch->shunned[fetch->shunned_count % FETCH_SHUNNED_MAX] = (struct fetch_shunned){
+        .node = *peer,
+        .until_us = network_now_us() + TRANSFER_SHUNNED_MS * 1000ull,
+    };
+    fetch->shunned_count++;
+    pthread_mutex_unlock(&fetch->lock);
     char id[NODE_ID_HEX_CHARS + 1];
     node_id_format(peer, id);
     log_warn("source_shunned", KV("member", (const char *)id));

@@ -73,6 +73,11 @@ struct fetch_find {
     UT_hash_handle hh;
 };
 
+struct fetch_shunned {
+    struct node_id node;
+    uint64_t until_us;
+};
+
 struct fetch {
     struct node *node;
     struct network *network;
@@ -102,6 +107,8 @@ struct fetch {
     bool changes_lost;
     size_t commits_count; /* that the writer thread has not answered */
     struct fetch_counters counters;
+    struct fetch_shunned shunned[FETCH_SHUNNED_MAX]; /* a ring */
+    uint64_t shunned_count;                          /* ever */
 
     /* The fetch thread's alone, after opening. */
     bool is_over;             /* nothing goes on any more: all that is asked is answered so */

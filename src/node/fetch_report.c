@@ -242,3 +242,23 @@ void fetch_report_free(struct fetch *fetch)
     }
     free(fetch->past);
 }
+
+/* ---- those that gave what was wrong ------------------------------------------------------------
+ */
+
+size_t fetch_shunned(struct fetch *fetch, struct node_id ret_nodes[FETCH_SHUNNED_MAX])
+{
+    const uint64_t now_us = network_now_us();
+    size_t count = 0;
+    pthread_mutex_lock(&fetch->lock);
+    const uint64_t last = fetch->shunned_count;
+    const uint64_t first = last > FETCH_SHUNNED_MAX ? last - FETCH_SHUNNED_MAX : 0;
+    for (uint64_t i = first; i < last; i++) {
+        const struct fetch_shunned *shunned = &fetch->shunned[i % FETCH_SHUNNED_MAX];
+        if (now_us < shunned->until_us) {
+            ret_nodes[count++] = shunned->node;
+        }
+    }
+    pthread_mutex_unlock(&fetch->lock);
+    return count;
+}

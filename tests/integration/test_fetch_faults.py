@@ -14,6 +14,13 @@ from test_fetch import Fetching, fetches, get, why
 from trees import put, wait_on, wait_same
 
 
+def unseen_error():
+    """Bits that change data and not its CRC32C: its polynomial, the highest power first, in bytes
+    whose lowest bit is the first."""
+    bits = f"{0x11EDC6F41:b}"
+    return int(bits[::-1], 2).to_bytes(5, "little")
+
+
 class Background(Fetching):
     def start_fetch(self, node, data):
         body = json.dumps({"op": "start", "id": file_id(data), "keep": True}).encode()
@@ -129,6 +136,37 @@ class Faults(Background):
         finally:
             a.signal(signal.SIGCONT)
         self.assertEqual(get(c, "file") == data, True)
+
+    def test_who_gives_wrong_bytes_is_asked_no_more(self):
+        a, b, c = self.network(3)
+        data = content("liar", 16 * MIB)
+        put(a, "file", data)
+        wait_same([a, b, c])
+        self.assertEqual(get(b, "file") == data, True)
+        self.wait_holds(b, "file")
+        error = unseen_error()
+        with self.stopped(a):
+            damaged = 0
+            for segment in (a.data / "segments").iterdir():
+                raw = segment.read_bytes()
+                with segment.open("r+b") as file:
+                    for begin in range(0, len(data), BLOCK_BYTES):
+                        at = raw.find(data[begin : begin + 64])
+                        if at >= 0:
+                            file.seek(at)
+                            file.write(bytes(x ^ y for x, y in zip(raw[at : at + 5], error)))
+                            damaged += 1
+            self.assertEqual(damaged, len(data) // BLOCK_BYTES)
+        self.assertEqual((c.status()["bad_blocks"], c.status()["shunned"]), (0, []))
+        self.assertEqual(get(c, "file") == data, True)
+        status = c.status()
+        self.assertGreaterEqual(status["bad_blocks"], 3)
+        self.assertEqual([each["name"] for each in status["shunned"]], ["n0"])
+        self.assertEqual((c.metric("fetch_shunned"), c.metric("fetch_shunned_total")), (1, 1))
+        self.assertEqual(c.metric("fetch_blocks_bad_total"), status["bad_blocks"])
+        said = self.artel("status", c)
+        self.assertIn(b"n0 gave wrong bytes", said.out)
+        self.assertEqual(b.status()["shunned"], [])
 
     def test_a_cut_index_is_told_again(self):
         """Owners that lost what they were told hear it again, and nothing is missed meanwhile."""
