@@ -2,6 +2,7 @@
 
 /* What is being fetched, and how it goes: GET and POST /fetches, DELETE /fetches/ID, GET /why. */
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
@@ -113,7 +114,20 @@ static void end_post(struct request *request)
         json_body_refuse(request);
         return;
     }
-    fetch_start(fetch_of(request), &options, NULL, NULL);
+    const int err = fetch_begin(fetch_of(request), &options);
+    if (err == -EBUSY) {
+        answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "busy",
+                     "too many files are being fetched");
+        return;
+    }
+    if (err == -ECANCELED) {
+        answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "stopped", "the node ends");
+        return;
+    }
+    if (err) {
+        answer_failure(request, err);
+        return;
+    }
     json_t *answered = json_object();
     json_object_set_new(answered, "id", json_of_id(&options.file));
     json_object_set_new(answered, "reason", json_string(store_reason_name(options.reason)));

@@ -88,6 +88,10 @@ struct fetch_options {
 void fetch_start(struct fetch *fetch, const struct fetch_options *options, fetch_done_fn done,
                  void *context);
 
+/* The same without `done`, and tells whether it goes on: 0; -EBUSY: FETCH_FILES_MAX; -ECANCELED:
+ * the node ends; an error of the disk. Waits for the fetch thread. */
+[[nodiscard]] int fetch_begin(struct fetch *fetch, const struct fetch_options *options);
+
 /* Gives up a fetch of this file, for all that wait for it: -ECANCELED. What came is dropped. One
  * that is not fetched is ignored. */
 void fetch_stop(struct fetch *fetch, const struct id *file);

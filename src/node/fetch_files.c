@@ -263,6 +263,26 @@ void fetch_start(struct fetch *fetch, const struct fetch_options *options, fetch
     fetch_post(fetch, &starting->news);
 }
 
+struct beginning {
+    const struct fetch_options *options;
+    int err;
+};
+
+static void ask_begin(struct fetch *fetch, void *context)
+{
+    struct beginning *beginning = context;
+    const struct fetch_waiter waiter = {0};
+    fetch_see_members(fetch);
+    beginning->err = fetch_join(fetch, beginning->options, &waiter);
+}
+
+int fetch_begin(struct fetch *fetch, const struct fetch_options *options)
+{
+    struct beginning beginning = {.options = options};
+    fetch_ask(fetch, ask_begin, &beginning);
+    return beginning.err;
+}
+
 struct stopping {
     struct fetch_news news;
     struct id file;
