@@ -31,8 +31,8 @@ struct where {
     bool has_entry;
     struct node_id publisher;
     bool has_publisher;
-    bool is_everyone; /* all are asked, at last or from the beginning */
-    uint64_t wait_ms;
+    bool is_everyone;  /* all are asked, at last or from the beginning */
+    uint64_t until_ms; /* of the node's clock: then what is known is told */
     struct wait wait;
 
     pthread_mutex_t lock; /* over all below; taken before that of the waits */
@@ -61,6 +61,12 @@ static void let_go(struct where *where)
     free(where);
 }
 
+static uint64_t left_ms(const struct request *request, const struct where *where)
+{
+    const uint64_t now_ms = clock_monotonic_ms(node_clock(request->node));
+    return now_ms < where->until_ms ? where->until_ms - now_ms : 0;
+}
+
 /* On the fetch thread. */
 static void located(void *context, int err, const struct locate_found *found)
 {
@@ -82,7 +88,7 @@ static void located(void *context, int err, const struct locate_found *found)
     let_go(where);
 }
 
-static void ask(struct request *request, struct where *where)
+static void ask(struct request *request, struct where *where, uint64_t wait_ms)
 {
     free(where->holders);
     free(where->answers);
@@ -98,7 +104,7 @@ static void ask(struct request *request, struct where *where)
         .key = ring_key_of(&where->id),
         .publisher = where->has_publisher ? &where->publisher : NULL,
         .depth = where->is_everyone ? LOCATE_EVERYONE : LOCATE_INDEX,
-        .wait_ms = where->wait_ms,
+        .wait_ms = wait_ms,
     };
     fetch_locate(network_fetch(request->server->options.network), &options, located, where);
 }
@@ -115,7 +121,7 @@ static void begin_asking(struct request *request, const struct id *id, struct wh
     *where = (struct where){
         .id = *id,
         .is_everyone = request_switch(request, "all"),
-        .wait_ms = wait_s * 1000,
+        .until_ms = clock_monotonic_ms(node_clock(request->node)) + wait_s * 1000,
         .owners = 1,
     };
     pthread_mutex_init(&where->lock, NULL);
@@ -146,7 +152,7 @@ static void begin_path(struct request *request)
         where->length_bytes = entry.version.size_bytes;
         where->has_publisher = network_writer(request->server->options.network,
                                               &entry.version.dot.origin, &where->publisher);
-        ask(request, where);
+        ask(request, where, left_ms(request, where));
     }
 }
 
@@ -155,7 +161,7 @@ static void begin_id(struct request *request)
     struct where *where = NULL;
     begin_asking(request, &request->id, &where);
     if (where) {
-        ask(request, where);
+        ask(request, where, left_ms(request, where));
     }
 }
 
@@ -213,9 +219,15 @@ static void go_on(struct request *request)
             answer_found(request, where);
             return;
         }
+        const uint64_t wait_ms = left_ms(request, where);
+        if (is_told && wait_ms == 0) {
+            where->is_final = false; /* not everyone was asked */
+            answer_found(request, where);
+            return;
+        }
         if (is_told) {
             where->is_everyone = true;
-            ask(request, where);
+            ask(request, where, wait_ms);
             continue;
         }
         const enum wait_outcome outcome = wait_sleep(&where->wait, request);
