@@ -7,6 +7,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cli/entry.h"
+#include "node/fetch.h"
+#include "node/replica.h"
+#include "tree/sync.h"
 
 /* What a node takes (docs/API.md). */
 #define COUNT_MAX 32u
@@ -14,6 +17,11 @@
 #define COPIES_MAX 33u
 #define COPIES_WAIT_S_MAX 86400u
 #define STATUS_ACCEPTED 202
+
+_Static_assert(COUNT_MAX == TREE_SYNC_AWAIT_MAX, "docs/API.md");
+_Static_assert((uint64_t)WAIT_S_MAX * 1000 == REPLICA_AWAIT_MS_MAX, "likewise");
+_Static_assert(COPIES_MAX == FETCH_COPIES_MAX + 1, "likewise");
+_Static_assert((uint64_t)COPIES_WAIT_S_MAX * 1000 == FETCH_COPIES_MS_MAX, "likewise");
 
 /* What the numbers are called here and in a query, and what they are for people. */
 static const struct ack_key {
