@@ -23,6 +23,8 @@
 /* Nothing came for so long, and nobody has what lacks: given up. */
 #define GIVE_UP_US SECOND
 #define LOOK_US (100 * MS)
+/* Whoever is said to have all gave nothing for so long: everyone is asked for others. */
+#define USELESS_US (5 * SECOND)
 
 static void begin_seek(struct transfer *transfer, struct fetch *fetch, bool everyone)
 {
@@ -78,6 +80,16 @@ static void drop_silent(struct transfer *transfer, struct fetch *fetch)
     }
 }
 
+/* All places are taken by those that have something. */
+static bool is_crowded(const struct fetch *fetch)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < fetch->sources_count; i++) {
+        count += source_is_useful(fetch->sources[i]);
+    }
+    return count >= TRANSFER_SOURCES_MAX;
+}
+
 /* Somebody may still say something. */
 static bool is_asking(const struct fetch *fetch)
 {
@@ -86,7 +98,7 @@ static bool is_asking(const struct fetch *fetch)
             return true;
         }
     }
-    return fetch->candidates_count > 0 && fetch->sources_count < TRANSFER_SOURCES_MAX;
+    return fetch->candidates_count > 0 && !is_crowded(fetch);
 }
 
 static bool has_holder(const struct transfer *transfer, const struct fetch *fetch)
@@ -201,6 +213,37 @@ static bool is_stuck(const struct transfer *transfer, const struct fetch *fetch)
     return true;
 }
 
+/* Nothing came for a while, though something may be asked for. */
+static bool is_standing(const struct transfer *transfer, const struct fetch *fetch)
+{
+    return fetch->moved_us + transfer_peer_patience_us(transfer) <= transfer->now_us &&
+           (fetch->flights || pick_has_room(transfer, fetch));
+}
+
+static bool has_live_source(const struct fetch *fetch)
+{
+    for (size_t i = 0; i < fetch->sources_count; i++) {
+        const struct source *source = fetch->sources[i];
+        if (!source->peer->is_late && source_is_useful(source)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Sources are said to have what lacks, and do not give it: others may. */
+static void seek_others(struct transfer *transfer, struct fetch *fetch)
+{
+    if (!is_standing(transfer, fetch)) {
+        return;
+    }
+    const bool is_urgent =
+        !has_live_source(fetch) || fetch->moved_us + USELESS_US <= transfer->now_us;
+    if (fetch->seek == SEEK_NONE || is_urgent) {
+        (void)seek_all(transfer, fetch);
+    }
+}
+
 static bool seek_sources(struct transfer *transfer, struct fetch *fetch)
 {
     if (fetch->need_count == 0) {
@@ -210,15 +253,18 @@ static bool seek_sources(struct transfer *transfer, struct fetch *fetch)
     if (fetch->seek == SEEK_NONE && is_long && fetch->sources_count < TRANSFER_SOURCES_MAX / 2) {
         begin_seek(transfer, fetch, false);
     }
-    if (fetch->complete_count > 0 || next_nowhere(fetch, 0) == NO_BLOCK) {
-        return false;
-    }
-    transfer_fetch_wake(transfer, fetch, transfer->now_us + LOOK_US);
-    if (fetch->seek == SEEK_DONE && fetch->seek_us + AGAIN_US <= transfer->now_us) {
+    const bool is_somewhere = fetch->complete_count > 0 || next_nowhere(fetch, 0) == NO_BLOCK;
+    if (fetch->seek == SEEK_DONE && fetch->seek_us + AGAIN_US <= transfer->now_us &&
+        (!is_somewhere || is_standing(transfer, fetch))) {
         fetch->seek = SEEK_NONE;
         fetch->unasked_count = 0;
         end_block_seeks(transfer, fetch, true);
     }
+    if (is_somewhere) {
+        seek_others(transfer, fetch);
+        return false;
+    }
+    transfer_fetch_wake(transfer, fetch, transfer->now_us + LOOK_US);
     return seek_all(transfer, fetch) && seek_blocks(transfer, fetch) && is_stuck(transfer, fetch) &&
            give_up(transfer, fetch);
 }

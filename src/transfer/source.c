@@ -19,6 +19,8 @@
 #define SETTLED_US SECOND
 /* One makes room for another so often. */
 #define REPLACE_US (100 * MS)
+/* While nothing comes. */
+#define REPLACE_IDLE_US (5 * MS)
 /* One whose stream was lost is asked again so often, after so long, longer each time. */
 #define TRIES_MAX 3u
 #define TRY_AGAIN_US (300 * MS)
@@ -61,6 +63,12 @@ bool source_is_useful(const struct source *source)
     return false;
 }
 
+/* Nothing comes; whoever is left to be asked should be soon. */
+static bool is_idle(const struct fetch *fetch)
+{
+    return !fetch->flights && fetch->complete_count == 0;
+}
+
 /* One that is of no use, and was not only just asked, the least hopeful first; NULL: there is none.
  */
 static struct source *find_useless(const struct transfer *transfer, const struct fetch *fetch)
@@ -68,8 +76,12 @@ static struct source *find_useless(const struct transfer *transfer, const struct
     struct source *useless = NULL;
     for (size_t i = 0; i < fetch->sources_count; i++) {
         struct source *source = fetch->sources[i];
-        if (source->is_asked || source->told.on_way > 0 ||
-            (source->asked_us > 0 && source->asked_us + SETTLED_US > transfer->now_us)) {
+        if (source->is_asked || source->told.on_way > 0) {
+            continue;
+        }
+        const bool is_denial = source->is_answered && source->state == TRANSFER_NONE;
+        if (source->asked_us + SETTLED_US > transfer->now_us && source->asked_us > 0 &&
+            !(is_denial && is_idle(fetch))) {
             continue;
         }
         if (source->state == TRANSFER_NONE || transfer_peer_is_shunned(transfer, source->peer)) {
@@ -322,7 +334,9 @@ static bool may_add(struct transfer *transfer, struct fetch *fetch)
     if (fetch->sources_count < TRANSFER_SOURCES_MAX) {
         return true;
     }
-    if (fetch->replaced_us + REPLACE_US > transfer->now_us) {
+    const uint64_t next_us = fetch->replaced_us + (is_idle(fetch) ? REPLACE_IDLE_US : REPLACE_US);
+    if (next_us > transfer->now_us) {
+        transfer_fetch_wake(transfer, fetch, next_us);
         return false;
     }
     fetch->replaced_us = transfer->now_us;

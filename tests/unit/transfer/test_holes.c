@@ -124,6 +124,47 @@ static void who_hides_the_list_is_passed_over(void **state)
     net_free(net);
 }
 
+/* A short file whose publisher freezes, and one that is said to be busy for ever. */
+static void others_are_looked_for_when_a_source_gives_nothing(void **state)
+{
+    (void)state;
+    for (unsigned busy = 0; busy < 2; busy++) {
+        struct net *net = net_new(2, 0);
+        const uint32_t file = net_add_file(net, 8, BLOCK_BYTES, 1, 0);
+        net_give(net, 0, file, 0, 1);
+        net_give(net, 1, file, 0, 1);
+        net->peers[0].is_busy = busy;
+        net_start(net, file, 0);
+        if (!busy) {
+            net_run(net, 8);
+            assert_int_equal(net->finds, 0);
+            net_freeze(net, 0, 200000);
+        }
+        uint64_t us = 0;
+        assert_int_equal(net_finish(net, file, &us), 0);
+        assert_true(net->peers[1].served > 4);
+        net_free(net);
+    }
+}
+
+/* More members than there are places, each of which is named and has nothing, but the last. */
+static void all_candidates_are_asked_before_the_end(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct net *net = net_new_seeded(80, 0, seed);
+        const uint32_t file = net_add_file(net, 8, BLOCK_BYTES, 1, 0);
+        for (uint32_t i = 0; i < 80; i++) {
+            net_give(net, i, file, 8, 1);
+            net->peers[i].is_stale = i != 79;
+        }
+        net_give(net, 79, file, 0, 1);
+        net_start(net, file, NO_PUBLISHER);
+        assert_int_equal(net_finish(net, file, NULL), 0);
+        net_free(net);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -133,6 +174,8 @@ int main(void)
         cmocka_unit_test(a_peer_is_one_source_only),
         cmocka_unit_test(who_is_shunned_is_no_source_of_others),
         cmocka_unit_test(who_hides_the_list_is_passed_over),
+        cmocka_unit_test(others_are_looked_for_when_a_source_gives_nothing),
+        cmocka_unit_test(all_candidates_are_asked_before_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,6 +64,7 @@ struct peer_script {
     bool is_silent;
     bool is_bad;       /* wrong bytes */
     bool lies;         /* offers all, has nothing */
+    bool is_stale;     /* searches name it, and it has nothing */
     bool hides_list;   /* offers without it */
     bool sends_lies;   /* a list that is not the file's */
     bool is_busy;      /* always */
@@ -397,7 +398,7 @@ static inline void net_offer(struct net *net, const struct event *event)
             have++;
         }
     }
-    const bool has_list = peer->has_list[event->file];
+    const bool has_list = peer->has_list[event->file] && !peer->is_stale;
     const bool sends = event->flags & TRANSFER_ASK_METADATA && has_list && !peer->hides_list;
     const struct transfer_offer offer = {
         .state = (have == count && has_list) || peer->lies ? TRANSFER_COMPLETE
