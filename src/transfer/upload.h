@@ -34,8 +34,8 @@
 #define UPLOAD_BYTES_MIN ((uint64_t)5 * 256 * 1024)
 #define UPLOAD_WAIT_MS 50u
 #define UPLOAD_BYTES_MAX ((uint64_t)256 * 1024 * 1024)
-/* Requests are never more than these, however small, those of all receivers together; their bytes are
- * bounded for each of them. */
+/* Requests are never more than these, however small, those of all receivers together; their bytes
+ * are bounded for each of them. */
 #define UPLOAD_JOBS_MAX 65536u
 /* Being sent at a time: what leaves in UPLOAD_SENDING_MS; beyond that, the next block begins when
  * the ones before it should have left at the rate seen lately. So a block has the link for itself,
