@@ -14,7 +14,8 @@
 #define SILENCE_MS_MAX 2000
 /* A note goes when so many answers in a row have said nothing. */
 #define SILENT_MAX 3u
-/* Of the list of fetches. */
+/* Of the list of fetches, which is in the order of ids: of a node that fetches more, the note tells
+ * what it sees of them. */
 #define FETCHES_MAX 100
 
 struct fetch_note {
@@ -50,7 +51,11 @@ void fetch_note_format(const json_t *answer, char ret_note[PROGRESS_NOTE_BYTES])
         look_at(answer, &sources_count, &state);
     }
     for (size_t i = 0; i < json_array_size(fetches); i++) {
-        look_at(json_array_get(fetches, i), &sources_count, &state);
+        /* What nobody reads is not for a directory that is got. */
+        const json_t *fetch = json_array_get(fetches, i);
+        if (json_integer_value(json_object_get(fetch, "readers")) > 0) {
+            look_at(fetch, &sources_count, &state);
+        }
     }
     ret_note[0] = 0;
     if (!state) {

@@ -35,11 +35,21 @@ static void of_many_files(void **state)
 {
     (void)state;
     notes("{\"fetches\":[]}", "");
-    notes("{\"fetches\":[{\"state\":\"searching\",\"sources_count\":0},"
-          "{\"state\":\"running\",\"sources_count\":2},"
-          "{\"state\":\"committing\",\"sources_count\":7}]}",
+    notes("{\"fetches\":[{\"state\":\"searching\",\"sources_count\":0,\"readers\":1},"
+          "{\"state\":\"running\",\"sources_count\":2,\"readers\":1},"
+          "{\"state\":\"committing\",\"sources_count\":7,\"readers\":1}]}",
           "from 2 nodes");
-    notes("{\"fetches\":[{\"state\":\"searching\",\"sources_count\":0}]}", "searching");
+    notes("{\"fetches\":[{\"state\":\"searching\",\"sources_count\":0,\"readers\":1}]}",
+          "searching");
+}
+
+static void what_nobody_reads_is_somebody_elses(void **state)
+{
+    (void)state;
+    notes("{\"fetches\":[{\"state\":\"running\",\"sources_count\":5,\"readers\":0}]}", "");
+    notes("{\"fetches\":[{\"state\":\"running\",\"sources_count\":5,\"readers\":0},"
+          "{\"state\":\"running\",\"sources_count\":2,\"readers\":1}]}",
+          "from 2 nodes");
 }
 
 static void what_makes_no_sense_is_nothing(void **state)
@@ -57,6 +67,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(of_one_file),
         cmocka_unit_test(of_many_files),
+        cmocka_unit_test(what_nobody_reads_is_somebody_elses),
         cmocka_unit_test(what_makes_no_sense_is_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
