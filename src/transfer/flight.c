@@ -478,9 +478,9 @@ void transfer_refused(struct transfer *transfer, uint64_t now_us, const struct n
     const bool is_redirect = is_busy && given_to_count > 0;
     if (source && index != NO_BLOCK && is_redirect) {
         take_redirect(transfer, source, index, given_to, given_to_count);
-    } else if (source && index != NO_BLOCK && !is_busy) {
-        source_has_not(source, index);
     }
+    const bool is_denied = source && index != NO_BLOCK && !is_busy;
+    const bool is_lie = is_denied && source_denies(source, index);
     if (source) {
         source->told.refused_busy += is_busy;
         source->told.refused_not_here += !is_busy;
@@ -489,6 +489,9 @@ void transfer_refused(struct transfer *transfer, uint64_t now_us, const struct n
     const bool is_paused = is_busy && (!is_redirect || peer->redirects % REDIRECTS_MAX == 0);
     lose_leg(transfer, request, position);
     peer = transfer_peer_find(transfer, node);
+    if (peer && is_lie) {
+        transfer_peer_is_bad(transfer, peer);
+    }
     if (peer && is_paused) {
         transfer_peer_is_busy(transfer, peer);
     }

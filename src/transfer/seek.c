@@ -185,7 +185,6 @@ static bool seek_blocks(struct transfer *transfer, struct fetch *fetch)
             seek->id = *id;
             seek->index = index;
             seek->fetch = fetch;
-            seek->at_us = transfer->now_us;
             HASH_ADD(hh, transfer->block_seeks, id, sizeof seek->id, seek);
             fetch->block_seeks_count++;
             transfer->host.find(transfer->host.context, id, true,
@@ -293,7 +292,8 @@ static void found_block(struct transfer *transfer, struct block_seek *seek,
         if (!source) {
             source = source_add(transfer, fetch, &holders[i].node, TRANSFER_SOURCES_ALL_MAX);
         }
-        if (source && !transfer_peer_is_shunned(transfer, source->peer)) {
+        if (source && !transfer_peer_is_shunned(transfer, source->peer) &&
+            !source_has_denied(source, seek->index)) {
             source_has(source, seek->index);
             is_somewhere = true;
         }
@@ -302,6 +302,11 @@ static void found_block(struct transfer *transfer, struct block_seek *seek,
         end_block_seek(transfer, seek, !is_final);
     } else if (is_final && holders_count > 0 && !source_has_room(transfer, fetch)) {
         end_block_seek(transfer, seek, false); /* again, when there is room */
+    } else if (is_final && holders_count > 0 && !seek->is_everyone) {
+        /* Those that are named have refused it, or can't be asked. */
+        seek->is_everyone = true;
+        transfer->host.find(transfer->host.context, &seek->id, true,
+                            fetch->has_publisher ? &fetch->publisher : NULL, true);
     } else if (is_final) {
         seek->is_done = true;
         fetch->block_seeks_count--;

@@ -24,6 +24,9 @@
 /* One whose stream was lost is asked again so often, after so long, longer each time. */
 #define TRIES_MAX 3u
 #define TRY_AGAIN_US (300 * MS)
+/* Who says that it has a block and refuses it as not there may have lost and got it again; so often
+ * it is believed. */
+#define DENIALS_MAX 3u
 
 struct source *source_find(const struct fetch *fetch, const struct node_id *node)
 {
@@ -191,6 +194,7 @@ void source_drop(struct transfer *transfer, struct source *source)
         }
     }
     free(source->have);
+    free(source->denials);
     free(source->given);
     free(source);
     peer->sources_count--;
@@ -385,10 +389,16 @@ static void grow(struct source *source, uint32_t words)
     source->have_words = words;
 }
 
+static bool is_denied(const struct source *source, uint32_t index)
+{
+    return source->denials && index < source->fetch->blocks_count &&
+           source->denials[index] >= DENIALS_MAX;
+}
+
 void source_has(struct source *source, uint32_t index)
 {
     struct fetch *fetch = source->fetch;
-    if (source->state == TRANSFER_COMPLETE ||
+    if (source->state == TRANSFER_COMPLETE || is_denied(source, index) ||
         index >= (fetch->metadata ? fetch->blocks_count : FILE_METADATA_BLOCKS_MAX)) {
         return;
     }
@@ -435,6 +445,23 @@ void source_has_not(struct source *source, uint32_t index)
         bit_clear(source->have, index);
         fetch->holders[index]--;
     }
+}
+
+bool source_has_denied(const struct source *source, uint32_t index)
+{
+    return source->denials && source->denials[index] > 0;
+}
+
+bool source_denies(struct source *source, uint32_t index)
+{
+    if (!source->denials) {
+        source->denials = mem_alloc_array(source->fetch->blocks_count, sizeof *source->denials);
+    }
+    if (source->denials[index] < DENIALS_MAX) {
+        source->denials[index]++;
+    }
+    source_has_not(source, index);
+    return source->denials[index] == DENIALS_MAX;
 }
 
 void source_sized(struct source *source)

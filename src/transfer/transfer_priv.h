@@ -84,6 +84,7 @@ struct source {
     unsigned tries; /* lost before it answered, so often in a row */
     uint64_t *have; /* bits; not used if it is complete */
     uint32_t have_words;
+    uint8_t *denials;            /* by block: refused so often as not there; NULL: none */
     uint64_t *given;             /* bits: it gave these to others lately; NULL: none */
     uint64_t dry_version;        /* of the fetch, when it had nothing to be asked for */
     bool is_fresh;               /* something of it changed since */
@@ -147,7 +148,7 @@ struct block_seek {
     struct id id;
     uint32_t index;
     bool is_done; /* and nobody had it */
-    uint64_t at_us;
+    bool is_everyone;
     struct fetch *fetch;
     UT_hash_handle hh; /* by id */
 };
@@ -334,6 +335,9 @@ void source_ask_candidates(struct transfer *transfer, struct fetch *fetch);
 /* It has, or has not, a block. */
 void source_has(struct source *source, uint32_t index);
 void source_has_not(struct source *source, uint32_t index);
+/* It refused a block that it was said to have. True: so often that it lies. */
+bool source_denies(struct source *source, uint32_t index);
+bool source_has_denied(const struct source *source, uint32_t index);
 /* The list of blocks has become known. */
 void source_sized(struct source *source);
 bool source_knows(const struct source *source, uint32_t index);

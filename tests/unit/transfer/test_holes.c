@@ -165,6 +165,21 @@ static void all_candidates_are_asked_before_the_end(void **state)
     }
 }
 
+static void who_refuses_a_block_is_not_believed_again(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 0);
+    const uint32_t file = net_add_file(net, 8, BLOCK_BYTES, 1, 0);
+    uint8_t denied[8] = {0, 0, 0, 1};
+    net_give(net, 0, file, 0, 1);
+    net->peers[0].denies[file] = denied;
+    net_start(net, file, 0);
+    assert_int_equal(net_finish(net, file, NULL), -EHOSTUNREACH);
+    assert_int_equal(net->files[file].writes, 7);
+    assert_true(net->peers[0].requested < 12);
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +191,7 @@ int main(void)
         cmocka_unit_test(who_hides_the_list_is_passed_over),
         cmocka_unit_test(others_are_looked_for_when_a_source_gives_nothing),
         cmocka_unit_test(all_candidates_are_asked_before_the_end),
+        cmocka_unit_test(who_refuses_a_block_is_not_believed_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

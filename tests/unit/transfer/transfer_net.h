@@ -62,14 +62,15 @@ struct peer_script {
     uint64_t block_us;        /* to send one, one after the other */
     uint64_t free_us;
     bool is_silent;
-    bool is_bad;       /* wrong bytes */
-    bool lies;         /* offers all, has nothing */
-    bool is_stale;     /* searches name it, and it has nothing */
-    bool hides_list;   /* offers without it */
-    bool sends_lies;   /* a list that is not the file's */
-    bool is_busy;      /* always */
-    bool redirects;    /* gives each block once, unless one insists */
-    uint32_t given_to; /* and says that it gave it to this one */
+    bool is_bad;                /* wrong bytes */
+    bool lies;                  /* offers all, has nothing */
+    uint8_t *denies[FILES_MAX]; /* by block: 1: refused, though it has it */
+    bool is_stale;              /* searches name it, and it has nothing */
+    bool hides_list;            /* offers without it */
+    bool sends_lies;            /* a list that is not the file's */
+    bool is_busy;               /* always */
+    bool redirects;             /* gives each block once, unless one insists */
+    uint32_t given_to;          /* and says that it gave it to this one */
     /* What was asked of it. */
     uint32_t asks;
     uint32_t requested;
@@ -175,7 +176,8 @@ static inline bool net_gives(struct peer_script *peer, uint32_t file, uint32_t i
                              enum transfer_refusal *ret_why)
 {
     *ret_why = TRANSFER_REFUSED_NOT_HERE;
-    if (!peer->have[file] || !peer->have[file][index] || peer->lies) {
+    const bool denies = peer->denies[file] && peer->denies[file][index];
+    if (!peer->have[file] || !peer->have[file][index] || peer->lies || denies) {
         return false;
     }
     *ret_why = TRANSFER_REFUSED_BUSY;
