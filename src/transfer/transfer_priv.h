@@ -208,7 +208,6 @@ struct fetch {
     uint64_t seek_us; /* when it began or ended */
     size_t unasked_count;
     uint32_t block_seeks_count;
-    uint32_t seek_next; /* block to look at next */
 
     struct reader *readers;
     size_t readers_count;
