@@ -69,3 +69,12 @@ void clock_manual_advance(struct clock_manual *manual, uint64_t by_ms)
 {
     atomic_fetch_add(&manual->now_ms, by_ms);
 }
+
+void clock_init_condition(pthread_cond_t *ret_condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(ret_condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}

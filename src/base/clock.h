@@ -8,6 +8,7 @@
  * Monotonic time is what artel decides by; wall time is for people only.
  */
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -20,6 +21,10 @@ struct clock {
 
 /* The machine's own; static, never freed. */
 const struct clock *clock_real(void);
+
+/* For pthread_cond_timedwait() until a moment of CLOCK_MONOTONIC, which no setting of the wall
+ * clock moves. */
+void clock_init_condition(pthread_cond_t *ret_condition);
 
 /* A clock that moves when it is told to; its wall time is its monotonic time. */
 struct clock_manual {

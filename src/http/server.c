@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -206,11 +207,7 @@ int server_start(struct node *node, const struct server_options *options,
     server->version = mem_copy_string(options->version);
     server->socket_path = mem_format("%s/socket", node_data(node));
     pthread_mutex_init(&server->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&server->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_init_condition(&server->changed);
     server->started_ms = clock_monotonic_ms(node_clock(node));
     server->tars = tar_uploads_new();
     server->waits = waits_new();

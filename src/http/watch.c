@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -443,11 +444,7 @@ int watchers_start(struct server *server, struct watchers **ret_watchers)
     watchers->position = summary.feed_last;
     pthread_mutex_init(&watchers->lock, NULL);
     pthread_mutex_init(&watchers->news_lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&watchers->news_came, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_init_condition(&watchers->news_came);
     if (pthread_create(&watchers->thread, NULL, run, watchers) != 0) {
         free(watchers);
         return -EAGAIN;

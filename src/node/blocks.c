@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/random.h"
 #include "node/blocks_state_priv.h"
@@ -84,12 +85,8 @@ static void *run_timer(void *argument)
 
 static void init_timer(struct blocks *blocks)
 {
-    pthread_condattr_t attributes;
     pthread_mutex_init(&blocks->timer_lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&blocks->timer_set, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_init_condition(&blocks->timer_set);
     blocks->timer_us = UINT64_MAX;
 }
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "node/blocks_priv.h"
@@ -328,15 +329,6 @@ static void *run(void *argument)
 /* ---- opening and closing -----------------------------------------------------------------------
  */
 
-static void init_condition(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-}
-
 static bool find_member(void *context, const struct node_id *id, struct address *ret_address)
 {
     return network_find_address(context, id, ret_address);
@@ -375,7 +367,7 @@ static void init(struct fetch *fetch, struct network *network, uint64_t download
     pthread_mutex_init(&fetch->lock, NULL);
     pthread_mutex_init(&fetch->contents_lock, NULL);
     pthread_cond_init(&fetch->answered, NULL);
-    init_condition(&fetch->news_came);
+    clock_init_condition(&fetch->news_came);
     fetch->inbox = inbox_new(&limits);
     const struct transfer_options options = {
         .id = *node_identity(network->node),

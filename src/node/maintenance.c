@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -157,11 +158,7 @@ int maintenance_start(struct node *node, struct maintenance **ret_maintenance)
     struct maintenance *maintenance = mem_alloc(sizeof *maintenance);
     maintenance->node = node;
     pthread_mutex_init(&maintenance->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&maintenance->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_init_condition(&maintenance->wake);
     if (pthread_create(&maintenance->thread, NULL, run, maintenance) != 0) {
         free(maintenance);
         return -EAGAIN;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -177,15 +178,6 @@ static void *run(void *argument)
 /* ---- opening and closing -----------------------------------------------------------------------
  */
 
-static void init_condition(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-}
-
 int replica_open(struct network *network, struct replica **ret_replica)
 {
     static const struct inbox_limits limits = {
@@ -205,7 +197,7 @@ int replica_open(struct network *network, struct replica **ret_replica)
     random_system(&seed, sizeof seed);
     random_init(&replica->random, seed);
     pthread_mutex_init(&replica->lock, NULL);
-    init_condition(&replica->news_came);
+    clock_init_condition(&replica->news_came);
     replica->inbox = inbox_new(&limits);
     int err = file_open_at(AT_FDCWD, node_data(network->node), O_RDONLY | O_DIRECTORY, 0,
                            &replica->dir_fd);
