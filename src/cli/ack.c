@@ -6,7 +6,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "cli/entry.h"
+#include "client/entry.h"
 #include "node/fetch.h"
 #include "node/replica.h"
 #include "tree/sync.h"

@@ -8,7 +8,8 @@
  * while how many have.
  */
 
-#include "cli/client.h"
+#include "cli/cli.h"
+#include "client/client.h"
 
 /* Checks CLI_KEYS_ACK and, where they are taken, CLI_KEYS_COPIES. False: it told what makes no
  * sense. */

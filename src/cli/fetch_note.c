@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "base/mem.h"
-#include "cli/entry.h"
+#include "client/entry.h"
 
 /* As often as a person reads it. */
 #define ASK_EVERY_MS 500

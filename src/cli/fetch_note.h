@@ -9,8 +9,9 @@
 
 #include <jansson.h>
 
-#include "cli/client.h"
 #include "cli/progress.h"
+#include "client/client.h"
+#include "hash/id.h"
 
 struct fetch_note;
 

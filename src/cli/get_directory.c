@@ -15,11 +15,12 @@
 #include "base/file.h"
 #include "base/map.h"
 #include "base/mem.h"
-#include "cli/entry.h"
-#include "cli/fetch.h"
-#include "cli/out_file.h"
-#include "cli/text.h"
+#include "cli/connect.h"
 #include "cli/unpack.h"
+#include "client/entry.h"
+#include "client/fetch.h"
+#include "client/out_file.h"
+#include "client/text.h"
 
 /* Beyond this, a directory is got in parts: each takes some 200 bytes here. */
 #define FILES_MAX 20000000u
@@ -64,7 +65,7 @@ bool get_file(const struct invocation *invocation, struct client *client, const 
     if (!good) {
         progress_pause(progress);
         if (response.failure.size) {
-            client_report(invocation, path, &response);
+            connect_report(invocation, path, &response);
         } else {
             cli_error(invocation, "%s: no file any more", path);
         }
@@ -77,7 +78,11 @@ bool get_file(const struct invocation *invocation, struct client *client, const 
     struct out_file *file = NULL;
     int err = out_file_open(dir_fd, name, &file);
     if (!err) {
-        good = fetch_content(client, &id, &metadata, write_file, file, progress, &response);
+        const struct fetch_target to = {.write = write_file,
+                                        .write_context = file,
+                                        .arrived = progress_arrived,
+                                        .arrived_context = progress};
+        good = fetch_content(client, &id, &metadata, &to, &response);
         if (good) {
             err = out_file_commit(file, &options);
         } else {
@@ -90,7 +95,7 @@ bool get_file(const struct invocation *invocation, struct client *client, const 
     if (err) {
         cli_error(invocation, "%s: %s", name, err_text(err));
     } else if (!good) {
-        client_report(invocation, path, &response);
+        connect_report(invocation, path, &response);
     }
     return good && !err;
 }
@@ -194,7 +199,7 @@ static int unpack_stream(struct get *get, struct unpack *unpack)
         .headers = {"Accept: application/x-tar"},
     };
     if (!client_stream_open(get->client, &request, &response, &get->stream)) {
-        client_report(get->invocation, get->path, &response);
+        connect_report(get->invocation, get->path, &response);
         return -EIO;
     }
     struct archive *archive = archive_read_new();
@@ -216,7 +221,7 @@ static int unpack_stream(struct get *get, struct unpack *unpack)
     }
     progress_pause(get->progress);
     if (response.failure.size) {
-        client_report(get->invocation, get->path, &response);
+        connect_report(get->invocation, get->path, &response);
         err = -EIO;
     } else if (err == -EPROTO) {
         cli_error(get->invocation, "%s: the node's tar stream is broken", get->path);
@@ -332,7 +337,7 @@ bool get_directory(const struct invocation *invocation, struct client *client, c
     }
     bool good = entry_list(client, path, "all", NULL, want, &get, &response);
     if (!good) {
-        client_report(invocation, path, &response);
+        connect_report(invocation, path, &response);
     } else {
         progress_set_total(progress, get.total_bytes);
         struct stat info;

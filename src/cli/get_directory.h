@@ -8,8 +8,9 @@
  * another one (published meanwhile, or cut into other blocks than the usual) is got by itself.
  */
 
-#include "cli/client.h"
+#include "cli/cli.h"
 #include "cli/progress.h"
+#include "client/client.h"
 
 /* Into `target`, which appears in one step if it was not there; else what is in it is replaced
  * file by file. False: it said why. */

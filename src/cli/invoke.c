@@ -8,8 +8,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "cli/text.h"
 #include "cli/verbs.h"
+#include "client/text.h"
 
 /* What `watch --exec` tells a command in its environment. Inside it these are no settings of the
  * flags --path, --id and so on. */

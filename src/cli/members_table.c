@@ -6,9 +6,9 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/entry.h"
 #include "cli/table.h"
-#include "cli/text.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 enum { NAME, ZONE, ADDRESS, STATE, RTT, SINCE, COLUMNS };
 

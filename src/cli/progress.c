@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "cli/text.h"
+#include "client/text.h"
 
 /* Often enough to look alive, seldom enough to be read. */
 #define DRAW_EVERY_MS 200
@@ -186,6 +186,11 @@ void progress_add(struct progress *progress, uint64_t bytes)
         draw(progress, now_ms);
     }
     pthread_mutex_unlock(&progress->lock);
+}
+
+void progress_arrived(void *progress, size_t bytes)
+{
+    progress_add(progress, bytes);
 }
 
 void progress_pause(struct progress *progress)

@@ -40,6 +40,8 @@ void progress_set_total(struct progress *progress, uint64_t total_bytes);
 void progress_set_note(struct progress *progress, const char *note);
 /* So many more bytes are done; draws when the last time was a while ago. */
 void progress_add(struct progress *progress, uint64_t bytes);
+/* The same as a callback for client/fetch.h; `progress` is a struct progress. */
+void progress_arrived(void *progress, size_t bytes);
 /* Wipes the line, so that another can be printed; the next progress_add() draws it anew. */
 void progress_pause(struct progress *progress);
 

@@ -15,10 +15,11 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/ack.h"
-#include "cli/entry.h"
+#include "cli/connect.h"
 #include "cli/pack.h"
-#include "cli/percent.h"
-#include "cli/text.h"
+#include "client/entry.h"
+#include "client/percent.h"
+#include "client/text.h"
 
 void publish_fail(struct publish *publish, const char *path, const char *text)
 {
@@ -31,7 +32,7 @@ static void fail_response(struct publish *publish, const char *path,
                           const struct client_response *response)
 {
     progress_pause(publish->progress);
-    client_report(publish->invocation, path, response);
+    connect_report(publish->invocation, path, response);
     atomic_store(&publish->has_failed, true);
 }
 

@@ -9,8 +9,9 @@
 
 #include <stdatomic.h>
 
-#include "cli/client.h"
+#include "cli/cli.h"
 #include "cli/progress.h"
+#include "client/client.h"
 
 struct publish {
     const struct invocation *invocation;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "cli/text.h"
+#include "client/text.h"
 
 /* A seed that fails is worth a look; more lines than these are not. */
 #define FAILED_SHOWN_MAX 50u

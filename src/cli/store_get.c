@@ -8,8 +8,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/cli.h"
-#include "cli/out_file.h"
-#include "cli/text.h"
+#include "client/out_file.h"
+#include "client/text.h"
 #include "hash/sha256.h"
 #include "store/read.h"
 

@@ -23,7 +23,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "cli/cli.h"
-#include "cli/text.h"
+#include "client/text.h"
 #include "store/put.h"
 
 /* Paths found and not taken yet: enough that no reader waits for the walk. */

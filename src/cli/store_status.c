@@ -6,7 +6,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cli/cli.h"
-#include "cli/text.h"
+#include "client/text.h"
 
 static void print_status(const struct store_status *status, bool is_json)
 {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "cli/text.h"
+#include "client/text.h"
 
 void table_done(struct table *table)
 {

@@ -12,8 +12,8 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "cli/content_id.h"
-#include "cli/out_file.h"
+#include "client/content_id.h"
+#include "client/out_file.h"
 #include "wire/path.h"
 
 /* Until its own is set. */

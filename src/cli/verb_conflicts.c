@@ -6,10 +6,12 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/percent.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "cli/entry_line.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/percent.h"
+#include "client/text.h"
 
 static int print(void *context, json_t *conflict)
 {
@@ -24,7 +26,7 @@ static int print(void *context, json_t *conflict)
     puts(buf_string(&line));
     const json_t *versions = json_object_get(conflict, "versions");
     for (size_t i = 0; i < json_array_size(versions); i++) {
-        entry_print_version(json_array_get(versions, i), "  ");
+        entry_line_print_version(json_array_get(versions, i), "  ");
     }
     return ferror(stdout) ? -EPIPE : 0;
 }
@@ -34,7 +36,7 @@ static enum cli_status run_conflicts(const struct invocation *invocation)
     if (invocation->arguments_count > 1) {
         return cli_usage(invocation, "one directory at a time");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }
@@ -53,7 +55,7 @@ static enum cli_status run_conflicts(const struct invocation *invocation)
         return CLI_OK;
     }
     if (response.err != -EPIPE) {
-        client_report(invocation, argument, &response);
+        connect_report(invocation, argument, &response);
     }
     return CLI_FAILED;
 }

@@ -5,10 +5,12 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/percent.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "cli/entry_line.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/percent.h"
+#include "client/text.h"
 
 struct find_run {
     const char *type; /* NULL: all */
@@ -40,7 +42,7 @@ static int print(void *context, json_t *entry)
         text_add_json(&line, entry);
         fputs(buf_string(&line), stdout);
     } else {
-        entry_print(entry, entry_text(entry, "path"), run->is_long);
+        entry_line_print(entry, entry_text(entry, "path"), run->is_long);
     }
     return ferror(stdout) ? -EPIPE : 0;
 }
@@ -75,7 +77,7 @@ static enum cli_status run_find(const struct invocation *invocation)
     if (invocation->arguments_count > 1) {
         return cli_usage(invocation, "one directory at a time");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }
@@ -93,7 +95,7 @@ static enum cli_status run_find(const struct invocation *invocation)
     json_decref(entry);
     good = good && entry_list(client, path, "all", pattern, print, &run, &response);
     if (!good && response.err != -EPIPE) {
-        client_report(invocation, argument, &response);
+        connect_report(invocation, argument, &response);
     }
     return good ? CLI_OK : CLI_FAILED;
 }

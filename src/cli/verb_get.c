@@ -8,13 +8,14 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/fetch.h"
+#include "cli/connect.h"
 #include "cli/fetch_note.h"
 #include "cli/get_directory.h"
-#include "cli/out_file.h"
-#include "cli/text.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/fetch.h"
+#include "client/out_file.h"
+#include "client/text.h"
 
 struct get_run {
     const struct invocation *invocation;
@@ -77,7 +78,7 @@ static bool get_version(const struct get_run *run, const char *about, const stru
     (void)note; /* as long as this lasts */
     if (!fetch_metadata(run->client, id, &metadata, &response)) {
         progress_pause(run->progress);
-        client_report(run->invocation, about, &response);
+        connect_report(run->invocation, about, &response);
         return false;
     }
     progress_set_total(run->progress, metadata.length_bytes);
@@ -97,10 +98,13 @@ static bool get_version(const struct get_run *run, const char *about, const stru
     if (open_err) {
         return fail(run, place, open_err);
     }
-    if (!fetch_content(run->client, id, &metadata, file ? write_file : write_fd,
-                       file ? (void *)file : (void *)&out_fd, run->progress, &response)) {
+    const struct fetch_target to = {.write = file ? write_file : write_fd,
+                                    .write_context = file ? (void *)file : (void *)&out_fd,
+                                    .arrived = progress_arrived,
+                                    .arrived_context = run->progress};
+    if (!fetch_content(run->client, id, &metadata, &to, &response)) {
         progress_pause(run->progress);
-        client_report(run->invocation, about, &response);
+        connect_report(run->invocation, about, &response);
         out_file_abort(file);
         return false;
     }
@@ -161,7 +165,7 @@ static bool get_path(const struct get_run *run, const char *argument, const char
     CLEANUP_FREE char *path = text_tree_path(argument);
     json_t *entry = entry_stat(run->client, path, &response);
     if (!entry) {
-        client_report(run->invocation, argument, &response);
+        connect_report(run->invocation, argument, &response);
         return false;
     }
     const bool good = get_entry(run, path, entry, target);
@@ -192,7 +196,7 @@ static enum cli_status run_get(const struct invocation *invocation)
         return cli_usage(invocation, "one file or directory at a time, and one target");
     }
     const char *target = count == count_max ? arguments[count - 1] : NULL;
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

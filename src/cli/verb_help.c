@@ -9,8 +9,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/manual.h"
-#include "cli/out_file.h"
 #include "cli/verbs.h"
+#include "client/out_file.h"
 
 void cli_print_help(const struct verb *verb)
 {

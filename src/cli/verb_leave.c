@@ -2,14 +2,15 @@
 #include <stdio.h>
 
 #include "base/mem.h"
-#include "cli/client.h"
+#include "cli/connect.h"
+#include "client/client.h"
 
 static enum cli_status run_leave(const struct invocation *invocation)
 {
     if (invocation->arguments_count > 0) {
         return cli_usage(invocation, "leave takes no arguments");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }
@@ -21,7 +22,7 @@ static enum cli_status run_leave(const struct invocation *invocation)
         .body = bytes_of_string("{\"op\":\"leave\"}"),
     };
     if (!client_perform(client, &request, &response)) {
-        client_report(invocation, NULL, &response);
+        connect_report(invocation, NULL, &response);
         return CLI_FAILED;
     }
     if (config_switch(invocation->config, "json")) {

@@ -5,10 +5,12 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/percent.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "cli/entry_line.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/percent.h"
+#include "client/text.h"
 
 static bool print_log(const struct invocation *invocation, const struct client_response *response)
 {
@@ -20,7 +22,7 @@ static bool print_log(const struct invocation *invocation, const struct client_r
     const json_t *versions = json_object_get(log, "versions");
     const bool good = json_is_array(versions);
     for (size_t i = 0; i < json_array_size(versions); i++) {
-        entry_print_version(json_array_get(versions, i), "");
+        entry_line_print_version(json_array_get(versions, i), "");
     }
     json_decref(log);
     if (!good) {
@@ -38,7 +40,7 @@ static enum cli_status run_log(const struct invocation *invocation)
     if (config_number(invocation->config, "limit", UINT32_MAX, &limit)) {
         return cli_usage(invocation, "the limit is a number");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }
@@ -50,7 +52,7 @@ static enum cli_status run_log(const struct invocation *invocation)
     buf_add_format(&target, "?limit=%" PRIu64, limit);
     const struct client_request request = {.target = buf_string(&target)};
     if (!client_perform(client, &request, &response)) {
-        client_report(invocation, invocation->arguments[0], &response);
+        connect_report(invocation, invocation->arguments[0], &response);
         return CLI_FAILED;
     }
     return print_log(invocation, &response) ? CLI_OK : CLI_FAILED;

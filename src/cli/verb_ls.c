@@ -5,9 +5,11 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "cli/entry_line.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 struct ls_run {
     bool is_json;
@@ -24,8 +26,8 @@ static int print(void *context, json_t *entry)
         text_add_json(&line, entry);
         fputs(buf_string(&line), stdout);
     } else {
-        entry_print(entry, strlen(path) > run->top_size ? path + run->top_size : path,
-                    run->is_long);
+        entry_line_print(entry, strlen(path) > run->top_size ? path + run->top_size : path,
+                         run->is_long);
     }
     return ferror(stdout) ? -EPIPE : 0;
 }
@@ -49,14 +51,14 @@ static bool list(const struct invocation *invocation, struct client *client, con
     }
     json_decref(entry);
     if (!good && response.err != -EPIPE) {
-        client_report(invocation, argument, &response);
+        connect_report(invocation, argument, &response);
     }
     return good;
 }
 
 static enum cli_status run_ls(const struct invocation *invocation)
 {
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

@@ -4,14 +4,15 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
+#include "base/backoff.h"
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "cli/backoff.h"
-#include "cli/client.h"
-#include "cli/entry.h"
+#include "cli/connect.h"
 #include "cli/members_table.h"
-#include "cli/sse.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/sse.h"
 
 /* A node sends a sign of life every 15 s. */
 #define SILENCE_MS_MAX 60000
@@ -50,7 +51,7 @@ static enum cli_status print_once(const struct invocation *invocation, struct cl
     CLEANUP_BUF struct buf table = BUF_INIT;
     json_t *members = ask(client, &response);
     if (!members) {
-        client_report(invocation, NULL, &response);
+        connect_report(invocation, NULL, &response);
         return CLI_FAILED;
     }
     const bool is_json = config_switch(invocation->config, "json");
@@ -173,7 +174,7 @@ static enum cli_status run_members(const struct invocation *invocation)
     if (invocation->arguments_count > 0) {
         return cli_usage(invocation, "members takes no arguments");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

@@ -5,9 +5,10 @@
 #include "base/cleanup.h"
 #include "base/mem.h"
 #include "cli/ack.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 static bool make(const struct invocation *invocation, struct client *client, const char *argument)
 {
@@ -26,7 +27,7 @@ static bool make(const struct invocation *invocation, struct client *client, con
         .body = bytes_of_string(body),
     };
     if (!client_perform(client, &request, &response)) {
-        client_report(invocation, argument, &response);
+        connect_report(invocation, argument, &response);
         return false;
     }
     if (config_switch(invocation->config, "json")) {
@@ -48,7 +49,7 @@ static enum cli_status run_mkdir(const struct invocation *invocation)
     if (text_parse_mode(text, &mode)) {
         return cli_usage(invocation, "'%s' is no mode: give octal digits, as 0755", text);
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

@@ -6,9 +6,10 @@
 #include "base/cleanup.h"
 #include "base/mem.h"
 #include "cli/ack.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 static bool move(const struct invocation *invocation, struct client *client, const char *from,
                  const char *to)
@@ -35,7 +36,7 @@ static bool move(const struct invocation *invocation, struct client *client, con
     };
     if (!client_perform(client, &request, &response)) {
         CLEANUP_FREE char *about = mem_format("%s to %s", from, to);
-        client_report(invocation, about, &response);
+        connect_report(invocation, about, &response);
         return false;
     }
     if (config_switch(invocation->config, "json")) {
@@ -59,7 +60,7 @@ static enum cli_status run_mv(const struct invocation *invocation)
             return cli_usage(invocation, "an empty path; the root is /");
         }
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

@@ -14,11 +14,12 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cli/ack.h"
+#include "cli/connect.h"
 #include "cli/crew.h"
-#include "cli/entry.h"
 #include "cli/pack.h"
 #include "cli/publish.h"
-#include "cli/text.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 struct put_run {
     struct publish publish;
@@ -226,7 +227,7 @@ static bool use_socket(const struct invocation *invocation, struct client **clie
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     json_t *status = ask_status(*client, &response);
     if (!status) {
-        client_report(invocation, NULL, &response);
+        connect_report(invocation, NULL, &response);
         return false;
     }
     bool good = false;
@@ -313,7 +314,7 @@ static enum cli_status run_put(const struct invocation *invocation)
     if (status) {
         return status;
     }
-    struct client *client = client_new(invocation);
+    struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

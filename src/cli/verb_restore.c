@@ -6,9 +6,10 @@
 #include "base/cleanup.h"
 #include "base/mem.h"
 #include "cli/ack.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 static enum cli_status run_restore(const struct invocation *invocation)
 {
@@ -18,7 +19,7 @@ static enum cli_status run_restore(const struct invocation *invocation)
     if (!ack_check(invocation)) {
         return CLI_USAGE;
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }
@@ -44,7 +45,7 @@ static enum cli_status run_restore(const struct invocation *invocation)
         .body = buf_bytes(&body),
     };
     if (!client_perform(client, &request, &response)) {
-        client_report(invocation, argument, &response);
+        connect_report(invocation, argument, &response);
         return CLI_FAILED;
     }
     if (config_switch(invocation->config, "json")) {

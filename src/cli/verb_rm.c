@@ -5,9 +5,10 @@
 #include "base/cleanup.h"
 #include "base/mem.h"
 #include "cli/ack.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 static bool remove_path(const struct invocation *invocation, struct client *client,
                         const char *argument)
@@ -31,7 +32,7 @@ static bool remove_path(const struct invocation *invocation, struct client *clie
     if (client_is_code(&response, "not_found") && config_switch(invocation->config, "force")) {
         return true;
     }
-    client_report(invocation, argument, &response);
+    connect_report(invocation, argument, &response);
     return false;
 }
 
@@ -51,7 +52,7 @@ static enum cli_status run_rm(const struct invocation *invocation)
     if (!ack_check(invocation)) {
         return CLI_USAGE;
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

@@ -6,9 +6,10 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 struct scrub_run {
     bool is_json;
@@ -62,7 +63,7 @@ static enum cli_status run_scrub(const struct invocation *invocation)
     if (invocation->arguments_count > 0) {
         return cli_usage(invocation, "scrub takes no arguments");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }
@@ -71,7 +72,7 @@ static enum cli_status run_scrub(const struct invocation *invocation)
     const struct client_request request = {.method = "POST", .target = "/scrub"};
     if (!entry_stream(client, &request, take_line, &run, &response)) {
         if (response.err != -EPIPE) {
-            client_report(invocation, NULL, &response);
+            connect_report(invocation, NULL, &response);
         }
         return CLI_FAILED;
     }

@@ -6,9 +6,10 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 static void print(const json_t *entry, bool is_json)
 {
@@ -43,7 +44,7 @@ static enum cli_status run_stat(const struct invocation *invocation)
     if (invocation->arguments_count == 0) {
         return cli_usage(invocation, "which path?");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }
@@ -55,7 +56,7 @@ static enum cli_status run_stat(const struct invocation *invocation)
         if (entry) {
             print(entry, config_switch(invocation->config, "json"));
         } else {
-            client_report(invocation, invocation->arguments[i], &response);
+            connect_report(invocation, invocation->arguments[i], &response);
             good = false;
         }
         json_decref(entry);

@@ -6,9 +6,10 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/text.h"
 
 /* A line each; --json tells of all. */
 #define TREES_MAX 20u
@@ -102,14 +103,14 @@ static enum cli_status run_status(const struct invocation *invocation)
     if (invocation->arguments_count > 0) {
         return cli_usage(invocation, "status takes no arguments");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     const struct client_request request = {.target = "/status?members=1"};
     if (!client_perform(client, &request, &response)) {
-        client_report(invocation, NULL, &response);
+        connect_report(invocation, NULL, &response);
         return CLI_FAILED;
     }
     json_t *status = json_loadb(buf_string(&response.body), response.body.size, 0, NULL);

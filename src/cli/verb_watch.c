@@ -22,18 +22,19 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/backoff.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "cli/backoff.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/hook.h"
-#include "cli/percent.h"
-#include "cli/sse.h"
-#include "cli/text.h"
+#include "cli/connect.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/hook.h"
+#include "client/percent.h"
+#include "client/sse.h"
+#include "client/text.h"
 #include "tree/token.h"
 
 /* A node sends a sign of life every 15 s. */
@@ -378,7 +379,7 @@ static enum cli_status watch_all(struct watch *watch)
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     /* Who starts it wants to know at once if there is no node; later it may come back. */
     if (!find_beginning(watch, &response)) {
-        client_report(watch->invocation, NULL, &response);
+        connect_report(watch->invocation, NULL, &response);
         return CLI_FAILED;
     }
     if (save_cursor(watch)) {
@@ -413,7 +414,7 @@ static enum cli_status run_watch(const struct invocation *invocation)
         (!*since || (is_token(since) ? strlen(since) > TREE_TOKEN_CHARS_MAX : !is_cursor(since)))) {
         return cli_usage(invocation, "no cursor can be like this");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

@@ -6,11 +6,12 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/percent.h"
+#include "cli/connect.h"
 #include "cli/table.h"
-#include "cli/text.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/percent.h"
+#include "client/text.h"
 
 static void add_name(struct table *table, const char *text)
 {
@@ -83,7 +84,7 @@ static bool where(const struct invocation *invocation, struct client *client, co
 {
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     if (!ask(invocation, client, argument, &response)) {
-        client_report(invocation, argument, &response);
+        connect_report(invocation, argument, &response);
         return false;
     }
     json_t *found = json_loadb(buf_string(&response.body), response.body.size, 0, NULL);
@@ -105,7 +106,7 @@ static enum cli_status run_where(const struct invocation *invocation)
     if (invocation->arguments_count == 0) {
         return cli_usage(invocation, "which file?");
     }
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

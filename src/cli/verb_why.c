@@ -7,11 +7,12 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/entry.h"
-#include "cli/percent.h"
+#include "cli/connect.h"
 #include "cli/table.h"
-#include "cli/text.h"
+#include "client/client.h"
+#include "client/entry.h"
+#include "client/percent.h"
+#include "client/text.h"
 
 static uint64_t number(const json_t *object, const char *key)
 {
@@ -195,7 +196,7 @@ static bool answer(const struct invocation *invocation, struct client *client, c
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     const struct client_request request = {.target = target};
     if (!client_perform(client, &request, &response)) {
-        client_report(invocation, about, &response);
+        connect_report(invocation, about, &response);
         return false;
     }
     json_t *json = json_loadb(buf_string(&response.body), response.body.size, 0, NULL);
@@ -216,7 +217,7 @@ static bool answer(const struct invocation *invocation, struct client *client, c
 
 static enum cli_status run_why(const struct invocation *invocation)
 {
-    CLEANUP(client_free) struct client *client = client_new(invocation);
+    CLEANUP(client_free) struct client *client = connect_node(invocation);
     if (!client) {
         return CLI_USAGE;
     }

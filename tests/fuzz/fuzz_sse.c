@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #include "base/mem.h"
-#include "cli/sse.h"
+#include "client/sse.h"
 #include "fuzz.h"
 
 static int note(void *context, const struct sse_event *event)

@@ -12,8 +12,8 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/random.h"
-#include "cli/content_id.h"
-#include "cli/verified.h"
+#include "client/content_id.h"
+#include "client/verified.h"
 #include "hash/sha256.h"
 
 #define BLOCKS 5

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_HOOK_H
-#define CLI_HOOK_H
+#ifndef CLIENT_HOOK_H
+#define CLIENT_HOOK_H
 
 /*
  * hook: a command of the user's, run by sh once for a change, with what changed in its

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_ENTRY_H
-#define CLI_ENTRY_H
+#ifndef CLIENT_ENTRY_H
+#define CLIENT_ENTRY_H
 
 /*
  * entry: what stands at a path, as the node tells it: {"path","type","id","length","mode",
@@ -9,7 +9,7 @@
 
 #include <jansson.h>
 
-#include "cli/client.h"
+#include "client/client.h"
 
 /* A node's lines are an entry each: paths of 4 KiB and a target of as much, escaped; or one with
  * all its 1024 versions of a conflict. */
@@ -38,13 +38,6 @@ bool entry_is(const json_t *entry, const char *type);
 /* What a file gets from the entry: its permissions, and now if no time is told. */
 mode_t entry_mode(const json_t *entry, mode_t otherwise);
 struct timespec entry_mtime(const json_t *entry);
-
-/* Prints `name`, a '/' behind a directory; with `is_long` mode, length, mtime and id before it, and
- * what a link points to behind it. */
-void entry_print(const json_t *entry, const char *name, bool is_long);
-
-/* Prints a version of /log or /conflicts, `indent` before it. */
-void entry_print_version(const json_t *version, const char *indent);
 
 /* "/fs/a%20b"; the caller frees it. */
 char *entry_target(const char *path);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_PERCENT_H
-#define CLI_PERCENT_H
+#ifndef CLIENT_PERCENT_H
+#define CLIENT_PERCENT_H
 
 /*
  * percent: paths and texts as parts of a URL (RFC 3986, section 2.1). Everything but letters,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_VERIFIED_H
-#define CLI_VERIFIED_H
+#ifndef CLIENT_VERIFIED_H
+#define CLIENT_VERIFIED_H
 
 /*
  * verified: the content of a file version, checked block by block as it comes. A block is passed

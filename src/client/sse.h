@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_SSE_H
-#define CLI_SSE_H
+#ifndef CLIENT_SSE_H
+#define CLIENT_SSE_H
 
 /*
  * sse: a parser of Server-Sent Events (HTML Living Standard, section 9.2.6, "Interpreting an event

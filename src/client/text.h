@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_TEXT_H
-#define CLI_TEXT_H
+#ifndef CLIENT_TEXT_H
+#define CLIENT_TEXT_H
 
 /*
  * text: what people and scripts read: sizes, times left, names, and lines of them.

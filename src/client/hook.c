@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/hook.h"
+#include "client/hook.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "cli/backoff.h"
+#include "base/backoff.h"
 
 static void it_doubles_up_to_the_limit(void **state)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/backoff.h"
+#include "base/backoff.h"
 
 #include <time.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_CONTENT_ID_H
-#define CLI_CONTENT_ID_H
+#ifndef CLIENT_CONTENT_ID_H
+#define CLIENT_CONTENT_ID_H
 
 /*
  * content_id: the file id of bytes as they come, if they were cut by fixed chunking. A file that

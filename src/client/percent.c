@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/percent.h"
+#include "client/percent.h"
 
 static bool is_unreserved(uint8_t byte)
 {

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_FETCH_H
-#define CLI_FETCH_H
+#ifndef CLIENT_FETCH_H
+#define CLIENT_FETCH_H
 
 /*
  * fetch: the content of a file version, every block of it compared with its id here, at the
  * receiver. A connection that breaks is made again, and goes on behind the last good block.
  */
 
-#include "cli/client.h"
-#include "cli/progress.h"
-#include "cli/verified.h"
+#include "client/client.h"
+#include "client/verified.h"
 #include "wire/file_metadata.h"
 
 /* The list of blocks, whose SHA-256 is `id`. `ret_metadata` is given to file_metadata_done().
@@ -18,10 +17,18 @@
                                   struct file_metadata *ret_metadata,
                                   struct client_response *response);
 
-/* Hands all content of `id` to `write`, block by block. */
+struct fetch_target {
+    verified_write *write; /* gets all content, block by block */
+    void *write_context;
+    /* Told of bytes that came and are not checked yet, for people who watch; NULL: nobody does. */
+    void (*arrived)(void *context, size_t bytes);
+    void *arrived_context;
+};
+
+/* Hands all content of `id` to `target`. False: `response` tells why. */
 [[nodiscard]] bool fetch_content(struct client *client, const struct id *id,
-                                 const struct file_metadata *metadata, verified_write *write,
-                                 void *context, struct progress *progress,
+                                 const struct file_metadata *metadata,
+                                 const struct fetch_target *target,
                                  struct client_response *response);
 
 #endif

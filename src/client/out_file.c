@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/out_file.h"
+#include "client/out_file.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/random.h"
-#include "cli/text.h"
+#include "client/text.h"
 
 struct out_file {
     int dir_fd;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_BACKOFF_H
-#define CLI_BACKOFF_H
+#ifndef BASE_BACKOFF_H
+#define BASE_BACKOFF_H
 
 /*
  * backoff: how long to wait before the next attempt: twice as long each time, up to a limit, less

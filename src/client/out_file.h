@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_OUT_FILE_H
-#define CLI_OUT_FILE_H
+#ifndef CLIENT_OUT_FILE_H
+#define CLIENT_OUT_FILE_H
 
 /*
  * out_file: a file that appears under its name in one step, when all of it was written. Until

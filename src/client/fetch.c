@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/fetch.h"
+#include "client/fetch.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -42,14 +42,16 @@ bool fetch_metadata(struct client *client, const struct id *id, struct file_meta
 
 struct fetch {
     struct verified *verified;
-    struct progress *progress;
+    const struct fetch_target *target;
     bool is_wrong;
 };
 
 static int on_data(void *context, struct bytes data)
 {
     struct fetch *fetch = context;
-    progress_add(fetch->progress, data.size);
+    if (fetch->target->arrived) {
+        fetch->target->arrived(fetch->target->arrived_context, data.size);
+    }
     const int err = verified_add(fetch->verified, data);
     fetch->is_wrong = err == -EBADMSG;
     return err;
@@ -63,12 +65,12 @@ static void pause_before_attempt(int attempt)
 }
 
 /* One connection: from the first block that is not here to the end. */
-static bool fetch_rest(struct client *client, const char *target, struct fetch *fetch,
+static bool fetch_rest(struct client *client, const char *path, struct fetch *fetch,
                        struct client_response *response)
 {
     char range[64];
     snprintf(range, sizeof range, "Range: bytes=%" PRIu64 "-", verified_restart(fetch->verified));
-    struct client_request request = {.target = target, .on_data = on_data, .context = fetch};
+    struct client_request request = {.target = path, .on_data = on_data, .context = fetch};
     if (verified_block(fetch->verified) > 0) {
         request.headers[0] = range;
     }
@@ -83,23 +85,22 @@ static bool fetch_rest(struct client *client, const char *target, struct fetch *
 }
 
 bool fetch_content(struct client *client, const struct id *id, const struct file_metadata *metadata,
-                   verified_write *write, void *context, struct progress *progress,
-                   struct client_response *response)
+                   const struct fetch_target *target, struct client_response *response)
 {
     if (metadata->blocks_count == 0) {
         return true;
     }
     char hex[ID_HEX_CHARS + 1];
     id_format(id, hex);
-    CLEANUP_FREE char *target = mem_format("/files/%s/data", hex);
+    CLEANUP_FREE char *path = mem_format("/files/%s/data", hex);
     struct fetch fetch = {
-        .verified = verified_new(metadata, write, context),
-        .progress = progress,
+        .verified = verified_new(metadata, target->write, target->write_context),
+        .target = target,
     };
     bool good = false;
     for (int attempt = 1; !good && attempt <= ATTEMPTS_MAX; attempt++) {
         const size_t before = verified_block(fetch.verified);
-        good = fetch_rest(client, target, &fetch, response);
+        good = fetch_rest(client, path, &fetch, response);
         const bool has_broken =
             !good && !response->err && response->status < 300 && response->status > 0;
         if (!good && !has_broken && !(response->no_node && before > 0)) {

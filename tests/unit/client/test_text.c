@@ -11,7 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "cli/text.h"
+#include "client/text.h"
 
 static void sizes(void **state)
 {

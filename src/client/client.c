@@ -6,7 +6,7 @@
  * whenever somebody wants to read and nothing is there.
  */
 
-#include "cli/client.h"
+#include "client/client.h"
 
 #include <curl/curl.h>
 #include <jansson.h>
@@ -84,21 +84,19 @@ static const char *socket_of(const char *text)
     return NULL;
 }
 
-struct client *client_new(const struct invocation *invocation)
+struct client *client_new(const char *address)
 {
-    const char *text = config_string(invocation->config, "node");
-    const char *socket_path = socket_of(text);
+    const char *socket_path = socket_of(address);
     if (socket_path && *socket_path) {
         return client_new_unix(socket_path);
     }
-    const bool has_scheme = strstr(text, "://") != NULL;
-    const bool is_http = strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
-    if (socket_path || (has_scheme && !is_http) || !*text) {
-        cli_usage(invocation, "'%s' is no address of a node: give http://HOST:PORT or unix:/SOCKET",
-                  text);
+    const bool has_scheme = strstr(address, "://") != NULL;
+    const bool is_http =
+        strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0;
+    if (socket_path || (has_scheme && !is_http) || !*address) {
         return NULL;
     }
-    char *url = has_scheme ? mem_copy_string(text) : mem_format("http://%s", text);
+    char *url = has_scheme ? mem_copy_string(address) : mem_format("http://%s", address);
     size_t size = strlen(url);
     while (size > 0 && url[size - 1] == '/') {
         url[--size] = 0;
@@ -430,17 +428,6 @@ char *client_header(const struct client_response *response, const char *name)
 bool client_is_code(const struct client_response *response, const char *code)
 {
     return bytes_equal(buf_bytes(&response->code), bytes_of_string(code));
-}
-
-void client_report(const struct invocation *invocation, const char *about,
-                   const struct client_response *response)
-{
-    const char *failure = buf_string(&response->failure);
-    if (about && !response->no_node) {
-        cli_error(invocation, "%s: %s", about, failure);
-    } else {
-        cli_error(invocation, "%s", failure);
-    }
 }
 
 /* ---- streams ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "cli/sse.h"
+#include "client/sse.h"
 
 /* Each event as "id|type|data;", an id without one as "id;". */
 static int note(void *context, const struct sse_event *event)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_CLIENT_H
-#define CLI_CLIENT_H
+#ifndef CLIENT_CLIENT_H
+#define CLIENT_CLIENT_H
 
 /*
  * client: requests to a node (docs/API.md) by libcurl. Bodies are streamed both ways; an error of
@@ -16,13 +16,12 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
-#include "cli/cli.h"
 
 struct client;
 
-/* A client of the node that --node names: "http://HOST:PORT", "HOST:PORT", "unix:/SOCKET" or
- * "http+unix:/SOCKET". Prints why not, and gives NULL, if it names none. */
-struct client *client_new(const struct invocation *invocation);
+/* A client of the node at `address`: "http://HOST:PORT", "HOST:PORT", "unix:/SOCKET" or
+ * "http+unix:/SOCKET". NULL: it is none of these. */
+struct client *client_new(const char *address);
 /* The same for a Unix socket. */
 struct client *client_new_unix(const char *socket_path);
 /* Another one of the same node, for another thread. */
@@ -83,10 +82,6 @@ void client_response_done(struct client_response *response);
 char *client_header(const struct client_response *response, const char *name);
 
 bool client_is_code(const struct client_response *response, const char *code);
-
-/* "artel VERB: ABOUT: failure" on standard error; `about` may be NULL. */
-void client_report(const struct invocation *invocation, const char *about,
-                   const struct client_response *response);
 
 /*
  * An answer that is pulled instead of pushed, for libraries that want to read.

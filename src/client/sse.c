@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/sse.h"
+#include "client/sse.h"
 
 #include <errno.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/content_id.h"
+#include "client/content_id.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/text.h"
+#include "client/text.h"
 
 #include <errno.h>
 #include <inttypes.h>

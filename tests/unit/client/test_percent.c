@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
-#include "cli/percent.h"
+#include "client/percent.h"
 #include "tree/glob.h"
 
 static void paths_keep_their_slashes(void **state)

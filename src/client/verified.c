@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/verified.h"
+#include "client/verified.h"
 
 #include <errno.h>
 #include <stdlib.h>
