@@ -63,16 +63,22 @@ static void host_shunned(void *context, const struct node_id *peer)
 /* ---- holders -----------------------------------------------------------------------------------
  */
 
+/* A block may have the id of a file: of one whose content is the text of another file's list. */
+struct seek_key {
+    struct id id;
+    uint8_t is_block;
+};
+
 struct fetch_seek {
     struct fetch_find find;
-    struct id id;
-    bool is_final; /* locate has said its last word, and transfer has not heard it yet */
-    UT_hash_handle hh;
+    struct seek_key key;
+    bool is_final;     /* locate has said its last word, and transfer has not heard it yet */
+    UT_hash_handle hh; /* by key */
 };
 
 struct found {
     struct fetch_news news;
-    struct id id;
+    struct seek_key key;
     uint64_t number; /* of the find */
     struct transfer_holder *holders;
     size_t holders_count;
@@ -82,10 +88,15 @@ struct found {
     size_t unasked_count;
 };
 
-static struct fetch_seek *find_seek(struct fetch *fetch, const struct id *id)
+static struct seek_key key_of(const struct id *id, bool is_block)
+{
+    return (struct seek_key){.id = *id, .is_block = is_block};
+}
+
+static struct fetch_seek *find_seek(struct fetch *fetch, const struct seek_key *key)
 {
     struct fetch_seek *seek = NULL;
-    HASH_FIND(hh, fetch->seeks, id, sizeof *id, seek);
+    HASH_FIND(hh, fetch->seeks, key, sizeof *key, seek);
     return seek;
 }
 
@@ -101,7 +112,7 @@ static void end_seek(struct fetch *fetch, struct fetch_seek *seek)
 /* Of a file, the answers are for those who wait for it. */
 static void keep_answers(struct fetch *fetch, struct found *found)
 {
-    struct fetch_file *file = fetch_file_find(fetch, &found->id);
+    struct fetch_file *file = found->key.is_block ? NULL : fetch_file_find(fetch, &found->key.id);
     if (file && found->is_final) {
         free(file->answers);
         file->answers = STEAL_PTR(found->answers);
@@ -112,14 +123,14 @@ static void keep_answers(struct fetch *fetch, struct found *found)
 static void run_found(struct fetch *fetch, struct fetch_news *news)
 {
     struct found *found = CONTAINER_OF(news, struct found, news);
-    struct fetch_seek *seek = find_seek(fetch, &found->id);
+    struct fetch_seek *seek = find_seek(fetch, &found->key);
     if (seek && seek->find.number == found->number) {
         if (found->is_final) {
             end_seek(fetch, seek);
         }
         keep_answers(fetch, found);
-        transfer_found(fetch->transfer, network_now_us(), &found->id, found->holders,
-                       found->holders_count, found->is_final, found->unasked_count);
+        transfer_found(fetch->transfer, network_now_us(), &found->key.id, found->key.is_block,
+                       found->holders, found->holders_count, found->is_final, found->unasked_count);
     }
     free(found->holders);
     free(found->answers);
@@ -132,7 +143,7 @@ static void seek_found(struct fetch *fetch, struct fetch_find *find,
     struct fetch_seek *seek = CONTAINER_OF(find, struct fetch_seek, find);
     struct found *found = mem_alloc(sizeof *found);
     found->news.run = run_found;
-    found->id = seek->id;
+    found->key = seek->key;
     found->number = find->number;
     found->is_final = located->is_final;
     found->holders = mem_alloc_array(located->holders_count + 1, sizeof *found->holders);
@@ -162,7 +173,7 @@ static void find_nothing(struct fetch *fetch, struct fetch_seek *seek)
 {
     struct found *found = mem_alloc(sizeof *found);
     found->news.run = run_found;
-    found->id = seek->id;
+    found->key = seek->key;
     found->number = seek->find.number;
     found->is_final = true;
     found->unasked_count = 1;
@@ -173,14 +184,14 @@ static void find_nothing(struct fetch *fetch, struct fetch_seek *seek)
 static void host_find(void *context, const struct id *id, bool is_block,
                       const struct node_id *publisher, bool everyone)
 {
-    (void)is_block; /* both are keys of the same kind */
     struct fetch *fetch = context;
-    struct fetch_seek *seek = find_seek(fetch, id);
+    const struct seek_key key = key_of(id, is_block);
+    struct fetch_seek *seek = find_seek(fetch, &key);
     if (seek) {
         end_seek(fetch, seek);
     }
     seek = mem_alloc(sizeof *seek);
-    seek->id = *id;
+    seek->key = key;
     seek->find = (struct fetch_find){
         .key = ring_key_of(id),
         .depth = everyone ? LOCATE_EVERYONE : LOCATE_UNTIL_COMPLETE,
@@ -190,16 +201,17 @@ static void host_find(void *context, const struct id *id, bool is_block,
     if (publisher) {
         seek->find.publisher = *publisher;
     }
-    HASH_ADD(hh, fetch->seeks, id, sizeof seek->id, seek);
+    HASH_ADD(hh, fetch->seeks, key, sizeof seek->key, seek);
     if (fetch_find_begin(fetch, &seek->find)) {
         find_nothing(fetch, seek);
     }
 }
 
-static void host_find_end(void *context, const struct id *id)
+static void host_find_end(void *context, const struct id *id, bool is_block)
 {
     struct fetch *fetch = context;
-    struct fetch_seek *seek = find_seek(fetch, id);
+    const struct seek_key key = key_of(id, is_block);
+    struct fetch_seek *seek = find_seek(fetch, &key);
     if (seek) {
         end_seek(fetch, seek);
     }

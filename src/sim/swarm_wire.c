@@ -186,7 +186,8 @@ static void found(void *context, uint64_t argument)
     }
     const struct id *id =
         argument == UINT32_MAX ? &swarm->file : &swarm->metadata.blocks[argument].id;
-    transfer_found(node->transfer, sim_engine_now_us(swarm->engine), id, holders, count, true, 0);
+    transfer_found(node->transfer, sim_engine_now_us(swarm->engine), id, argument != UINT32_MAX,
+                   holders, count, true, 0);
     swarm_pump(node);
 }
 
@@ -199,10 +200,11 @@ static void on_find(void *context, const struct id *id, bool is_block,
     swarm_at(node->swarm, asked_us, found, node, is_block ? block_of(node->swarm, id) : UINT32_MAX);
 }
 
-static void on_find_end(void *context, const struct id *id)
+static void on_find_end(void *context, const struct id *id, bool is_block)
 {
     (void)context;
     (void)id;
+    (void)is_block;
 }
 
 static void opened(void *context, uint64_t argument)

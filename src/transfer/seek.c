@@ -3,8 +3,11 @@
 /*
  * Looking for sources. The publisher is asked first, if it is known; the index is asked when that
  * does not answer soon, when a file is long enough to be worth more sources, and when something
- * lacks that no source has. What still lacks then is looked for block by block. A fetch ends
- * without success when everybody has denied what lacks, and nothing is on its way.
+ * lacks that no source has. What still lacks then is looked for block by block, in rounds: each
+ * block once, a bounded number at a time, from where the last round left off; fetches that look for
+ * the same block share the search. A fetch ends without success when everybody has denied what
+ * lacks, or VAIN_MAX blocks of it, and nothing is on its way. While something is, a new round
+ * begins some time after the last one.
  */
 
 #include <errno.h>
@@ -23,6 +26,8 @@
 /* Nothing came for so long, and nobody has what lacks: given up. */
 #define GIVE_UP_US SECOND
 #define LOOK_US (100 * MS)
+/* After so many blocks looked for in vain the others are not, for a while. */
+#define VAIN_MAX TRANSFER_BLOCK_FINDS_MAX
 /* Whoever is said to have all gave nothing for so long: everyone is asked for others. */
 #define USELESS_US (5 * SECOND)
 
@@ -35,37 +40,43 @@ static void begin_seek(struct transfer *transfer, struct fetch *fetch, bool ever
                         fetch->has_publisher ? &fetch->publisher : NULL, everyone);
 }
 
+/* `is_told`: it is still under way. */
 static void end_block_seek(struct transfer *transfer, struct block_seek *seek, bool is_told)
 {
-    if (!seek->is_done) {
-        seek->fetch->block_seeks_count--;
-        if (is_told) {
-            transfer->host.find_end(transfer->host.context, &seek->id);
-        }
-    }
-    HASH_DEL(transfer->block_seeks, seek);
+    struct block_find *find = seek->find;
+    DL_DELETE2(seek->fetch->block_seeks, seek, fetch_prev, fetch_next);
+    seek->fetch->block_seeks_count--;
+    DL_DELETE(find->seeks, seek);
     free(seek);
+    if (find->seeks) {
+        return; /* others wait for it */
+    }
+    HASH_DEL(transfer->block_finds, find);
+    if (is_told) {
+        transfer->host.find_end(transfer->host.context, &find->id, true);
+    }
+    free(find);
 }
 
-static void end_block_seeks(struct transfer *transfer, const struct fetch *fetch, bool only_done)
+/* All blocks may be looked for again. */
+static void begin_round(struct fetch *fetch)
 {
-    struct block_seek *seek;
-    struct block_seek *next;
-    HASH_ITER(hh, transfer->block_seeks, seek, next)
-    {
-        if (seek->fetch == fetch && (seek->is_done || !only_done)) {
-            end_block_seek(transfer, seek, true);
-        }
+    fetch->vain_count = 0;
+    if (fetch->sought) {
+        memset(fetch->sought, 0, fetch->words_count * sizeof *fetch->sought);
     }
 }
 
 void seek_end(struct transfer *transfer, struct fetch *fetch)
 {
     if (fetch->seek == SEEK_RUNNING) {
-        transfer->host.find_end(transfer->host.context, &fetch->id);
+        transfer->host.find_end(transfer->host.context, &fetch->id, false);
     }
     fetch->seek = SEEK_NONE;
-    end_block_seeks(transfer, fetch, false);
+    while (fetch->block_seeks) {
+        end_block_seek(transfer, fetch->block_seeks, true);
+    }
+    begin_round(fetch);
 }
 
 static void drop_silent(struct transfer *transfer, struct fetch *fetch)
@@ -146,11 +157,12 @@ static bool seek_list(struct transfer *transfer, struct fetch *fetch)
     return seek_all(transfer, fetch) && give_up(transfer, fetch);
 }
 
-/* The first block from `from` on that is to be asked for and that no source has. */
-static uint32_t next_nowhere(const struct fetch *fetch, uint32_t from)
+/* The first block from `from` on that is to be asked for and that no source has, but for those with
+ * a bit in `but` (NULL: none). */
+static uint32_t next_nowhere(const struct fetch *fetch, uint32_t from, const uint64_t *but)
 {
     for (uint32_t word = from / 64; word < fetch->words_count; word++) {
-        uint64_t bits = fetch->need[word];
+        uint64_t bits = fetch->need[word] & ~(but ? but[word] : 0);
         if (word == from / 64) {
             bits &= UINT64_MAX << (from % 64);
         }
@@ -164,35 +176,58 @@ static uint32_t next_nowhere(const struct fetch *fetch, uint32_t from)
     return NO_BLOCK;
 }
 
-/* Blocks that nobody has by way of the file. True: all of them were looked for in vain. */
+static void seek_block(struct transfer *transfer, struct fetch *fetch, uint32_t index)
+{
+    const struct id *id = &fetch->metadata->blocks[index].id;
+    struct block_seek *seek = mem_alloc(sizeof *seek);
+    seek->fetch = fetch;
+    seek->index = index;
+    DL_APPEND2(fetch->block_seeks, seek, fetch_prev, fetch_next);
+    fetch->block_seeks_count++;
+    bit_set(fetch->sought, index);
+    HASH_FIND(hh, transfer->block_finds, id, sizeof *id, seek->find);
+    const bool is_new = !seek->find;
+    if (is_new) {
+        seek->find = mem_alloc(sizeof *seek->find);
+        seek->find->id = *id;
+        HASH_ADD(hh, transfer->block_finds, id, sizeof seek->find->id, seek->find);
+    }
+    DL_APPEND(seek->find->seeks, seek);
+    if (is_new) {
+        transfer->host.find(transfer->host.context, id, true,
+                            fetch->has_publisher ? &fetch->publisher : NULL, false);
+    }
+}
+
+/* The next one to look for; the list is gone round. */
+static uint32_t next_to_seek(struct fetch *fetch)
+{
+    uint32_t index = next_nowhere(fetch, fetch->seek_next, fetch->sought);
+    if (index == NO_BLOCK && fetch->seek_next > 0) {
+        index = next_nowhere(fetch, 0, fetch->sought);
+    }
+    fetch->seek_next = index == NO_BLOCK ? 0 : index + 1;
+    return index;
+}
+
+/* Blocks that nobody has by way of the file. True: they were looked for in vain, or enough of them,
+ * as without these all others are of no use: of a long file that is gone it is known soon. */
 static bool seek_blocks(struct transfer *transfer, struct fetch *fetch)
 {
-    bool all_done = true;
-    uint32_t index = 0;
-    while ((index = next_nowhere(fetch, index)) != NO_BLOCK) {
-        const struct id *id = &fetch->metadata->blocks[index].id;
-        struct block_seek *seek;
-        HASH_FIND(hh, transfer->block_seeks, id, sizeof *id, seek);
-        if (seek && seek->fetch == fetch && !seek->is_done) {
-            all_done = false;
-        } else if (!seek) {
-            all_done = false;
-            if (fetch->block_seeks_count == TRANSFER_BLOCK_FINDS_MAX ||
-                !source_has_room(transfer, fetch)) {
-                break;
-            }
-            seek = mem_alloc(sizeof *seek);
-            seek->id = *id;
-            seek->index = index;
-            seek->fetch = fetch;
-            HASH_ADD(hh, transfer->block_seeks, id, sizeof seek->id, seek);
-            fetch->block_seeks_count++;
-            transfer->host.find(transfer->host.context, id, true,
-                                fetch->has_publisher ? &fetch->publisher : NULL, false);
-        }
-        index++;
+    if (!fetch->sought) {
+        fetch->sought = mem_alloc_array(most(fetch->words_count, 1), sizeof *fetch->sought);
     }
-    return all_done;
+    while (fetch->vain_count < VAIN_MAX && fetch->block_seeks_count < TRANSFER_BLOCK_FINDS_MAX) {
+        if (!source_has_room(transfer, fetch)) {
+            return false;
+        }
+        const uint32_t index = next_to_seek(fetch);
+        if (index == NO_BLOCK) {
+            break;
+        }
+        seek_block(transfer, fetch, index);
+    }
+    return fetch->block_seeks_count == 0;
 }
 
 /* Nothing but what nobody has lacks, and nothing is under way. */
@@ -252,12 +287,12 @@ static bool seek_sources(struct transfer *transfer, struct fetch *fetch)
     if (fetch->seek == SEEK_NONE && is_long && fetch->sources_count < TRANSFER_SOURCES_MAX / 2) {
         begin_seek(transfer, fetch, false);
     }
-    const bool is_somewhere = fetch->complete_count > 0 || next_nowhere(fetch, 0) == NO_BLOCK;
+    const bool is_somewhere = fetch->complete_count > 0 || next_nowhere(fetch, 0, NULL) == NO_BLOCK;
     if (fetch->seek == SEEK_DONE && fetch->seek_us + AGAIN_US <= transfer->now_us &&
-        (!is_somewhere || is_standing(transfer, fetch))) {
+        fetch->block_seeks_count == 0 && (!is_somewhere || is_standing(transfer, fetch))) {
         fetch->seek = SEEK_NONE;
         fetch->unasked_count = 0;
-        end_block_seeks(transfer, fetch, true);
+        begin_round(fetch);
     }
     if (is_somewhere) {
         seek_others(transfer, fetch);
@@ -281,7 +316,8 @@ bool seek_step(struct transfer *transfer, struct fetch *fetch)
 
 /* Answers. */
 
-static void found_block(struct transfer *transfer, struct block_seek *seek,
+/* True: it is over, for this fetch. */
+static bool found_block(struct transfer *transfer, const struct block_seek *seek,
                         const struct transfer_holder *holders, size_t holders_count, bool is_final,
                         size_t unasked_count)
 {
@@ -298,44 +334,77 @@ static void found_block(struct transfer *transfer, struct block_seek *seek,
             is_somewhere = true;
         }
     }
-    if (is_somewhere) {
-        end_block_seek(transfer, seek, !is_final);
-    } else if (is_final && holders_count > 0 && !source_has_room(transfer, fetch)) {
-        end_block_seek(transfer, seek, false); /* again, when there is room */
-    } else if (is_final && holders_count > 0 && !seek->is_everyone) {
-        /* Those that are named have refused it, or can't be asked. */
-        seek->is_everyone = true;
-        transfer->host.find(transfer->host.context, &seek->id, true,
-                            fetch->has_publisher ? &fetch->publisher : NULL, true);
-    } else if (is_final) {
-        seek->is_done = true;
-        fetch->block_seeks_count--;
+    const bool has_named = is_final && holders_count > 0;
+    if (is_somewhere || (has_named && !source_has_room(transfer, fetch))) {
+        bit_clear(fetch->sought, seek->index); /* again, should it be nowhere, when there is room */
+        return true;
+    }
+    if (has_named && !seek->find->is_everyone) {
+        return false; /* those that are named have refused it, or can't be asked */
+    }
+    if (is_final) {
+        fetch->vain_count++;
         fetch->unasked_count += unasked_count + holders_count;
+    }
+    return is_final;
+}
+
+static void found_by_all(struct transfer *transfer, struct block_find *find,
+                         const struct transfer_holder *holders, size_t holders_count, bool is_final,
+                         size_t unasked_count)
+{
+    const struct fetch *left = NULL;
+    struct block_seek *seek;
+    struct block_seek *next;
+    DL_FOREACH_SAFE(find->seeks, seek, next)
+    {
+        struct fetch *fetch = seek->fetch;
+        if (found_block(transfer, seek, holders, holders_count, is_final, unasked_count)) {
+            fetch->seek_us = transfer->now_us;
+            end_block_seek(transfer, seek, !is_final);
+        } else {
+            left = fetch;
+        }
+        transfer_fetch_ready(transfer, fetch);
+    }
+    if (left && is_final) { /* so there is still somebody in `find` */
+        find->is_everyone = true;
+        transfer->host.find(transfer->host.context, &find->id, true,
+                            left->has_publisher ? &left->publisher : NULL, true);
     }
 }
 
-void transfer_found(struct transfer *transfer, uint64_t now_us, const struct id *id,
+static void found_file(struct transfer *transfer, struct fetch *fetch,
+                       const struct transfer_holder *holders, size_t holders_count, bool is_final,
+                       size_t unasked_count)
+{
+    for (size_t i = 0; i < holders_count; i++) {
+        source_add_candidate(transfer, fetch, &holders[i].node,
+                             holders[i].state == TRANSFER_COMPLETE);
+    }
+    if (is_final) {
+        fetch->seek = SEEK_DONE;
+        fetch->seek_us = transfer->now_us;
+        fetch->unasked_count += unasked_count;
+    }
+    transfer_fetch_ready(transfer, fetch);
+}
+
+void transfer_found(struct transfer *transfer, uint64_t now_us, const struct id *id, bool is_block,
                     const struct transfer_holder *holders, size_t holders_count, bool is_final,
                     size_t unasked_count)
 {
     transfer->now_us = now_us;
-    struct block_seek *seek;
-    HASH_FIND(hh, transfer->block_seeks, id, sizeof *id, seek);
-    struct fetch *fetch = seek ? seek->fetch : transfer_fetch_find(transfer, id);
-    if (seek && !seek->is_done) {
-        found_block(transfer, seek, holders, holders_count, is_final, unasked_count);
-    } else if (!seek && fetch && fetch->seek == SEEK_RUNNING) {
-        for (size_t i = 0; i < holders_count; i++) {
-            source_add_candidate(transfer, fetch, &holders[i].node,
-                                 holders[i].state == TRANSFER_COMPLETE);
-        }
-        if (is_final) {
-            fetch->seek = SEEK_DONE;
-            fetch->seek_us = now_us;
-            fetch->unasked_count += unasked_count;
-        }
+    struct block_find *find = NULL;
+    struct fetch *fetch = NULL;
+    if (is_block) {
+        HASH_FIND(hh, transfer->block_finds, id, sizeof *id, find);
+    } else {
+        fetch = transfer_fetch_find(transfer, id);
     }
-    if (fetch) {
-        transfer_fetch_ready(transfer, fetch);
+    if (find) {
+        found_by_all(transfer, find, holders, holders_count, is_final, unasked_count);
+    } else if (fetch && fetch->seek == SEEK_RUNNING) {
+        found_file(transfer, fetch, holders, holders_count, is_final, unasked_count);
     }
 }

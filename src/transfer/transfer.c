@@ -37,10 +37,11 @@ static void no_cancel(void *context, const struct node_id *peer, uint32_t number
     (void)number;
 }
 
-static void no_file(void *context, const struct id *file)
+static void no_find_end(void *context, const struct id *id, bool is_block)
 {
     (void)context;
-    (void)file;
+    (void)id;
+    (void)is_block;
 }
 
 static void no_stop(void *context, const struct node_id *peer, const struct id *file)
@@ -105,6 +106,7 @@ static void forget_list(struct fetch *fetch)
     free(fetch->first_same);
     free(fetch->next_same);
     free(fetch->refused_us);
+    free(fetch->sought);
 }
 
 /* Out of the lists, and its memory freed; nothing is told to the host but what it must not keep. */
@@ -137,7 +139,7 @@ void transfer_free(struct transfer *transfer)
         return;
     }
     transfer->host.cancel = no_cancel;
-    transfer->host.find_end = no_file;
+    transfer->host.find_end = no_find_end;
     transfer->host.stop = no_stop;
     while (transfer->fetches) {
         free_fetch(transfer, transfer->fetches);

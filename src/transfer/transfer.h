@@ -78,10 +78,11 @@ struct transfer_host {
     void (*cancel)(void *context, const struct node_id *peer, uint32_t number);
 
     /* Who has this file, or this block? Told by transfer_found(), never within the call, until it
-     * is final or ended. `everyone`: whom the index named did not have it, or not all of it. */
+     * is final or ended. `everyone`: whom the index named did not have it, or not all of it. One at
+     * a time for each file and for each block; a block may have the id of a file. */
     void (*find)(void *context, const struct id *id, bool is_block,
                  const struct node_id *publisher_or_null, bool everyone);
-    void (*find_end)(void *context, const struct id *id);
+    void (*find_end)(void *context, const struct id *id, bool is_block);
 
     /* Metadata from a peer, to be checked against the file id, and the intake begun (it may be open
      * already). Empty text: look again at what the intake has. Answered by transfer_opened(), once.
@@ -188,7 +189,7 @@ struct transfer_holder {
 };
 /* Of find(): all holders known up to now. `unasked_count`: with is_final, members that could not be
  * asked or did not answer. */
-void transfer_found(struct transfer *transfer, uint64_t now_us, const struct id *id,
+void transfer_found(struct transfer *transfer, uint64_t now_us, const struct id *id, bool is_block,
                     const struct transfer_holder *holders, size_t holders_count, bool is_final,
                     size_t unasked_count);
 

@@ -144,13 +144,23 @@ struct request {
 
 enum seek_state { SEEK_NONE = 0, SEEK_RUNNING, SEEK_DONE };
 
-struct block_seek {
+/* A search for a block, for all fetches that look for it. */
+struct block_find {
     struct id id;
-    uint32_t index;
-    bool is_done; /* and nobody had it */
     bool is_everyone;
-    struct fetch *fetch;
+    struct block_seek *seeks;
     UT_hash_handle hh; /* by id */
+};
+
+/* One of them. */
+struct block_seek {
+    struct block_find *find;
+    struct fetch *fetch;
+    uint32_t index;
+    struct block_seek *prev; /* of the find */
+    struct block_seek *next;
+    struct block_seek *fetch_prev; /* of the fetch */
+    struct block_seek *fetch_next;
 };
 
 struct reader {
@@ -207,7 +217,11 @@ struct fetch {
     bool seek_everyone;
     uint64_t seek_us; /* when it began or ended */
     size_t unasked_count;
+    struct block_seek *block_seeks;
     uint32_t block_seeks_count;
+    uint64_t *sought;    /* bits: looked for singly in this round, and not found; NULL: none */
+    uint32_t seek_next;  /* the first block to be looked at for that */
+    uint32_t vain_count; /* looked for in vain in this round */
 
     struct reader *readers;
     size_t readers_count;
@@ -247,7 +261,7 @@ struct transfer {
     struct source *asks;      /* by number */
     struct request *requests; /* by number */
     struct flight *flights;   /* by block id */
-    struct block_seek *block_seeks;
+    struct block_find *block_finds;
     uint32_t next_number;
     uint64_t late_us; /* when peers are looked at */
 

@@ -574,7 +574,7 @@ static void nonsense_changes_nothing(void **state)
         transfer_block(net->transfer, net->now_us, &peers[0], round, 999, 0);
         transfer_refused(net->transfer, net->now_us, &peers[1], round, 0, TRANSFER_REFUSED_BUSY,
                          peers, 3);
-        transfer_found(net->transfer, net->now_us, &unknown, NULL, 0, true, 9);
+        transfer_found(net->transfer, net->now_us, &unknown, false, NULL, 0, true, 9);
         transfer_copied(net->transfer, net->now_us, &net->files[file].id, round, 0);
         transfer_committed(net->transfer, net->now_us, &unknown, 0);
         transfer_opened(net->transfer, net->now_us, &unknown, 0, NULL, NULL);

@@ -109,7 +109,10 @@ struct net {
     size_t events_high;
     uint32_t finds;
     uint32_t block_finds;
-    uint32_t unasked_count; /* told with a search */
+    uint32_t unasked_count;       /* told with a search */
+    uint32_t block_unasked_count; /* likewise, more with one for a block */
+    uint64_t file_find_us;        /* what a search takes; 0: as little as it can */
+    uint64_t block_find_us;
     bool finds_nobody;
 };
 
@@ -231,22 +234,31 @@ static inline void net_cancel(void *context, const struct node_id *node, uint32_
     }
 }
 
+static inline void net_find_end(void *context, const struct id *id, bool is_block)
+{
+    struct net *net = context;
+    for (size_t i = 0; i < net->events_high; i++) {
+        struct event *event = &net->events[i];
+        if (event->is_used && event->type == EVENT_FOUND && event->flags == is_block &&
+            id_equal(&event->id, id)) {
+            event->is_used = false;
+        }
+    }
+}
+
 static inline void net_find(void *context, const struct id *id, bool is_block,
                             const struct node_id *publisher, bool everyone)
 {
     (void)publisher;
     struct net *net = context;
+    net_find_end(net, id, is_block); /* one at a time */
     net->finds += !is_block;
     net->block_finds += is_block;
-    struct event *event = net_event(net, EVENT_FOUND, (everyone ? 20 : 4) * TRIP_US);
+    const uint64_t usual_us = (everyone ? 20 : 4) * TRIP_US;
+    const uint64_t told_us = is_block ? net->block_find_us : net->file_find_us;
+    struct event *event = net_event(net, EVENT_FOUND, told_us > 0 ? told_us : usual_us);
     event->id = *id;
     event->flags = is_block;
-}
-
-static inline void net_find_end(void *context, const struct id *id)
-{
-    (void)context;
-    (void)id;
 }
 
 static inline void net_open(void *context, const struct id *file, struct bytes text)
@@ -435,8 +447,8 @@ static inline void net_found(struct net *net, const struct event *event)
             }
         }
     }
-    transfer_found(net->transfer, net->now_us, &event->id, holders, count, true,
-                   net->unasked_count);
+    transfer_found(net->transfer, net->now_us, &event->id, event->flags, holders, count, true,
+                   net->unasked_count + (event->flags ? net->block_unasked_count : 0));
 }
 
 static inline void net_block(struct net *net, const struct event *event)
