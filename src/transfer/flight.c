@@ -53,6 +53,7 @@ static void free_request(struct transfer *transfer, struct request *request)
     struct peer *peer = request->peer;
     HASH_DEL(transfer->requests, request);
     DL_DELETE(peer->requests, request);
+    DL_DELETE2(request->fetch->requests, request, fetch_prev, fetch_next);
     free(request);
     transfer_peer_unuse(transfer, peer);
 }
@@ -108,6 +109,24 @@ static unsigned leg_of(const struct flight *flight, const struct request *reques
     return flight->legs[0] == request ? 0 : 1;
 }
 
+void flight_wait(struct flight *flight, struct fetch *fetch, uint32_t index)
+{
+    struct waiter *waiter = mem_alloc(sizeof *waiter);
+    waiter->flight = flight;
+    waiter->fetch = fetch;
+    waiter->index = index;
+    DL_APPEND(flight->waiters, waiter);
+    DL_APPEND2(fetch->waiters, waiter, fetch_prev, fetch_next);
+    fetch->copying_count++;
+}
+
+static void free_waiter(struct waiter *waiter)
+{
+    DL_DELETE(waiter->flight->waiters, waiter);
+    DL_DELETE2(waiter->fetch->waiters, waiter, fetch_prev, fetch_next);
+    free(waiter);
+}
+
 /* Nobody is asked for it any more. Whoever waits for it has to ask for itself. */
 static void end_flight(struct transfer *transfer, struct flight *flight)
 {
@@ -116,13 +135,12 @@ static void end_flight(struct transfer *transfer, struct flight *flight)
     HASH_DEL(transfer->flights, flight);
     DL_DELETE(fetch->flights, flight);
     fetch->flights_count--;
-    struct waiter *waiter;
-    struct waiter *next;
-    LL_FOREACH_SAFE(flight->waiters, waiter, next)
-    {
-        waiter->fetch->copying_count--;
-        transfer_fetch_block_needed(transfer, waiter->fetch, waiter->index);
-        free(waiter);
+    while (flight->waiters) {
+        struct fetch *other = flight->waiters->fetch;
+        const uint32_t index = flight->waiters->index;
+        free_waiter(flight->waiters);
+        other->copying_count--;
+        transfer_fetch_block_needed(transfer, other, index);
     }
     free(flight);
 }
@@ -178,15 +196,20 @@ void flight_land(struct transfer *transfer, struct flight *flight, const struct 
         remove_leg(flight, leg_of(flight, by));
     }
     call_off(transfer, flight);
-    struct waiter *waiter;
-    struct waiter *next;
-    LL_FOREACH_SAFE(flight->waiters, waiter, next)
-    {
+    while (flight->waiters) {
+        const struct waiter *waiter = flight->waiters;
         transfer->host.copy(transfer->host.context, &waiter->fetch->id, waiter->index);
-        free(waiter);
+        free_waiter(flight->waiters);
     }
-    flight->waiters = NULL;
     end_flight(transfer, flight);
+}
+
+void flight_end_late(struct transfer *transfer, struct fetch *fetch)
+{
+    CHECK(!fetch->flights);
+    while (fetch->requests) {
+        cancel_request(transfer, fetch->requests, true);
+    }
 }
 
 void flight_drop_all(struct transfer *transfer, struct fetch *fetch)
@@ -194,28 +217,9 @@ void flight_drop_all(struct transfer *transfer, struct fetch *fetch)
     while (fetch->flights) {
         cancel_request(transfer, fetch->flights->legs[0], true);
     }
-    /* Late parts of blocks that came from elsewhere. */
-    struct request *request;
-    struct request *next_request;
-    HASH_ITER(hh, transfer->requests, request, next_request)
-    {
-        if (request->fetch == fetch) {
-            cancel_request(transfer, request, true);
-        }
-    }
-    struct flight *flight;
-    struct flight *next_flight;
-    HASH_ITER(hh, transfer->flights, flight, next_flight)
-    {
-        struct waiter *waiter;
-        struct waiter *next;
-        LL_FOREACH_SAFE(flight->waiters, waiter, next)
-        {
-            if (waiter->fetch == fetch) {
-                LL_DELETE(flight->waiters, waiter);
-                free(waiter);
-            }
-        }
+    flight_end_late(transfer, fetch);
+    while (fetch->waiters) {
+        free_waiter(fetch->waiters);
     }
 }
 
@@ -300,6 +304,7 @@ void flight_request(struct transfer *transfer, struct source *source, const uint
     request->peer = peer;
     request->fetch = fetch;
     HASH_ADD(hh, transfer->requests, number, sizeof request->number, request);
+    DL_APPEND2(fetch->requests, request, fetch_prev, fetch_next);
     struct transfer_part parts[TRANSFER_REQUEST_BLOCKS_MAX];
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -402,7 +407,7 @@ static void take_failed(struct transfer *transfer, struct fetch *fetch, int err)
 {
     if (err == -ENOSPC) {
         transfer_fetch_pause(transfer, fetch, err, TRANSFER_NOSPACE_MS * MS);
-    } else if (err != -EBADMSG && err != -EAGAIN && err != -EBUSY) {
+    } else if (err != -EBADMSG && err != -EAGAIN && err != -EBUSY && err != -ECANCELED) {
         transfer_fetch_end(transfer, fetch, err);
     }
 }
@@ -423,7 +428,9 @@ void transfer_block(struct transfer *transfer, uint64_t now_us, const struct nod
             take_bad(transfer, request, part.flight->index);
         }
         lose_leg(transfer, request, position);
-        take_failed(transfer, fetch, err);
+        if (part.flight) { /* else the block is here, or comes from elsewhere */
+            take_failed(transfer, fetch, err);
+        }
         return;
     }
     if (!part.flight) {

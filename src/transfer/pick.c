@@ -212,11 +212,7 @@ static bool wait_for_other(struct transfer *transfer, struct fetch *fetch, uint3
     if (!flight || flight->fetch == fetch) {
         return false;
     }
-    struct waiter *waiter = mem_alloc(sizeof *waiter);
-    waiter->fetch = fetch;
-    waiter->index = index;
-    LL_PREPEND(flight->waiters, waiter);
-    fetch->copying_count++;
+    flight_wait(flight, fetch, index);
     bit_clear(fetch->need, index);
     fetch->need_count--;
     return true;

@@ -167,6 +167,7 @@ static void commit(struct transfer *transfer, struct fetch *fetch)
 {
     fetch->phase = TRANSFER_COMMITTING;
     seek_end(transfer, fetch);
+    flight_end_late(transfer, fetch);
     transfer->host.commit(transfer->host.context, &fetch->id);
 }
 

@@ -101,9 +101,13 @@ struct candidate {
 
 /* The same block, wanted by another fetch. */
 struct waiter {
+    struct flight *flight;
     struct fetch *fetch;
     uint32_t index;
+    struct waiter *prev; /* of the flight */
     struct waiter *next;
+    struct waiter *fetch_prev; /* of the fetch */
+    struct waiter *fetch_next;
 };
 
 /* A block that was asked for; of two at most. */
@@ -138,6 +142,8 @@ struct request {
     struct fetch *fetch;
     struct request *prev; /* of the peer */
     struct request *next;
+    struct request *fetch_prev; /* of the fetch */
+    struct request *fetch_next;
     UT_hash_handle hh;
     struct part parts[];
 };
@@ -210,6 +216,8 @@ struct fetch {
     struct candidate *candidates;
     size_t candidates_count;
     size_t candidates_capacity;
+    struct request *requests;
+    struct waiter *waiters; /* for flights of others */
     struct flight *flights;
     uint32_t flights_count;
 
@@ -375,6 +383,10 @@ struct flight *flight_find(const struct transfer *transfer, const struct id *blo
 /* Requests blocks of `source`; those that fly already get a second leg. */
 void flight_request(struct transfer *transfer, struct source *source, const uint32_t *indices,
                     size_t count, bool insists, bool is_race);
+/* The fetch waits for it, which flies for another one. */
+void flight_wait(struct flight *flight, struct fetch *fetch, uint32_t index);
+/* Late parts of blocks that are here are called off. */
+void flight_end_late(struct transfer *transfer, struct fetch *fetch);
 /* Nothing of the fetch is on its way any more. */
 void flight_drop_all(struct transfer *transfer, struct fetch *fetch);
 /* Nothing from this peer is. */

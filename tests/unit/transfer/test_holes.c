@@ -180,6 +180,70 @@ static void who_refuses_a_block_is_not_believed_again(void **state)
     net_free(net);
 }
 
+static struct event *find_block_event(struct net *net, uint32_t number, uint16_t position)
+{
+    for (size_t i = 0; i < net->events_high; i++) {
+        struct event *event = &net->events[i];
+        if (event->is_used && event->type == EVENT_BLOCK && event->number == number &&
+            event->position == position) {
+            return event;
+        }
+    }
+    fail_msg("it is not on its way");
+    return &net->events[0];
+}
+
+/* The request of most blocks, and its last one. */
+static uint32_t find_longest_request(const struct net *net, uint16_t *ret_position)
+{
+    uint32_t number = 0;
+    for (size_t i = 0; i < net->events_high; i++) {
+        const struct event *event = &net->events[i];
+        if (event->is_used && event->type == EVENT_BLOCK && event->position > *ret_position) {
+            number = event->number;
+            *ret_position = event->position;
+        }
+    }
+    return number;
+}
+
+/* Small blocks of one request. One is late and comes from elsewhere, then the last one comes: when
+ * the late one comes all the same, the file is being committed, and there is no place for it. */
+static void a_late_block_does_not_end_a_commit(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 0);
+    const uint32_t file = net_add_file(net, 32, 4096, 1, 0);
+    net_give(net, 0, file, 0, 1);
+    net_start(net, file, 0);
+    while (net->peers[0].served < 32) {
+        net_step(net, net->now_us + MS_US);
+    }
+    uint16_t last = 0;
+    const uint32_t number = find_longest_request(net, &last);
+    assert_true(last > 0);
+    const uint32_t index = find_block_event(net, number, 0)->index;
+    find_block_event(net, number, 0)->due_us += 60000 * MS_US;
+    find_block_event(net, number, last)->due_us += 60000 * MS_US;
+    net_give(net, 1, file, 0, 1);
+    net->peers[1].block_us = 50 * MS_US;
+    const struct node_id node = node_of(1);
+    transfer_asked(net->transfer, net->now_us, &node, &net->files[file].id);
+    while (net->files[file].writes < 31) {
+        net_step(net, net->now_us + MS_US);
+    }
+    assert_true(net->files[file].have[index / 8] & 1u << index % 8);
+    find_block_event(net, number, last)->due_us = net->now_us;
+    while (net->files[file].commits == 0) {
+        net_step(net, net->now_us + MS_US);
+    }
+    const struct node_id slow = node_of(0);
+    transfer_block(net->transfer, net->now_us, &slow, number, 0, -ECANCELED);
+    assert_int_equal(net_finish(net, file, NULL), 0);
+    assert_true(net->peers[0].cancelled > 0);
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +256,7 @@ int main(void)
         cmocka_unit_test(others_are_looked_for_when_a_source_gives_nothing),
         cmocka_unit_test(all_candidates_are_asked_before_the_end),
         cmocka_unit_test(who_refuses_a_block_is_not_believed_again),
+        cmocka_unit_test(a_late_block_does_not_end_a_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
