@@ -513,7 +513,7 @@ static void fetch_after_all(struct fetch *fetch, struct fetch_file *file)
     file->is_taking = false;
     const int err =
         transfer_start(fetch->transfer, network_now_us(), &file->id,
-                       file->has_publisher ? &file->publisher : NULL, FETCH_PRIORITY_READER);
+                       file->has_publisher ? &file->publisher : NULL, TRANSFER_PRIORITY_READER);
     if (err) {
         fetch_file_end(fetch, file, err);
     }

@@ -19,9 +19,8 @@
 #include "transfer/status.h"
 #include "transfer/transfer.h"
 
-/* Between 0 and TRANSFER_PRIORITY_MAX. */
+/* Below TRANSFER_PRIORITY_READER, which is that of readers. */
 #define FETCH_PRIORITY_FILE 3
-#define FETCH_PRIORITY_READER 6
 
 /* Somebody who waits for a file. */
 struct fetch_waiter {

@@ -103,7 +103,7 @@ static void run_open(struct fetch *fetch, struct fetch_news *news)
     struct fetch_file *file = NULL;
     fetch_see_members(fetch);
     const int err = fetch_file_begin(fetch, &reader->options.file, reader->options.publisher,
-                                     STORE_CACHE, FETCH_PRIORITY_READER, &file);
+                                     STORE_CACHE, TRANSFER_PRIORITY_READER, &file);
     if (err) {
         fail(reader, err, NULL);
         notice(fetch, reader);

@@ -647,7 +647,8 @@ void transfer_tick(struct transfer *transfer, uint64_t now_us)
         }
     }
     for (size_t i = PRIORITIES; i-- > 0;) {
-        while (transfer->queued[i] && transfer->running_count < TRANSFER_RUNNING_MAX) {
+        const size_t reserve = i >= TRANSFER_PRIORITY_READER ? TRANSFER_RUNNING_READERS_MAX : 0;
+        while (transfer->queued[i] && transfer->running_count < TRANSFER_RUNNING_MAX + reserve) {
             run(transfer, transfer->queued[i]);
         }
     }

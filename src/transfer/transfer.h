@@ -35,6 +35,10 @@
 #define TRANSFER_RUNNING_MAX 512u
 #define TRANSFER_FETCHES_MAX 1000000u
 #define TRANSFER_PRIORITY_MAX 7
+/* Somebody waits for the bytes: from this priority on so many more are at work, as there may be
+ * many fetches that take long. */
+#define TRANSFER_PRIORITY_READER 6
+#define TRANSFER_RUNNING_READERS_MAX 256u
 /* Larger blocks go one to a request, so that each can be cancelled. */
 #define TRANSFER_BATCHED_BYTES_MAX 65536u
 /* Bytes asked for and not here, of all fetches: as much as keeps all sources at work, between

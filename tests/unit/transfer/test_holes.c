@@ -244,6 +244,40 @@ static void a_late_block_does_not_end_a_commit(void **state)
     net_free(net);
 }
 
+/* As many fetches as run at a time, of which nothing comes for a long time. */
+static void readers_do_not_wait_for_other_fetches(void **state)
+{
+    (void)state;
+    struct net *net = net_new(1, 0);
+    net->file_find_us = 100000 * MS_US;
+    for (uint32_t i = 0; i < TRANSFER_RUNNING_MAX; i++) {
+        net_start(net, net_add_file(net, 1, BLOCK_BYTES, 10 * i, 0), NO_PUBLISHER);
+    }
+    const uint32_t plain = net_add_file(net, 4, BLOCK_BYTES, 100000, 0);
+    const uint32_t read = net_add_file(net, 4, BLOCK_BYTES, 200000, 0);
+    net_give(net, 0, plain, 0, 1);
+    net_give(net, 0, read, 0, 1);
+    net_start(net, plain, 0);
+    net_run(net, 200);
+    const struct node_id publisher = node_of(0);
+    assert_int_equal(transfer_start(net->transfer, net->now_us, &net->files[read].id, &publisher,
+                                    TRANSFER_PRIORITY_READER),
+                     0);
+    uint64_t us = 0;
+    assert_int_equal(net_finish(net, read, &us), 0);
+    assert_in_range(us, 0, 1000 * MS_US);
+    struct transfer_status status;
+    assert_true(transfer_status(net->transfer, net->now_us, &net->files[plain].id, &status));
+    assert_int_equal(status.phase, TRANSFER_QUEUED);
+
+    /* Somebody comes to read what waits. */
+    assert_int_equal(transfer_start(net->transfer, net->now_us, &net->files[plain].id, NULL,
+                                    TRANSFER_PRIORITY_READER),
+                     0);
+    assert_int_equal(net_finish(net, plain, &us), 0);
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +291,7 @@ int main(void)
         cmocka_unit_test(all_candidates_are_asked_before_the_end),
         cmocka_unit_test(who_refuses_a_block_is_not_believed_again),
         cmocka_unit_test(a_late_block_does_not_end_a_commit),
+        cmocka_unit_test(readers_do_not_wait_for_other_fetches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

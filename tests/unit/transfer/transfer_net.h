@@ -26,7 +26,7 @@
 #define MS_US UINT64_C(1000)
 #define TRIP_US UINT64_C(1000)
 #define PEERS_MAX 80u
-#define FILES_MAX 4u
+#define FILES_MAX 600u
 #define EVENTS_MAX 65536u
 #define BLOCK_BYTES 262144u
 
@@ -379,7 +379,8 @@ static inline uint32_t net_add_file(struct net *net, uint32_t blocks_count, uint
         codec_put_be32(id.bytes, first_number + (period > 0 ? i % period : i));
         assert_int_equal(file_metadata_add(&file->metadata, &id, block_bytes), 0);
     }
-    memset(file->id.bytes, 0xf0 + (int)at, sizeof file->id.bytes);
+    memset(file->id.bytes, 0xf0, sizeof file->id.bytes);
+    codec_put_be32(file->id.bytes, 0xf0f0f0f0u + at);
     file->have = mem_alloc(blocks_count / 8 + 1);
     return at;
 }
