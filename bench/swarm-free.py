@@ -28,7 +28,7 @@ def main():
         others = Others()
         for number in range(options.rounds):
             for name, each in results.items():
-                each.append(race(RACERS[name], Loopback(), count, mib * MIB, False))
+                each.append(race(RACERS[name], Loopback(), count, RandomFile(mib * MIB), False))
                 progress(f"1 to {count}, {name}: {each[-1].last:.2f} s")
         progress("")
         print(f"1 to {count}, {mib} MiB")

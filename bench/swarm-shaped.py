@@ -34,7 +34,7 @@ def main():
             for name, each in results.items():
                 links = Links(count + 1, mbit)
                 try:
-                    each.append(race(RACERS[name], links, count, mib * MIB, True))
+                    each.append(race(RACERS[name], links, count, RandomFile(mib * MIB), True))
                 finally:
                     links.close()
                 progress(f"1 to {count}, {name}: {each[-1].last:.2f} s")

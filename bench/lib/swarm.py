@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One file from one machine to several, by artel and by others.
+"""A file, or a directory, from one machine to several, by artel and by others.
 
 Each racer stands ready before the clock starts: what of it is a daemon runs, and members know each
 other. Then the file is published, and its receivers begin at once. A receiver is done when it says so;
@@ -12,6 +12,7 @@ each receiver, which checks nothing.
 """
 
 import hashlib
+import random
 import threading
 
 from lib.links import *
@@ -111,6 +112,7 @@ class Racer:
         return path
 
     def copy(self, number):
+        """None: not as files."""
         return self.directory(number) / self.source.name
 
     def start(self):
@@ -189,6 +191,9 @@ TORRENT_PORT = 6881
 
 
 class Torrent(Racer):
+    def piece_bytes(self):
+        return PIECE_BYTES[self.is_shaped]
+
     def make_torrent(self, source, tracker=None):
         """In a process of its own, whose time counts."""
         super().publish(source)
@@ -204,7 +209,7 @@ if tracker:
 libtorrent.set_piece_hashes(torrent, os.path.dirname(source))
 open(target, "wb").write(libtorrent.bencode(torrent.generate()))
 """
-        words = ["/usr/bin/python3", "-c", script, source, self.torrent, PIECE_BYTES[self.is_shaped]]
+        words = ["/usr/bin/python3", "-c", script, source, self.torrent, self.piece_bytes()]
         commands([*words, tracker or ""])(None)
 
 
@@ -342,6 +347,50 @@ def digest(path):
         return hashlib.file_digest(file, "sha256").digest()
 
 
+class RandomFile:
+    """What is published: one file."""
+
+    name = "file.bin"
+
+    def __init__(self, size):
+        self.size = size
+
+    def make(self, path):
+        random_file(path, self.size)
+
+    def digest(self, path):
+        return digest(path)
+
+
+class SmallFiles:
+    """What is published: a directory with `count` files of 4 to 16 KiB, 100 in a directory."""
+
+    name = "tree"
+
+    def __init__(self, count):
+        self.count = count
+
+    def sizes(self):
+        numbers = random.Random(self.count)
+        return [numbers.randint(4 * KIB, 16 * KIB) for _ in range(self.count)]
+
+    def content_bytes(self):
+        return sum(self.sizes())
+
+    def make(self, path):
+        for number, size in enumerate(self.sizes()):
+            directory = path / f"d{number // 100}"
+            if number % 100 == 0:
+                directory.mkdir(parents=True)
+            (directory / f"f{number}").write_bytes(os.urandom(size))
+
+    def digest(self, path):
+        whole = hashlib.sha256()
+        for file in sorted(path.rglob("f*")):
+            whole.update(f"{file.relative_to(path)}\0".encode() + digest(file))
+        return whole.digest()
+
+
 @dataclasses.dataclass
 class Result:
     publish: float  # seconds
@@ -350,6 +399,7 @@ class Result:
     cpu_seconds: float  # all processes, from then on
     private_bytes: int  # the most that all had at once, after it
     sent_bytes: int  # by the publisher, over its link
+    all_sent_bytes: int  # by all, over theirs
 
 
 class Sampler(threading.Thread):
@@ -373,16 +423,18 @@ class Sampler(threading.Thread):
         return self.most
 
 
-def race(kind, links, count, size, is_shaped):
+def race(kind, links, count, content, is_shaped):
+    """`content`: a RandomFile or SmallFiles."""
     with work_dir(MEMORY_ROOT) as where:
-        source = where / "source" / "file.bin"
+        source = where / "source" / content.name
         source.parent.mkdir()
-        random_file(source, size)
-        wanted = digest(source)
+        content.make(source)
+        wanted = content.digest(source)
         racer = kind(where, links, count, is_shaped)
         try:
             racer.start()
-            sent = links.sent_bytes(0)
+            machines = range(count + 1)
+            sent = [links.sent_bytes(number) for number in machines]
             begin = time.monotonic()
             racer.publish(source)
             published = time.monotonic()
@@ -399,13 +451,14 @@ def race(kind, links, count, size, is_shaped):
                     left.remove(number)
                     times.append(time.monotonic() - published)
                 time.sleep(POLL_S)
+            sent = [links.sent_bytes(number) - before for number, before in zip(machines, sent)]
             result = Result(
                 published - begin, min(times), max(times),
                 sum(process.cpu_seconds() for process in racer.processes) - cpu,
-                sampler.stop(), links.sent_bytes(0) - sent,
+                sampler.stop(), sent[0], sum(sent),
             )  # fmt: skip
             for number in range(1, count + 1):
-                if digest(racer.copy(number)) != wanted:
+                if racer.copy(number) and content.digest(racer.copy(number)) != wanted:
                     raise SystemExit(f"failed: {racer.name}: a wrong copy at {number}")
             return result
         finally:
