@@ -325,7 +325,7 @@ static int make_put(struct content *content, const struct id *block, struct byte
     struct store_put *put = NULL;
     int err = store_put_begin(node_store(content->fetch->node), content->reason, &put);
     if (!err) {
-        err = store_put_write(put, bytes);
+        err = store_put_block(put, &id, bytes);
     }
     pthread_mutex_lock(&content->lock);
     if (!err && !content->put) {

@@ -7,8 +7,8 @@
  * they are put into. What waits for the disk is done by workers.
  *
  * A file of at most one small block has no intake, which costs a sync before and one after: its
- * bytes are kept, and many such files become known by one commit. What was fetched of one is lost
- * by a crash before that.
+ * bytes are written, and many such files become known by one commit. What was fetched of one is
+ * lost by a crash before that.
  *
  * Threads: the fetch thread, but for content_deliver() (any), and what is said to be under the
  * lock. Contents are counted: readers have theirs after the fetch is over.

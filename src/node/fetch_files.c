@@ -20,7 +20,7 @@
 #include "node/node_priv.h"
 
 #define LINGER_US (FETCH_LINGER_MS * UINT64_C(1000))
-/* Small files that wait for their commit, with their bytes in memory. */
+/* Small files that wait for their commit. */
 #define SETTLING_MAX 4096u
 /* Times that one whose block went before the commit is fetched again. */
 #define RETRIES_MAX 8u

@@ -64,13 +64,12 @@ static int is_owned(struct store *store, const struct id *id, bool *ret_owned)
     return 0;
 }
 
-int put_ingest(const struct store_put *put, struct bytes data, uint64_t file_offset_bytes,
-               struct ingested *ret_ingested)
+/* `id` is that of `data`. */
+static int ingest(const struct store_put *put, const struct id *id, struct bytes data,
+                  uint64_t file_offset_bytes, struct ingested *ret_ingested)
 {
     struct store *store = put->store;
-    *ret_ingested = (struct ingested){.size_bytes = (uint32_t)data.size};
-    struct id *id = &ret_ingested->id;
-    sha256_id(data, id);
+    *ret_ingested = (struct ingested){.id = *id, .size_bytes = (uint32_t)data.size};
     /* Pinned first, then looked at: what is seen now stays. */
     const bool stays = pins_add(store->pins, id);
     ret_ingested->pinned = true;
@@ -97,6 +96,14 @@ int put_ingest(const struct store_put *put, struct bytes data, uint64_t file_off
     return segments_write(store->segments, &block->reservation, data);
 }
 
+int put_ingest(const struct store_put *put, struct bytes data, uint64_t file_offset_bytes,
+               struct ingested *ret_ingested)
+{
+    struct id id;
+    sha256_id(data, &id);
+    return ingest(put, &id, data, file_offset_bytes, ret_ingested);
+}
+
 void put_adopt(struct store_put *put, const struct ingested *ingested)
 {
     if (ingested->pinned) {
@@ -118,16 +125,24 @@ void put_adopt(struct store_put *put, const struct ingested *ingested)
     }
 }
 
-static int add_block(struct store_put *put, struct bytes data)
+/* `id` is that of `data`. */
+static int add_block(struct store_put *put, const struct id *id, struct bytes data)
 {
     struct ingested ingested;
-    int err = put_ingest(put, data, put->metadata.length_bytes, &ingested);
+    int err = ingest(put, id, data, put->metadata.length_bytes, &ingested);
     put_adopt(put, &ingested);
     if (!err) {
-        err = file_metadata_add(&put->metadata, &ingested.id, ingested.size_bytes);
+        err = file_metadata_add(&put->metadata, id, ingested.size_bytes);
     }
     put_flush_if_full(put);
     return err;
+}
+
+int store_put_block(struct store_put *put, const struct id *id, struct bytes data)
+{
+    CHECK(put->window.size == 0 && !put->in_place_path);
+    CHECK(data.size > 0 && data.size <= CHUNK_BLOCK_BYTES_MAX);
+    return add_block(put, id, data);
 }
 
 /* Cuts and adds one block off the front of `ahead`, if there is enough of it. 0 in *ret_taken:
@@ -146,7 +161,9 @@ static int cut_block(struct store_put *put, struct bytes ahead, bool is_end, siz
     }
     ahead.size = ahead.size < window ? ahead.size : window;
     const uint32_t size = chunker->cut(chunker, offset_bytes, ahead);
-    const int err = add_block(put, BYTES(ahead.data, size));
+    struct id id;
+    sha256_id(BYTES(ahead.data, size), &id);
+    const int err = add_block(put, &id, BYTES(ahead.data, size));
     if (!err) {
         *ret_taken = size;
     }

@@ -5,7 +5,7 @@
 /*
  * put: the content of one file on its way into the store.
  *
- *     store_put_begin -> store_put_write* | store_put_fd | store_put_in_place
+ *     store_put_begin -> store_put_write* | store_put_fd | store_put_in_place | store_put_block*
  *                     -> store_put_commit (or store_put_abort)
  *
  * Bytes are cut, hashed, compared with what is here, and written as they come; memory does not
@@ -27,8 +27,12 @@ struct store_put;
                                   struct store_put **ret_put);
 
 /* Appends bytes. -ENOSPC, -EIO, -EFBIG (the file would pass CHUNK_FILE_BYTES_MAX). After an error
- * only store_put_abort() may be called; the same holds for the two below. */
+ * only store_put_abort() may be called; the same holds for the three below. */
 [[nodiscard]] int store_put_write(struct store_put *put, struct bytes data);
+
+/* Appends one whole block, cut elsewhere and by whatever rule, of 1 to CHUNK_BLOCK_BYTES_MAX bytes.
+ * The caller has seen that `id` is its SHA-256: it is believed. Not after the others. */
+[[nodiscard]] int store_put_block(struct store_put *put, const struct id *id, struct bytes data);
 
 /* Appends all that `fd` gives, from its position to its end. A regular file of more than one block
  * is read and hashed by all cores. The caller keeps `fd`. Also -ESTALE: the file shrank. */

@@ -154,6 +154,43 @@ static void one_after_the_other(void **state)
     }
 }
 
+/* Blocks that were cut elsewhere, by another rule. */
+static void whole_blocks_as_they_were_cut(void **state)
+{
+    struct scratch *scratch = *state;
+    const uint32_t sizes[] = {5000, 1, 3 * BLOCK, 64 * KIB, 5000};
+    CLEANUP_FREE uint8_t *data = make_content(9, 5 * BLOCK);
+    for (unsigned round = 0; round < 2; round++) {
+        CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
+        struct store_put *put = begin(scratch->store);
+        size_t at = 0;
+        for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+            /* The last one is the first one again. */
+            const struct bytes block = BYTES(data + (i == 4 ? 0 : at), sizes[i]);
+            const struct id id = block_id(block);
+            assert_ok(store_put_block(put, &id, block));
+            assert_ok(file_metadata_add(&metadata, &id, sizes[i]));
+            at += sizes[i];
+        }
+        struct store_put_result result = {0};
+        assert_ok(store_put_commit(put, &result));
+        struct id expected;
+        file_metadata_id(&metadata, &expected);
+        assert_true(id_equal(&result.id, &expected));
+        assert_int_equal(result.length_bytes, at);
+        assert_true(round == 0 || result.new_bytes == 0);
+        memcpy(data + at - 5000, data, 5000);
+        CLEANUP_FREE uint8_t *read = mem_alloc(3 * BLOCK);
+        at = 0;
+        for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+            assert_ok(store_read_block(scratch->store, &metadata.blocks[i].id, 0, read, sizes[i]));
+            assert_memory_equal(read, data + at, sizes[i]);
+            at += sizes[i];
+        }
+        assert_int_equal(status_of(scratch->store).live_bytes, at - 5000);
+    }
+}
+
 static void the_empty_file(void **state)
 {
     struct scratch *scratch = *state;
@@ -534,6 +571,7 @@ int main(void)
         STORE_TEST(every_way_gives_the_same),
         STORE_TEST(from_the_middle_of_a_file),
         STORE_TEST(one_after_the_other),
+        STORE_TEST(whole_blocks_as_they_were_cut),
         STORE_TEST(the_empty_file),
         STORE_TEST(what_is_here_costs_nothing),
         STORE_TEST(the_same_block_many_times),
