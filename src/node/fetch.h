@@ -136,8 +136,8 @@ struct fetch_reader_options {
     struct id file;
     const struct node_id *publisher;
     /* Something that fetch_reader_metadata() or fetch_reader_state() tell has changed: once, and
-     * again only after one of them was called. It may still come while fetch_reader_close() is
-     * under way, but not after it. */
+     * again only after one of them was called. It must not call any function of this reader. It
+     * may still come while fetch_reader_close() is under way, but not after it. */
     void (*changed)(void *context);
     void *context;
 };
@@ -165,8 +165,8 @@ void fetch_reader_want(struct fetch_reader *reader, uint32_t first, uint32_t cou
  * until the reader is closed. */
 size_t fetch_reader_answers(struct fetch_reader *reader, const struct locate_answer **ret_answers);
 
-/* NULL is allowed. `changed` is not called any more when it returns, so it may not be called
- * within it, nor with a lock that it takes. */
+/* NULL is allowed. `changed` is not called any more when it returns, so it may not be called with a
+ * lock that that takes. The fetch hears of it soon after. */
 void fetch_reader_close(struct fetch_reader *reader);
 
 /* ---- what goes on, for people ------------------------------------------------------------------

@@ -60,14 +60,16 @@ struct fetch_reader {
     struct fetch *fetch;
     struct fetch_reader_options options;
     struct node_id publisher;
-    struct fetch_news opens; /* fetch_post() */
+    struct fetch_news opens; /* fetch_post(), likewise the next one */
+    struct fetch_news closes;
 
     pthread_mutex_t lock;    /* over these */
     struct content *content; /* whose list of blocks is known */
     int err;
     struct locate_answer *answers;
     size_t answers_count;
-    bool is_told; /* and has not looked since */
+    bool is_told;    /* and has not looked since */
+    bool is_closing; /* and is not told any more */
 
     struct fetch_file *file; /* NULL: not (any more) fetched */
     bool is_noticed;         /* `changed` is called at the end of this turn */

@@ -31,13 +31,13 @@ static void run_notice(struct fetch *fetch, struct fetch_news *news)
         free_reader(reader);
         return;
     }
+    /* With the lock: who closes it waits until this has returned. */
     pthread_mutex_lock(&reader->lock);
-    const bool is_told = reader->is_told;
-    reader->is_told = true;
-    pthread_mutex_unlock(&reader->lock);
-    if (!is_told) {
+    if (!reader->is_told && !reader->is_closing) {
+        reader->is_told = true;
         reader->options.changed(reader->options.context);
     }
+    pthread_mutex_unlock(&reader->lock);
 }
 
 static void notice(struct fetch *fetch, struct fetch_reader *reader)
@@ -212,9 +212,9 @@ static void leave(struct fetch *fetch, struct fetch_reader *reader)
     fetch_file_left(fetch, file);
 }
 
-static void ask_close(struct fetch *fetch, void *context)
+static void run_close(struct fetch *fetch, struct fetch_news *news)
 {
-    struct fetch_reader *reader = context;
+    struct fetch_reader *reader = CONTAINER_OF(news, struct fetch_reader, closes);
     if (reader->file) {
         leave(fetch, reader);
     }
@@ -229,7 +229,11 @@ void fetch_reader_close(struct fetch_reader *reader)
 {
     if (reader) {
         struct fetch *fetch = reader->fetch;
-        fetch_ask(fetch, ask_close, reader);
+        pthread_mutex_lock(&reader->lock);
+        reader->is_closing = true;
+        pthread_mutex_unlock(&reader->lock);
+        reader->closes.run = run_close;
         fetch->readers_count--;
+        fetch_post(fetch, &reader->closes);
     }
 }
