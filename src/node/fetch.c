@@ -271,11 +271,12 @@ static void show_counters(struct fetch *fetch)
 
 static void wait_for_news(struct fetch *fetch)
 {
-    fetch_index_flush(fetch->index);
+    const uint64_t index_us = fetch_index_tend(fetch->index, network_now_us());
     blocks_flush(fetch->blocks);
     pthread_mutex_lock(&fetch->lock);
     show_counters(fetch);
-    const uint64_t due_us = next_us(fetch);
+    uint64_t due_us = next_us(fetch);
+    due_us = index_us < due_us ? index_us : due_us;
     /* The condition's clock is that of uv_hrtime(). */
     const uint64_t real_us =
         due_us <= NETWORK_BEFORE_START_US ? 0 : due_us - NETWORK_BEFORE_START_US;

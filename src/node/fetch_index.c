@@ -3,7 +3,9 @@
 /*
  * Two tables: rows by (key, holder), which are asked for by key, with their state; and the same
  * rows by (holder, key), which are walked when a holder goes. An empty file `clean` stands beside
- * them while the index is closed. What is set in one turn of the thread is one transaction.
+ * them while the index is closed. What is set in some turns of the thread is one transaction: keys
+ * have no order, so that each commit writes about a page for each row, and holders tell of many
+ * small files in many small messages.
  */
 
 #include "node/fetch_index_priv.h"
@@ -22,13 +24,19 @@
 #include "kv/kv.h"
 
 #define ROW_BYTES (RING_KEY_BYTES + NODE_ID_BYTES)
+/* A transaction ends after so long, or when it has changed so many rows: it keeps the pages of what
+ * it has changed in memory, two for each row at most. */
+#define COMMIT_US ((uint64_t)50 * 1000)
+#define COMMIT_ROWS 1024u
 
 enum index_table { TABLE_BY_KEY, TABLE_BY_HOLDER, TABLES };
 
 struct fetch_index {
     struct kv *kv;
     struct kv_txn *txn;
-    bool is_writing; /* `txn` */
+    bool is_writing;     /* `txn` */
+    uint64_t begun_us;   /* that, as far as fetch_index_tend() saw it; 0: not yet */
+    unsigned rows_count; /* that it has changed */
     int dir_fd;
     int err;
 };
@@ -89,13 +97,34 @@ int fetch_index_open(const char *data, struct fetch_index **ret_index)
     return 0;
 }
 
+/* Ends the transaction under way: what was set is in the file. */
+static void flush(struct fetch_index *index)
+{
+    if (!index->txn) {
+        return;
+    }
+    struct kv_txn *txn = index->txn;
+    index->txn = NULL;
+    index->begun_us = 0;
+    index->rows_count = 0;
+    if (!index->is_writing) {
+        kv_abort(txn);
+        return;
+    }
+    index->is_writing = false;
+    const int err = kv_commit(txn);
+    if (err && index->err == 0) {
+        index->err = err;
+    }
+}
+
 static void close_index(struct fetch_index *index, bool is_kept)
 {
     if (!index) {
         return;
     }
     if (index->kv) {
-        fetch_index_flush(index);
+        flush(index);
     }
     kv_abort(index->txn);
     kv_close(index->kv);
@@ -132,22 +161,20 @@ int fetch_index_failed(const struct fetch_index *index)
     return index ? index->err : 0;
 }
 
-void fetch_index_flush(struct fetch_index *index)
+uint64_t fetch_index_tend(struct fetch_index *index, uint64_t now_us)
 {
     if (!index || !index->txn) {
-        return;
+        return UINT64_MAX;
     }
-    struct kv_txn *txn = index->txn;
-    index->txn = NULL;
-    if (!index->is_writing) {
-        kv_abort(txn);
-        return;
+    if (index->begun_us == 0) {
+        index->begun_us = now_us;
     }
-    index->is_writing = false;
-    const int err = kv_commit(txn);
-    if (err && index->err == 0) {
-        index->err = err;
+    if (index->is_writing && index->rows_count < COMMIT_ROWS &&
+        now_us < index->begun_us + COMMIT_US) {
+        return index->begun_us + COMMIT_US;
     }
+    flush(index);
+    return UINT64_MAX;
 }
 
 /* Gives the transaction under way; what can only be read can't be written, so a read one is ended
@@ -220,6 +247,7 @@ int fetch_index_set(struct fetch_index *index, const struct locate_row *row,
     }
     err = get_state(index, BYTES(by_key, sizeof by_key), &old);
     if (!err && old != row->state) {
+        index->rows_count++;
         err = change(index, row, BYTES(by_key, sizeof by_key), BYTES(by_holder, sizeof by_holder));
     }
     if (err) {

@@ -31,8 +31,9 @@ void fetch_index_discard(struct fetch_index *index);
                                    const struct node_id *holder, struct locate_row *ret_rows,
                                    size_t limit, size_t *ret_count);
 
-/* Ends the transactions under way: what was set is in the file. To be called before each wait. */
-void fetch_index_flush(struct fetch_index *index);
+/* Ends the transaction under way, if it has read only, or it is time for it. To be called before
+ * each wait, and by the time that it gives (UINT64_MAX: no time). NULL is allowed. */
+uint64_t fetch_index_tend(struct fetch_index *index, uint64_t now_us);
 
 /* Something that was set is not there: it must not be used any more. The error; 0: all is well. */
 int fetch_index_failed(const struct fetch_index *index);
