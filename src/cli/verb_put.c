@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "cli/ack.h"
 #include "cli/connect.h"
-#include "cli/crew.h"
+#include "client/crew.h"
 #include "cli/pack.h"
 #include "cli/publish.h"
 #include "client/entry.h"

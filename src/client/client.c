@@ -222,9 +222,10 @@ static int on_progress(void *context, curl_off_t down_total, curl_off_t down, cu
 {
     (void)down_total, (void)down, (void)up_total, (void)up;
     struct exchange *exchange = context;
+    const struct client_request *request = exchange->request;
     exchange->is_silent_too_long =
-        now_ms() - exchange->heard_ms > exchange->request->silence_ms_max;
-    return exchange->is_silent_too_long;
+        request->silence_ms_max && now_ms() - exchange->heard_ms > request->silence_ms_max;
+    return exchange->is_silent_too_long || (request->is_stopped && *request->is_stopped);
 }
 
 /* ---- an exchange ------------------------------------------------------------------------------
@@ -317,7 +318,7 @@ static void begin_exchange(struct exchange *exchange)
     SET(easy, CURLOPT_HEADERDATA, exchange);
     SET(easy, CURLOPT_WRITEFUNCTION, on_body);
     SET(easy, CURLOPT_WRITEDATA, exchange);
-    if (request->silence_ms_max) {
+    if (request->silence_ms_max || request->is_stopped) {
         SET(easy, CURLOPT_NOPROGRESS, 0L);
         SET(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
         SET(easy, CURLOPT_XFERINFODATA, exchange);

@@ -53,6 +53,8 @@ struct client_request {
     void *context;
     /* End the request if the node sends nothing for so long; 0: wait. */
     uint64_t silence_ms_max;
+    /* End the request, within a second, when this is true; NULL: never. */
+    const _Atomic bool *is_stopped;
 };
 
 /* What is gathered in memory: metadata text is 13.5 MB at most, a page of a listing less. */

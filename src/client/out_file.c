@@ -63,7 +63,7 @@ static void free_file(struct out_file *file)
 }
 
 /* linkat() never replaces, so what has no name gets a temporary one first. */
-static int give_name(struct out_file *file)
+static int give_name(struct out_file *file, int dir_fd, const char *name)
 {
     if (!file->temporary) {
         char path[64];
@@ -74,32 +74,50 @@ static int give_name(struct out_file *file)
         }
         file->temporary = STEAL_PTR(temporary);
     }
-    if (renameat(file->dir_fd, file->temporary, file->dir_fd, file->name) < 0) {
+    if (renameat(file->dir_fd, file->temporary, dir_fd, name) < 0) {
         return err_from_errno(errno);
     }
     free(STEAL_PTR(file->temporary));
     return 0;
 }
 
-int out_file_commit(struct out_file *file, const struct out_file_options *options)
+int out_file_prepare(struct out_file *file, const struct out_file_options *options,
+                     struct stat *ret_info)
 {
     const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, options->mtime};
+    struct stat info;
     int err = 0;
-    if (fchmod(file->fd, options->mode & 0777) < 0 || futimens(file->fd, times) < 0) {
+    if (fchmod(file->fd, options->mode & 0777) < 0 || futimens(file->fd, times) < 0 ||
+        fstat(file->fd, &info) < 0) {
         err = err_from_errno(errno);
     }
     if (!err && options->is_synced) {
         err = file_sync(file->fd);
     }
-    if (!err) {
-        err = give_name(file);
+    if (err) {
+        out_file_abort(file);
+        return err;
     }
+    *ret_info = info;
+    return 0;
+}
+
+int out_file_appear(struct out_file *file, int dir_fd, const char *name)
+{
+    const int err = give_name(file, dir_fd, name);
     if (err) {
         out_file_abort(file);
         return err;
     }
     free_file(file);
     return 0;
+}
+
+int out_file_commit(struct out_file *file, const struct out_file_options *options)
+{
+    struct stat info;
+    const int err = out_file_prepare(file, options, &info);
+    return err ? err : out_file_appear(file, file->dir_fd, file->name);
 }
 
 void out_file_abort(struct out_file *file)

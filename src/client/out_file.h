@@ -30,6 +30,14 @@ struct out_file_options {
 /* Gives it its name, in place of whatever file is there, and frees it, on failure too. -EISDIR. */
 [[nodiscard]] int out_file_commit(struct out_file *file, const struct out_file_options *options);
 
+/* The same in two steps, for who makes many durable at once. Gives it mode and time, and syncs it
+ * if asked to; *ret_info is what the file will be but for its ctime. On failure it is dropped. */
+[[nodiscard]] int out_file_prepare(struct out_file *file, const struct out_file_options *options,
+                                   struct stat *ret_info);
+/* Gives a prepared file the name `name` in `dir_fd`, of the same file system as the directory that
+ * it was opened in, in place of whatever file is there, and frees it, on failure too. */
+[[nodiscard]] int out_file_appear(struct out_file *file, int dir_fd, const char *name);
+
 /* Opens the directory that `path` is to stand in; its name there is text_last_name(). The caller
  * closes *ret_dir_fd. -EISDIR: a '/' at its end. */
 [[nodiscard]] int out_file_open_parent(const char *path, int *ret_dir_fd);

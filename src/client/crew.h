@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLI_CREW_H
-#define CLI_CREW_H
+#ifndef CLIENT_CREW_H
+#define CLIENT_CREW_H
 
 /*
  * crew: threads that take jobs off a bounded queue, so that many small requests wait for the

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/crew.h"
+#include "client/crew.h"
 
 #include <pthread.h>
 #include <stdbool.h>
