@@ -148,7 +148,7 @@ void blocks_ask(struct blocks *blocks, const struct node_id *peer, uint32_t numb
                 const struct id *file);
 /* No growth any more. */
 void blocks_stop_growth(struct blocks *blocks, const struct node_id *peer, const struct id *file);
-/* 1 to TRANSFER_REQUEST_BLOCKS_MAX blocks; `insists`: it was told to ask others, in vain. */
+/* 1 to TRANSFER_REQUEST_BLOCKS_MAX blocks; `insists`: not to be sent to others. */
 void blocks_request(struct blocks *blocks, const struct node_id *peer, uint32_t number,
                     bool insists, const struct id *file, const struct transfer_part *parts,
                     size_t parts_count);

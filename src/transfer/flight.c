@@ -300,6 +300,8 @@ void flight_request(struct transfer *transfer, struct source *source, const uint
     request->number = transfer->next_number++;
     request->parts_count = (uint32_t)count;
     request->left_count = (uint32_t)count;
+    /* First copies matter where all of it is: who has a part has nothing else to send. */
+    request->insists = insists || source->state == TRANSFER_PARTIAL;
     request->sent_us = transfer->now_us;
     request->peer = peer;
     request->fetch = fetch;
@@ -322,8 +324,8 @@ void flight_request(struct transfer *transfer, struct source *source, const uint
     transfer->counters.insisted += insists ? count : 0;
     transfer->counters.raced += is_race ? count : 0;
     due_sooner(&transfer->due_us, most(transfer->late_us, transfer->now_us + MS));
-    transfer->host.request(transfer->host.context, &peer->id, request->number, insists, &fetch->id,
-                           parts, count);
+    transfer->host.request(transfer->host.context, &peer->id, request->number, request->insists,
+                           &fetch->id, parts, count);
 }
 
 /* What came of it. */
@@ -445,8 +447,7 @@ void transfer_block(struct transfer *transfer, uint64_t now_us, const struct nod
     transfer_fetch_block_here(transfer, fetch, index);
 }
 
-static void take_redirect(struct transfer *transfer, struct source *source, uint32_t index,
-                          const struct node_id *given_to, size_t given_to_count)
+static void take_redirect(struct transfer *transfer, struct source *source, uint32_t index)
 {
     struct fetch *fetch = source->fetch;
     if (!source->given) {
@@ -458,9 +459,6 @@ static void take_redirect(struct transfer *transfer, struct source *source, uint
     }
     if (fetch->refused_us[index] == 0) {
         fetch->refused_us[index] = transfer->now_us;
-    }
-    for (size_t i = 0; i < given_to_count && i < TRANSFER_NAMED_MAX; i++) {
-        source_add_candidate(transfer, fetch, &given_to[i], false);
     }
 }
 
@@ -482,9 +480,12 @@ void transfer_refused(struct transfer *transfer, uint64_t now_us, const struct n
     fetch->refused_count++;
     transfer_peer_is_heard(transfer, peer);
     const bool is_busy = why == TRANSFER_REFUSED_BUSY || why == TRANSFER_REFUSED_LIMIT;
-    const bool is_redirect = is_busy && given_to_count > 0;
+    const bool is_redirect = is_busy && given_to_count > 0 && !request->insists;
     if (source && index != NO_BLOCK && is_redirect) {
-        take_redirect(transfer, source, index, given_to, given_to_count);
+        take_redirect(transfer, source, index);
+    }
+    for (size_t i = 0; is_busy && i < given_to_count && i < TRANSFER_NAMED_MAX; i++) {
+        source_add_candidate(transfer, fetch, &given_to[i], false);
     }
     const bool is_denied = source && index != NO_BLOCK && !is_busy;
     const bool is_lie = is_denied && source_denies(source, index);

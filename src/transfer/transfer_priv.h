@@ -136,6 +136,7 @@ struct request {
     uint32_t number;
     uint32_t parts_count;
     uint32_t left_count;
+    bool insists;   /* a redirect is no answer to it */
     bool is_hedged; /* it took too long: others may be asked */
     uint64_t sent_us;
     struct peer *peer;

@@ -81,7 +81,8 @@ enum upload_verdict {
 };
 
 /* A block that is here is asked for. With UPLOAD_BUSY: members that were given that very block and
- * are not `job->peer`, the latest first, maybe none. `insists`: it has asked those. */
+ * are not `job->peer`, the latest first, maybe none. `insists`: it has asked those, or takes this
+ * node for one of many that have a part: then no block is kept from it because others got it. */
 enum upload_verdict upload_request(struct upload *upload, uint64_t now_us,
                                    const struct upload_job *job, bool insists,
                                    struct node_id ret_given_to[UPLOAD_GIVEN_TO_MAX],

@@ -67,7 +67,7 @@ enum transfer_ask_flags {
     TRANSFER_ASK_FETCHING = 4, /* I am fetching it, so I will have parts of it */
 };
 enum transfer_request_flags {
-    TRANSFER_REQUEST_INSIST = 1, /* I was told to ask others, in vain */
+    TRANSFER_REQUEST_INSIST = 1, /* send me to nobody: I asked those, or you have a part only */
 };
 
 enum transfer_state {
