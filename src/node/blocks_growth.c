@@ -3,7 +3,10 @@
 /*
  * News of files that come here, for receivers that want to know. Each file of which somebody wants
  * to know has a log of what came, in order, and each receiver a place in it, so that a block costs
- * the same however many listen; what came in NEWS_US is told at once.
+ * the same however many listen. What came in NEWS_US is told at once, but to NEWS_RECEIVERS of them
+ * only, and to the next of them after as long again: whoever hears of a block first asks for it and
+ * can give it to the others, so all need not hear of it at a time and find that one of them gets
+ * it.
  *
  * Which blocks were here before is looked up in the store once for a file, not for each question.
  */
@@ -14,6 +17,7 @@
 #include "node/blocks_state_priv.h"
 
 #define NEWS_US ((uint64_t)20 * 1000)
+#define NEWS_RECEIVERS 8u
 /* Files of whose growth a receiver may want to know; of more he is told nothing. */
 #define SUBSCRIPTIONS_MAX 65536u
 
@@ -247,30 +251,48 @@ static void format_news(struct subscription *subscription, struct buf *ret_frame
     }
 }
 
-static void gather_news(struct growth *growth, struct news **news)
+static void add_news(struct subscription *subscription, struct news **news)
 {
-    struct subscription *subscription;
-    DL_FOREACH(growth->subscriptions, subscription)
+    struct news *item;
+    LL_FOREACH(*news, item)
     {
-        struct receiver *receiver = subscription->receiver;
+        if (item->receiver == subscription->receiver) {
+            break;
+        }
+    }
+    if (!item) {
+        item = mem_alloc(sizeof *item);
+        item->receiver = subscription->receiver;
+        item->receiver->refs_count++;
+        LL_PREPEND(*news, item);
+    }
+    format_news(subscription, &item->frames);
+}
+
+/* Of those that have waited longest; true: others wait for their turn. */
+static bool gather_news(struct growth *growth, struct news **news)
+{
+    struct subscription *told = NULL;
+    struct subscription *subscription;
+    struct subscription *next;
+    unsigned count = 0;
+    bool is_more = false;
+    DL_FOREACH_SAFE(growth->subscriptions, subscription, next)
+    {
         if (!subscription->is_active || subscription->told_count == log_count(growth)) {
             continue;
         }
-        struct news *item;
-        LL_FOREACH(*news, item)
-        {
-            if (item->receiver == receiver) {
-                break;
-            }
+        is_more = count == NEWS_RECEIVERS;
+        if (is_more) {
+            break;
         }
-        if (!item) {
-            item = mem_alloc(sizeof *item);
-            item->receiver = receiver;
-            receiver->refs_count++;
-            LL_PREPEND(*news, item);
-        }
-        format_news(subscription, &item->frames);
+        add_news(subscription, news);
+        DL_DELETE(growth->subscriptions, subscription);
+        DL_APPEND(told, subscription);
+        count++;
     }
+    DL_CONCAT(growth->subscriptions, told);
+    return is_more;
 }
 
 uint64_t blocks_tell_news(struct blocks *blocks, uint64_t now_us)
@@ -278,13 +300,17 @@ uint64_t blocks_tell_news(struct blocks *blocks, uint64_t now_us)
     struct news *news = NULL;
     pthread_mutex_lock(&blocks->serve_lock);
     if (now_us >= blocks->news_us) {
-        while (blocks->due) {
-            struct growth *growth = blocks->due;
-            LL_DELETE2(blocks->due, growth, due_next);
-            growth->is_due = false;
-            gather_news(growth, &news);
-        }
+        struct growth *due = blocks->due;
+        blocks->due = NULL;
         blocks->news_us = UINT64_MAX;
+        while (due) {
+            struct growth *growth = due;
+            LL_DELETE2(due, growth, due_next);
+            growth->is_due = false;
+            if (gather_news(growth, &news)) {
+                set_due(blocks, growth);
+            }
+        }
     }
     const uint64_t next_us = blocks->news_us;
     pthread_mutex_unlock(&blocks->serve_lock);

@@ -6,9 +6,11 @@
 #include "base/list.h"
 #include "base/mem.h"
 
-/* Pieces of a flow: few, as each is two events; enough for flows to share a link. */
+/* Pieces of a flow: few, as each is two events; enough for flows to share a link. None is shorter
+ * than what a link carries in PIECE_US. */
 #define PIECES 4u
 #define PIECE_BYTES_MIN UINT64_C(16384)
+#define PIECE_US (2 * SIM_US_PER_MS)
 /* Of a flow between two hosts: so many pieces, and what the delay holds. */
 #define WINDOW_PIECES 2u
 
@@ -116,6 +118,11 @@ static uint64_t window_bytes(const struct sim_pipes *pipes, const struct flow *f
     const uint64_t rate = pipes->hosts[flow->from].rate_bytes_per_s;
     const uint64_t trip_us = 2 * sim_pipes_delay_us(pipes, flow->from, flow->to);
     return WINDOW_PIECES * flow->piece_bytes + rate / 1000 * trip_us / 1000;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
 }
 
 static uint64_t took_us(uint64_t bytes, uint64_t rate_bytes_per_s)
@@ -232,7 +239,9 @@ void sim_pipes_send(struct sim_pipes *pipes, uint32_t from, uint32_t to, uint64_
     flow->to = to;
     flow->unsent_bytes = size_bytes;
     flow->piece_bytes = (size_bytes + PIECES - 1) / PIECES;
-    flow->piece_bytes = flow->piece_bytes > PIECE_BYTES_MIN ? flow->piece_bytes : PIECE_BYTES_MIN;
+    flow->piece_bytes = larger(flow->piece_bytes, PIECE_BYTES_MIN);
+    flow->piece_bytes =
+        larger(flow->piece_bytes, pipes->hosts[from].rate_bytes_per_s / 1000 * PIECE_US / 1000);
     flow->tag = tag;
     DL_APPEND2(pipes->flows, flow, prev_all, next_all);
     make_ready(pipes, flow);

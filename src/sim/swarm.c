@@ -87,6 +87,7 @@ struct sim_swarm *sim_swarm_new(const struct sim_swarm_options *options)
         node->send_us = SIM_TIME_MAX;
         node->took_us = SIM_SWARM_NEVER;
         node->have = mem_alloc((swarm->metadata.blocks_count + 7) / 8 + 1);
+        node->grown = mem_alloc_array(swarm->metadata.blocks_count + 1, sizeof *node->grown);
         const struct transfer_options transfer = {.id = swarm_node_id(i),
                                                   .random_seed = random_u64(&swarm->random),
                                                   .host = swarm_wire_host(node)};

@@ -15,6 +15,11 @@ struct sim_swarm;
 struct message;
 struct delivery;
 
+struct follower {
+    uint32_t node;
+    uint32_t told_count; /* of what came */
+};
+
 struct node {
     struct sim_swarm *swarm;
     uint32_t index;
@@ -30,12 +35,12 @@ struct node {
     uint64_t send_us; /* and of the next look at what is to be sent */
     uint8_t *have;
     uint32_t have_count;
-    uint32_t *followers; /* who is told of growth */
+    uint32_t *grown; /* what came, in order */
+    uint32_t grown_count;
+    struct follower *followers; /* who is told of it, in turns */
     size_t followers_count;
     size_t followers_capacity;
-    uint32_t *grown; /* not told yet */
-    size_t grown_count;
-    size_t grown_capacity;
+    size_t followers_next;
     bool is_telling;
     uint64_t told_us;
     uint64_t started_us;

@@ -14,6 +14,8 @@
 
 /* Growth is told after so long, all that came meanwhile together. */
 #define TELL_US (20 * SIM_US_PER_MS)
+/* To so many at a time, the others in turn: who hears of it first can give it to the next. */
+#define TOLD_MAX 8u
 /* A block is hashed and written at this rate, and in no less than so long. */
 #define WRITE_BYTES_PER_US 1000u
 #define WRITE_US_MIN 50u
@@ -61,7 +63,9 @@ static void free_message(struct sim_swarm *swarm, struct message *message)
 {
     DL_DELETE(swarm->messages, message);
     free(message->nodes);
-    free(message->indices);
+    if (message->type != SAYS_MORE) {
+        free(message->indices); /* else of the log of its sender */
+    }
     free(message->have);
     free(message);
 }
@@ -365,25 +369,38 @@ static void take_request(struct node *node, const struct message *message)
     swarm_wire_pump(node);
 }
 
-static void follow(struct node *node, uint32_t peer, bool is_on)
+static struct follower *find_follower(struct node *node, uint32_t peer)
 {
     for (size_t i = 0; i < node->followers_count; i++) {
-        if (node->followers[i] == peer) {
-            if (!is_on) {
-                node->followers[i] = node->followers[--node->followers_count];
-            }
-            return;
+        if (node->followers[i].node == peer) {
+            return &node->followers[i];
         }
     }
-    if (!is_on) {
-        return;
+    return NULL;
+}
+
+/* It has been told all that is here. */
+static void follow(struct node *node, uint32_t peer)
+{
+    struct follower *follower = find_follower(node, peer);
+    if (!follower) {
+        if (node->followers_count == node->followers_capacity) {
+            node->followers_capacity = node->followers_capacity ? 2 * node->followers_capacity : 16;
+            node->followers = mem_resize_array(node->followers, node->followers_capacity,
+                                               sizeof *node->followers);
+        }
+        follower = &node->followers[node->followers_count++];
+        follower->node = peer;
     }
-    if (node->followers_count == node->followers_capacity) {
-        node->followers_capacity = node->followers_capacity ? 2 * node->followers_capacity : 16;
-        node->followers =
-            mem_resize_array(node->followers, node->followers_capacity, sizeof *node->followers);
+    follower->told_count = node->grown_count;
+}
+
+static void unfollow(struct node *node, uint32_t peer)
+{
+    struct follower *follower = find_follower(node, peer);
+    if (follower) {
+        *follower = node->followers[--node->followers_count];
     }
-    node->followers[node->followers_count++] = peer;
 }
 
 static void take_ask(struct node *node, const struct message *message)
@@ -408,7 +425,7 @@ static void take_ask(struct node *node, const struct message *message)
         answer->have = mem_copy(node->have, (blocks_count + 7) / 8);
     }
     if (answer->flags != TRANSFER_COMPLETE) {
-        follow(node, message->from, true);
+        follow(node, message->from);
     }
     send(swarm, answer);
     if (message->flags & TRANSFER_ASK_FETCHING) {
@@ -418,38 +435,52 @@ static void take_ask(struct node *node, const struct message *message)
 
 /* Growth. */
 
+static void plan_tell(struct node *node);
+
 static void tell(void *context, uint64_t argument)
 {
     (void)argument;
     struct node *node = context;
     struct sim_swarm *swarm = node->swarm;
     node->is_telling = false;
-    if (!node->is_up || node->is_frozen || node->grown_count == 0) {
+    if (!node->is_up || node->is_frozen) {
         return;
     }
-    for (size_t i = 0; i < node->followers_count; i++) {
-        struct message *message = new_message(swarm, SAYS_MORE, node->index, node->followers[i], 0);
-        message->indices_count = node->grown_count;
-        message->indices = mem_copy(node->grown, node->grown_count * sizeof *node->grown);
+    const size_t count = node->followers_count;
+    size_t told = 0;
+    size_t i = 0;
+    for (; i < count && told < TOLD_MAX; i++) {
+        struct follower *follower = &node->followers[node->followers_next++ % count];
+        if (follower->told_count == node->grown_count) {
+            continue;
+        }
+        struct message *message = new_message(swarm, SAYS_MORE, node->index, follower->node, 0);
+        message->indices_count = node->grown_count - follower->told_count;
+        message->indices = node->grown + follower->told_count;
         send(swarm, message);
+        follower->told_count = node->grown_count;
+        told++;
     }
-    node->grown_count = 0;
     node->told_us = sim_engine_now_us(swarm->engine);
+    if (i < count) {
+        plan_tell(node);
+    }
 }
 
-void swarm_wire_grew(struct node *node, uint32_t block)
+static void plan_tell(struct node *node)
 {
-    if (node->grown_count == node->grown_capacity) {
-        node->grown_capacity = node->grown_capacity ? 2 * node->grown_capacity : 16;
-        node->grown = mem_resize_array(node->grown, node->grown_capacity, sizeof *node->grown);
-    }
-    node->grown[node->grown_count++] = block;
     if (!node->is_telling) {
         const uint64_t now_us = sim_engine_now_us(node->swarm->engine);
         const uint64_t since_us = now_us - node->told_us;
         node->is_telling = true;
         swarm_at(node->swarm, since_us < TELL_US ? TELL_US - since_us : 0, tell, node, 0);
     }
+}
+
+void swarm_wire_grew(struct node *node, uint32_t block)
+{
+    node->grown[node->grown_count++] = block;
+    plan_tell(node);
 }
 
 /* Arrivals. */
@@ -474,7 +505,7 @@ static void take_lost(struct node *node, uint32_t other)
 {
     const struct node_id peer = swarm_node_id(other);
     const uint64_t now_us = sim_engine_now_us(node->swarm->engine);
-    follow(node, other, false);
+    unfollow(node, other);
     upload_peer_lost(node->upload, now_us, &peer);
     swarm_wire_pump(node);
     transfer_peer_lost(node->transfer, now_us, &peer);
@@ -489,7 +520,7 @@ static void take(struct node *node, const struct message *message)
         take_ask(node, message);
         break;
     case SAYS_STOP:
-        follow(node, message->from, false);
+        unfollow(node, message->from);
         break;
     case SAYS_REQUEST:
         take_request(node, message);

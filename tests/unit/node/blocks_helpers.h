@@ -12,7 +12,7 @@
 
 #include "node/blocks_priv.h"
 
-#define SIDES_MAX 4u
+#define SIDES_MAX 24u
 #define EVENTS_MAX 4096u
 #define NEVER_ADDRESS 9u /* the number of a member that nobody knows */
 

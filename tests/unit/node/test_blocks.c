@@ -159,6 +159,35 @@ static void growth_is_told_to_all_who_want_it_until_they_stop(void **state)
     assert_int_equal(first->seen->more_count, 1);
 }
 
+/* They are told in turns; none is passed over. */
+static void growth_is_told_to_many(void **state)
+{
+    struct world *world = *state;
+    CLEANUP_COMING struct coming file;
+    make_coming(&file, 7, SIZE);
+    struct side *many[20];
+    for (size_t i = 0; i < ARRAY_SIZE(many); i++) {
+        many[i] = world_add(world, (struct blocks_options){0});
+    }
+    struct side *from = world_add(world, (struct blocks_options){0});
+    from->seen->to = open_intake(from->scratch->store, &file, STORE_CACHE);
+    for (uint32_t i = 0; i < ARRAY_SIZE(many); i++) {
+        ask(many[i], from, i, TRANSFER_ASK_GROWTH, &file.id);
+        WAIT_FOR(many[i]->seen->offers_count == 1);
+    }
+    for (uint32_t index = 2; index < 6; index++) {
+        blocks_came(from->blocks, &file.id, index);
+        WAIT_FOR(many[index]->seen->more_count == index - 1);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(many); i++) {
+        WAIT_FOR(many[i]->seen->more_count >= 4);
+        assert_int_equal(many[i]->seen->more_count, 4);
+        for (uint32_t at = 0; at < 4; at++) {
+            assert_int_equal(many[i]->seen->more[at], at + 2);
+        }
+    }
+}
+
 static void growth_of_a_file_that_begins_later_is_told(void **state)
 {
     struct world *world = *state;
@@ -503,6 +532,7 @@ int main(void)
         WORLD_TEST(what_is_not_here_is_denied),
         WORLD_TEST(a_part_of_a_file_is_offered_with_its_growth),
         WORLD_TEST(growth_is_told_to_all_who_want_it_until_they_stop),
+        WORLD_TEST(growth_is_told_to_many),
         WORLD_TEST(growth_of_a_file_that_begins_later_is_told),
         WORLD_TEST(who_fetches_is_named_to_the_next_and_told_of),
         WORLD_TEST(a_busy_source_names_others),
