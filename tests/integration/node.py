@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import pathlib
 import re
 import resource
 import select
@@ -133,6 +134,20 @@ class Node:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGKILL)
             self._join()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+        if number == signal.SIGSTOP:
+            # The kernel lets one thread take the signal, and the others run on until it did.
+            harness.wait_for(self._is_stopped, TIMEOUT_S, "all threads stand still")
+
+    def _is_stopped(self):
+        tasks = pathlib.Path(f"/proc/{self.process.pid}/task")
+        try:
+            return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+                       for task in tasks.iterdir())
+        except FileNotFoundError:
+            return False  # a thread that ended meanwhile
 
     def __enter__(self):
         return self.start()

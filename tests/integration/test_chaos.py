@@ -95,7 +95,7 @@ class Member(Node):
         return super().start()
 
     def signal(self, number):
-        self.process.send_signal(number)
+        super().signal(number)
         self.is_stopped = number == signal.SIGSTOP
 
 

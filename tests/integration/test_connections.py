@@ -316,10 +316,10 @@ class Together(unittest.TestCase):
         with temp_dir() as root, Node(root / "data") as node:
             idle = connect(node, count)
             for _ in range(harness.scaled(20, 0.5)):
-                node.process.send_signal(signal.SIGSTOP)
+                node.signal(signal.SIGSTOP)
                 for each in idle:
                     each.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-                node.process.send_signal(signal.SIGCONT)
+                node.signal(signal.SIGCONT)
                 begin = time.monotonic()
                 for each in idle:
                     self.assertTrue(read_until_quiet(each).endswith(b"ok\n"))

@@ -58,9 +58,6 @@ class Member(Node):
     def sees(self, states):
         return self.states() == states
 
-    def signal(self, number):
-        self.process.send_signal(number)
-
     def wait_ended(self):
         """Its exit status, when it ends by itself."""
         return self._join(SOON_S)

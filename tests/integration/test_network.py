@@ -98,10 +98,10 @@ class Hundred(unittest.TestCase):
         stopped = self.random.sample(left[1:], 3)
         awake = [member for member in left if member not in stopped]
         for member in stopped:
-            member.process.send_signal(signal.SIGSTOP)
+            member.signal(signal.SIGSTOP)
         self.wait_seen(awake, awake, "three are stopped")
         for member in stopped:
-            member.process.send_signal(signal.SIGCONT)
+            member.signal(signal.SIGCONT)
         self.wait_seen(left, left, "three go on")
 
         cut("add")
