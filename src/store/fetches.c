@@ -9,6 +9,8 @@
 
 #define KEY_BYTES (ID_BYTES + 4)
 #define VALUE_BYTES_MAX (1 + FETCH_PART_BLOCKS / 8)
+/* Beside the reason. */
+#define ASIDE 0x80
 
 static struct bytes part_key(const struct id *file, size_t part, uint8_t key[KEY_BYTES])
 {
@@ -30,10 +32,10 @@ static size_t part_bytes(size_t blocks_count, size_t part)
 
 static int decode_reason(struct bytes value, enum store_reason *ret_reason)
 {
-    if (value.size < 1 || value.data[0] >= STORE_REASONS) {
+    if (value.size < 1 || (value.data[0] & ~ASIDE) >= STORE_REASONS) {
         return -EIO;
     }
-    *ret_reason = (enum store_reason)value.data[0];
+    *ret_reason = (enum store_reason)(value.data[0] & ~ASIDE);
     return 0;
 }
 
@@ -95,6 +97,23 @@ int fetches_put_part(struct kv_txn *txn, const struct id *file, enum store_reaso
     return kv_put(txn, TABLE_FETCHES, part_key(file, part, key), BYTES(value, 1 + size));
 }
 
+int fetches_set_aside(struct kv_txn *txn, const struct id *file)
+{
+    uint8_t key[KEY_BYTES];
+    uint8_t value[VALUE_BYTES_MAX];
+    struct bytes old;
+    const int err = kv_get(txn, TABLE_FETCHES, part_key(file, 0, key), &old);
+    if (err) {
+        return err;
+    }
+    if (old.size < 1 || old.size > sizeof value) {
+        return -EIO;
+    }
+    memcpy(value, old.data, old.size);
+    value[0] |= ASIDE;
+    return kv_put(txn, TABLE_FETCHES, part_key(file, 0, key), BYTES(value, old.size));
+}
+
 int fetches_remove(struct kv_txn *txn, const struct id *file, size_t blocks_count)
 {
     size_t part = 0;
@@ -136,6 +155,7 @@ int store_intake_next(struct store *store, const struct id *after,
         return err;
     }
     memcpy(info.id.bytes, key.data, ID_BYTES);
+    info.is_aside = value.data[0] & ASIDE;
     *ret_info = info;
     return 0;
 }

@@ -48,6 +48,9 @@ static inline void bit_set(uint8_t *bits, size_t index)
                                    enum store_reason reason, const uint8_t *bits,
                                    size_t blocks_count, size_t part);
 
+/* Marks the intake as set aside; writing its first part anew takes the mark away. -ENOENT. */
+[[nodiscard]] int fetches_set_aside(struct kv_txn *txn, const struct id *file);
+
 /* Forgets the intake. */
 [[nodiscard]] int fetches_remove(struct kv_txn *txn, const struct id *file, size_t blocks_count);
 

@@ -7,7 +7,7 @@
  * over hours and restarts.
  *
  *     store_intake_open -> store_intake_block* -> store_intake_commit_async
- *                                                 | store_intake_drop | store_intake_close
+ *                          | store_intake_drop | store_intake_close | store_intake_set_aside
  *
  * An intake is durable: what has come stays, across restarts and whatever is collected or evicted,
  * until the intake is committed or dropped. Until then nobody sees the file but by
@@ -40,7 +40,7 @@ struct store_intake;
  * Begins to bring the content of `metadata` (borrowed) here, or goes on with what an earlier intake
  * of this file left: durable when it returns. Blocks that are here already, for whatever reason,
  * count, and are kept. `reason`: what the file is held for in the end; it replaces the one of an
- * earlier intake. The caller gives *ret_intake to one of the three ends above.
+ * earlier intake. The caller gives *ret_intake to one of the four ends above.
  *
  * -EBUSY: an intake of this file is open; -EROFS, -ENOSPC, -EIO, -ENOTRECOVERABLE.
  */
@@ -104,11 +104,21 @@ void store_intake_commit_async(struct store_intake *intake, store_intake_done_fn
  * was not flushed is lost. The intake is gone in any case. */
 [[nodiscard]] int store_intake_close(struct store_intake *intake);
 
-/* The next file with an intake, open or put aside, after `after` in the order of ids (NULL: the
+/* The same, with a mark for who looks at what is left: nobody waits for the file, and what came is
+ * kept only in case that somebody does again. The next opening takes the mark away. After a failure
+ * it may not be marked. NULL is allowed. */
+[[nodiscard]] int store_intake_set_aside(struct store_intake *intake);
+
+/* Ends an intake that is not open, as store_intake_drop(). 0 also if there is none. -EBUSY: it is
+ * open; -EROFS, -ENOSPC, -EIO, -ENOTRECOVERABLE. */
+[[nodiscard]] int store_intake_forget(struct store *store, const struct id *file);
+
+/* The next file with an intake, open or closed, after `after` in the order of ids (NULL: the
  * first). Its list of blocks is that of store_file_metadata(). -ENOENT: no more. */
 struct store_intake_info {
     struct id id;
     enum store_reason reason;
+    bool is_aside;
 };
 [[nodiscard]] int store_intake_next(struct store *store, const struct id *after,
                                     struct store_intake_info *ret_info);
