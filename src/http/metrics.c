@@ -181,6 +181,7 @@ static void add_fetch_metrics(struct network *network, struct buf *text)
          locate->parts_differed},
         {"locate_rows_refused_total", "counter", "rows without room", locate->rows_refused},
         {"fetch_files", "gauge", "files that are fetched", fetch.files_running},
+        {"fetch_files_aside", "gauge", "others of which a part is kept", fetch.files_aside},
         {"fetch_files_done_total", "counter", "files fetched", fetch.files_fetched},
         {"fetch_files_failed_total", "counter", "that could not be", fetch.files_failed},
         {"fetch_files_stopped_total", "counter", "that were given up", fetch.files_stopped},

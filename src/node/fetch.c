@@ -259,6 +259,7 @@ static void show_counters(struct fetch *fetch)
     fetch->counters = (struct fetch_counters){
         .locate = *locate_counters(fetch->locate),
         .files_running = HASH_COUNT(fetch->files),
+        .files_aside = fetch_asides_count(fetch),
         .files_fetched = fetch->files_fetched,
         .files_failed = fetch->files_failed,
         .files_stopped = fetch->files_stopped,
@@ -493,6 +494,7 @@ void fetch_free(struct fetch *fetch)
     transfer_free(fetch->transfer);
     fetch_copies_close(fetch);
     fetch_report_free(fetch);
+    fetch_asides_free(fetch);
     fetch_locate_close(fetch);
     inbox_free(fetch->inbox);
     free(fetch->changes);

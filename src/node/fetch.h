@@ -59,8 +59,12 @@ void fetch_hint(struct fetch *fetch, const struct ring_key *key, const struct no
 
 /* Files that are fetched or wait for it; beyond: -EBUSY. */
 #define FETCH_FILES_MAX 65536u
-/* A file that only readers wanted is fetched on for so long after the last one has gone. */
+/* A file that only readers wanted is fetched on for so long after the last one has gone. What came
+ * of it, and of a file that could not be had, is kept for a while: a later fetch goes on with it.
+ * Not of more files than so, and of none when the disk is full: the oldest go first. */
 #define FETCH_LINGER_MS 5000u
+#define FETCH_ASIDE_MS ((uint64_t)6 * 3600 * 1000)
+#define FETCH_ASIDES_MAX 1024u
 
 /* How a fetch went. 0: the file is here, whole and durable, and held for the reason that was asked
  * for. -ENOENT: all that could have it said that they have not. -EHOSTUNREACH: not found, but some
@@ -245,6 +249,7 @@ struct fetch_counters {
     struct locate_counters locate;
     uint64_t messages_dropped; /* locate's, for which there was no room */
     uint64_t files_running;    /* now */
+    uint64_t files_aside;      /* not wanted now, of which something is kept */
     uint64_t files_fetched;
     uint64_t files_failed;
     uint64_t files_stopped;

@@ -197,6 +197,19 @@ static void take_have(struct content *content, struct task *task)
     pthread_mutex_unlock(&content->lock);
 }
 
+static int end_intake(struct store_intake *intake, enum content_end how)
+{
+    switch (how) {
+    case CONTENT_DROP:
+        return store_intake_drop(intake);
+    case CONTENT_ASIDE:
+        return store_intake_set_aside(intake);
+    case CONTENT_KEEP:
+        break;
+    }
+    return store_intake_close(intake);
+}
+
 static int open_intake(struct content *content)
 {
     struct store *store = node_store(content->fetch->node);
@@ -221,7 +234,7 @@ static int open_intake(struct content *content)
     if (!is_late) {
         return 0;
     }
-    err = content->ends_as == CONTENT_DROP ? store_intake_drop(intake) : store_intake_close(intake);
+    err = end_intake(intake, content->ends_as);
     return err ? err : -ECANCELED;
 }
 
@@ -297,6 +310,9 @@ static void work_take(struct work *work)
         content->has_metadata = !task->err;
     }
     if (!task->err) {
+        /* If that fails it is tried again in the next life. */
+        const int err = store_intake_forget(store, &content->id);
+        (void)err;
         pthread_mutex_lock(&content->lock);
         content->is_done = true;
         pthread_mutex_unlock(&content->lock);
@@ -658,7 +674,7 @@ static void work_end(struct work *work)
     const enum content_end how = content->ends_as;
     pthread_mutex_unlock(&content->lock);
     store_put_abort(put);
-    const int err = how == CONTENT_DROP ? store_intake_drop(intake) : store_intake_close(intake);
+    const int err = end_intake(intake, how);
     (void)err; /* it can be gone on with in any case, as far as it was flushed */
     task_free(task);
 }

@@ -30,8 +30,9 @@
 #define CONTENT_BATCH_BYTES ((uint64_t)64 * 1024 * 1024)
 
 enum content_end {
-    CONTENT_KEEP = 1, /* what came is there for a later fetch */
-    CONTENT_DROP = 2,
+    CONTENT_KEEP = 1,  /* it goes on in a later life */
+    CONTENT_DROP = 2,  /* what came is dropped */
+    CONTENT_ASIDE = 3, /* what came is kept, though nobody waits for it (fetch_aside.c) */
 };
 
 struct content {
@@ -74,14 +75,15 @@ void content_release(struct content *content);
 /* Checks `text` (borrowed; empty: what is known of it already, or what the store knows) and opens
  * the intake, or looks again at what it has. Answered by fetch_content_opened(), later. */
 void content_open(struct content *content, struct bytes text);
-/* Makes a file that is here already be held for the reason, and learns its list of blocks. Answered
- * by fetch_content_committed(): -ENOENT if it is not here after all. */
+/* Makes a file that is here already be held for the reason, and learns its list of blocks; what was
+ * left of an earlier fetch of it is ended. Answered by fetch_content_committed(): -ENOENT if it is
+ * not here after all. */
 void content_take(struct content *content);
 /* Copies a block that is in the store into the intake. Answered by fetch_content_copied(). */
 void content_copy(struct content *content, uint32_t index);
 /* Makes it a file. Answered by fetch_content_committed(). */
 void content_commit(struct content *content);
-/* No delivery comes in any more; the intake is put aside or dropped. */
+/* No delivery comes in any more; the intake is closed, set aside or dropped. */
 void content_end(struct content *content, enum content_end how);
 /* Commits the small files that have gathered. */
 void contents_due(struct fetch *fetch);

@@ -36,17 +36,28 @@ struct fetch_file *fetch_file_find(struct fetch *fetch, const struct id *id)
 /* ---- beginnings --------------------------------------------------------------------------------
  */
 
+/* Goes on with what an earlier fetch has left, if it can. */
+static void resume(struct fetch_file *file)
+{
+    file->is_resuming = true;
+    content_open(file->content, BYTES(NULL, 0));
+}
+
 static int begin(struct fetch *fetch, struct fetch_file *file, int priority)
 {
     enum store_held_state state = STORE_HELD_NONE;
-    const int err = store_held_state(node_store(fetch->node), &file->id, &state);
-    if (!err && state == STORE_HELD_COMPLETE) {
+    const int held_err = store_held_state(node_store(fetch->node), &file->id, &state);
+    if (!held_err && state == STORE_HELD_COMPLETE) {
         file->is_taking = true;
         content_take(file->content);
         return 0;
     }
-    return transfer_start(fetch->transfer, network_now_us(), &file->id,
-                          file->has_publisher ? &file->publisher : NULL, priority);
+    const int err = transfer_start(fetch->transfer, network_now_us(), &file->id,
+                                   file->has_publisher ? &file->publisher : NULL, priority);
+    if (!err && !held_err && state == STORE_HELD_PARTIAL) {
+        resume(file);
+    }
+    return err;
 }
 
 static void remove_file(struct fetch *fetch, struct fetch_file *file)
@@ -71,6 +82,7 @@ int fetch_file_begin(struct fetch *fetch, const struct id *id, const struct node
                    ? 0
                    : transfer_start(fetch->transfer, network_now_us(), id, publisher, priority);
     }
+    fetch_aside_take(fetch, id);
     file = mem_alloc(sizeof *file);
     file->id = *id;
     file->reason = reason;
@@ -139,6 +151,12 @@ static void add_waiter(struct fetch_file *file, const struct fetch_waiter *waite
     file->linger_us = UINT64_MAX;
 }
 
+/* By others than those who read it. */
+static bool is_wanted(const struct fetch_file *file)
+{
+    return file->waiters || file->is_resumed;
+}
+
 int fetch_join(struct fetch *fetch, const struct fetch_options *options,
                const struct fetch_waiter *waiter)
 {
@@ -163,7 +181,7 @@ bool fetch_leave(struct fetch *fetch, const struct id *id, void *context)
     }
     LL_DELETE(file->waiters, waiter);
     free(waiter);
-    if (!file->waiters && !file->is_resumed && !file->readers) {
+    if (!is_wanted(file) && !file->readers) {
         fetch_file_stop(fetch, file, CONTENT_DROP);
     }
     return true;
@@ -171,7 +189,7 @@ bool fetch_leave(struct fetch *fetch, const struct id *id, void *context)
 
 void fetch_file_left(struct fetch *fetch, struct fetch_file *file)
 {
-    if (!file->waiters && !file->is_resumed && !file->readers) {
+    if (!is_wanted(file) && !file->readers) {
         file->linger_us = network_now_us() + LINGER_US;
         if (file->linger_us < fetch->linger_due_us) {
             fetch->linger_due_us = file->linger_us;
@@ -197,6 +215,7 @@ static void run_full(struct fetch *fetch, struct fetch_news *news)
 static void tell_full(struct fetch *fetch, const struct fetch_file *file)
 {
     fetch->no_space++;
+    fetch_asides_forget(fetch);
     const struct fetch_waiter *waiter = NULL;
     LL_FOREACH(file->waiters, waiter)
     {
@@ -326,13 +345,14 @@ static void stop_settling(struct fetch *fetch, struct fetch_file *file)
     }
 }
 
-/* What was found of a file that can't be had now may be all that there is of it: it is kept. Only
- * an intake with nothing in it is of no use to anybody. */
-static enum content_end end_of(const struct fetch *fetch, const struct fetch_file *file, int err)
+/* What was found of a file that can't be had now may be all that there is of it, and who has read
+ * most of it may come back: it is kept. Only an intake with nothing in it is of no use to anybody.
+ */
+static enum content_end end_of(const struct fetch *fetch, const struct fetch_file *file)
 {
     struct transfer_status status;
     const bool is_known = transfer_status(fetch->transfer, network_now_us(), &file->id, &status);
-    return err == -ENOENT && is_known && status.blocks_here == 0 ? CONTENT_DROP : CONTENT_KEEP;
+    return is_known && status.blocks_here > 0 ? CONTENT_ASIDE : CONTENT_DROP;
 }
 
 static void end_file(struct fetch *fetch, struct fetch_file *file, int err, enum content_end how)
@@ -340,9 +360,11 @@ static void end_file(struct fetch *fetch, struct fetch_file *file, int err, enum
     CHECK(!file->is_over);
     file->is_over = true;
     stop_settling(fetch, file);
-    fetch_report_keep(fetch, file, err);
     HASH_DELETE(hh, fetch->files, file);
     content_end(file->content, how);
+    if (how == CONTENT_ASIDE) {
+        fetch_aside_add(fetch, &file->id);
+    }
     while (file->waiters) {
         struct fetch_waiter *waiter = file->waiters;
         file->waiters = waiter->next;
@@ -360,11 +382,13 @@ static void end_file(struct fetch *fetch, struct fetch_file *file, int err, enum
 
 void fetch_file_end(struct fetch *fetch, struct fetch_file *file, int err)
 {
-    end_file(fetch, file, err, end_of(fetch, file, err));
+    fetch_report_keep(fetch, file, err);
+    end_file(fetch, file, err, err ? end_of(fetch, file) : CONTENT_KEEP);
 }
 
 void fetch_file_stop(struct fetch *fetch, struct fetch_file *file, enum content_end how)
 {
+    fetch_report_keep(fetch, file, -ECANCELED); /* while transfer knows it */
     transfer_stop(fetch->transfer, network_now_us(), &file->id);
     end_file(fetch, file, -ECANCELED, how);
 }
@@ -375,7 +399,7 @@ void fetch_files_end(struct fetch *fetch)
     struct fetch_file *next = NULL;
     HASH_ITER(hh, fetch->files, file, next)
     {
-        fetch_file_stop(fetch, file, CONTENT_KEEP);
+        fetch_file_stop(fetch, file, is_wanted(file) ? CONTENT_KEEP : end_of(fetch, file));
     }
 }
 
@@ -551,16 +575,20 @@ void fetch_files_resume(struct fetch *fetch)
     size_t count = 0;
     int err = store_intake_next(store, NULL, &info);
     while (!err && count < FETCH_FILES_MAX) {
+        const struct id last = info.id;
+        if (info.is_aside) {
+            fetch_aside_add(fetch, &info.id);
+            err = store_intake_next(store, &last, &info);
+            continue;
+        }
         struct fetch_file *file = NULL;
         err = fetch_file_begin(fetch, &info.id, NULL, info.reason, 0, &file);
         if (!err) {
             file->is_resumed = true;
-            if (!file->is_taking) {
-                file->is_resuming = true;
-                content_open(file->content, BYTES(NULL, 0));
+            if (!file->is_taking && !file->is_resuming) {
+                resume(file);
             }
             count++;
-            const struct id last = info.id;
             err = store_intake_next(store, &last, &info);
         }
     }
@@ -583,7 +611,7 @@ static void linger_due(struct fetch *fetch, uint64_t now_us)
     HASH_ITER(hh, fetch->files, file, next)
     {
         if (file->linger_us <= now_us) {
-            fetch_file_stop(fetch, file, CONTENT_DROP);
+            fetch_file_stop(fetch, file, end_of(fetch, file));
             continue;
         }
         if (file->retry_us <= now_us) {
@@ -601,6 +629,7 @@ void fetch_files_due(struct fetch *fetch)
 {
     const uint64_t now_us = network_now_us();
     linger_due(fetch, now_us);
+    fetch_asides_due(fetch, now_us);
     if (transfer_next_us(fetch->transfer) <= now_us) {
         transfer_tick(fetch->transfer, now_us);
     }
@@ -608,6 +637,8 @@ void fetch_files_due(struct fetch *fetch)
 
 uint64_t fetch_files_next_us(const struct fetch *fetch)
 {
-    const uint64_t due_us = transfer_next_us(fetch->transfer);
+    uint64_t due_us = transfer_next_us(fetch->transfer);
+    const uint64_t asides_us = fetch_asides_next_us(fetch);
+    due_us = asides_us < due_us ? asides_us : due_us;
     return due_us < fetch->linger_due_us ? due_us : fetch->linger_due_us;
 }

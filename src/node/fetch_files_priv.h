@@ -10,6 +10,7 @@
  *   fetch_host.c     what transfer asks; finds on its behalf
  *   fetch_events.c   what comes from blocks
  *   fetch_reader.c   readers
+ *   fetch_aside.c    what is left of files that nobody waits for
  *   fetch_report.c   what goes on, for people
  *
  * Threads: the fetch thread, but for what is said to be under the lock.
@@ -128,6 +129,21 @@ struct blocks_events fetch_blocks_events(void);
 /* The list of blocks is known; blocks came; it is over. */
 void fetch_readers_notice(struct fetch *fetch, struct fetch_file *file);
 void fetch_readers_end(struct fetch *fetch, struct fetch_file *file, int err);
+
+/* fetch_aside.c */
+
+/* What came of the file is kept for a while. */
+void fetch_aside_add(struct fetch *fetch, const struct id *id);
+/* It is fetched again; nothing happens if nothing was left of it. */
+void fetch_aside_take(struct fetch *fetch, const struct id *id);
+/* The disk is full: nothing of such files is kept. */
+void fetch_asides_forget(struct fetch *fetch);
+/* Forgets those that are due. */
+void fetch_asides_due(struct fetch *fetch, uint64_t now_us);
+uint64_t fetch_asides_next_us(const struct fetch *fetch);
+size_t fetch_asides_count(const struct fetch *fetch);
+/* Frees the list; what is left stays on the disk. */
+void fetch_asides_free(struct fetch *fetch);
 
 /* fetch_report.c */
 

@@ -27,6 +27,7 @@ struct blocks;
 struct content;
 struct copies;
 struct copying;
+struct fetch_aside;
 struct fetch_file;
 struct fetch_past;
 struct fetch_seek;
@@ -127,7 +128,8 @@ struct fetch {
     struct fetch_seek *seeks; /* finds on behalf of transfer */
     struct fetch_file *files;
     uint64_t linger_due_us;
-    struct content *batch; /* small files that wait to be committed */
+    struct fetch_aside *asides; /* the oldest first */
+    struct content *batch;      /* small files that wait to be committed */
     struct content **batch_end;
     size_t batches_count;  /* commits of such under way */
     size_t settling_count; /* files of which transfer thinks that they are done */

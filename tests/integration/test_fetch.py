@@ -228,6 +228,36 @@ class Waiting(Fetching):
         self.assertEqual(get(b, "file"), data)
 
 
+    def test_who_comes_back_goes_on(self):
+        """What came for somebody who left is kept, for the next one who wants it; also after a
+        restart, which begins nothing by itself."""
+        a = self.new().start()
+        b = self.new("--join", a.at, "--download-rate", "1M").start()
+        self.wait_all_alive()
+        data = content("back", 16 * MIB)
+        put(a, "file", data)
+        wait_same([a, b])
+        which = file_id(data)
+        with contextlib.closing(b.socket()) as one:
+            one.sendall(b"GET /fs/file HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertTrue(one.recv(100).startswith(b"HTTP/1.1 200 "))
+            wait_on([b], lambda: fetches(b)[which].get("here", 0) > 0, "some of it is here")
+        wait_on([b], lambda: not fetches(b), "it is not fetched any more")
+        came = why(b, which)["here"]
+        self.assertGreater(came, 0)
+        self.assertLess(came, len(data))
+        self.assertEqual(b.metrics()["artel_fetch_files_aside"], 1)
+        b.stop()
+        b.more = b.more[:-2]  # without the limit
+        b.start()
+        self.wait_all_alive()
+        self.assertEqual(fetches(b), {})
+        self.assertEqual(b.metrics()["artel_fetch_files_aside"], 1)
+        self.assertEqual(get(b, "file"), data)
+        self.assertEqual(b.metrics()["artel_fetch_files_aside"], 0)
+        self.assertLessEqual(why(b, which)["received"], len(data) - came)
+
+
 class Rates(Fetching):
     """A limit says how fast at most, so only that is asserted."""
     RATE = MIB

@@ -358,6 +358,109 @@ static void a_fetch_goes_on_after_a_restart(void **state)
     close_one(&pair[0]);
 }
 
+static struct store_intake *begin_part(const struct one *one, const struct file_metadata *metadata,
+                                       enum store_reason reason, size_t size, uint64_t seed,
+                                       uint32_t blocks_count)
+{
+    struct store_intake *intake = NULL;
+    uint8_t *content = content_of(size, seed);
+    size_t at = 0;
+    assert_int_equal(store_intake_open(node_store(one->node), metadata, reason, &intake), 0);
+    for (uint32_t i = 0; i < blocks_count; i++) {
+        const uint32_t block_size = metadata->blocks[i].size_bytes;
+        assert_int_equal(store_intake_block(intake, i, BYTES(content + at, block_size)), 0);
+        at += block_size;
+    }
+    free(content);
+    return intake;
+}
+
+/* False: there is none. */
+static bool find_intake(const struct one *one, struct store_intake_info *ret_info)
+{
+    return store_intake_next(node_store(one->node), NULL, ret_info) == 0;
+}
+
+static struct id put_with_list(const struct one *one, size_t size, uint64_t seed,
+                               struct file_metadata *ret_metadata)
+{
+    const struct id id = put_file(one, size, seed);
+    assert_int_equal(store_file_metadata(node_store(one->node), &id, ret_metadata), 0);
+    return id;
+}
+
+/* A part of a file is here and the rest nowhere: it is kept, and nobody goes on with it unasked. */
+static void what_came_of_a_file_is_set_aside(void **state)
+{
+    (void)state;
+    struct one pair[2];
+    open_pair(pair);
+    const size_t size = 3 * MIB;
+    struct file_metadata metadata = FILE_METADATA_INIT;
+    struct store_intake_info info;
+    struct fetch_counters counters;
+    (void)put_with_list(&pair[0], size, 11, &metadata);
+    struct id id;
+    file_metadata_id(&metadata, &id);
+    stop_one(&pair[0]);
+    assert_int_equal(store_intake_close(begin_part(&pair[1], &metadata, STORE_COPY, size, 11, 4)),
+                     0);
+    assert_int_not_equal(fetch_at(&pair[1], &id, STORE_FOLLOW, NULL).err, 0);
+    WAIT_FOR(find_intake(&pair[1], &info) && info.is_aside);
+    fetch_read_counters(fetch_of(&pair[1]), &counters);
+    assert_int_equal(counters.files_aside, 1);
+
+    /* Not after a restart either. */
+    stop_one(&pair[1]);
+    start_one(&pair[1], NULL);
+    WAIT_FOR((fetch_read_counters(fetch_of(&pair[1]), &counters), counters.files_aside) == 1);
+    assert_false(is_listed(&pair[1], &id));
+    assert_true(find_intake(&pair[1], &info));
+    assert_true(info.is_aside);
+
+    /* The content is published here: what was left ends when it is wanted, and is not held. */
+    (void)put_file(&pair[1], size, 11);
+    assert_int_equal(fetch_at(&pair[1], &id, STORE_CACHE, NULL).err, 0);
+    assert_false(find_intake(&pair[1], &info));
+    struct store_file_info file;
+    assert_int_equal(store_file_info(node_store(pair[1].node), &id, &file), 0);
+    assert_int_equal(file.holders[STORE_FOLLOW], 0);
+    assert_int_equal(file.holders[STORE_COPY], 0);
+    file_metadata_done(&metadata);
+    close_one(&pair[1]);
+    start_one(&pair[0], NULL);
+    close_one(&pair[0]);
+}
+
+/* A fetch was under way when the node ended, and its file came some other way: it is held for the
+ * reason of the fetch, once, and then nothing is left of that. */
+static void a_fetch_whose_file_came_otherwise_ends(void **state)
+{
+    (void)state;
+    struct one pair[2];
+    open_pair(pair);
+    const size_t size = 3 * MIB;
+    struct file_metadata metadata = FILE_METADATA_INIT;
+    struct store_intake_info info;
+    const struct id id = put_with_list(&pair[1], size, 12, &metadata);
+    assert_int_equal(store_intake_close(begin_part(&pair[1], &metadata, STORE_FOLLOW, size, 12, 4)),
+                     0);
+    stop_one(&pair[1]);
+    start_one(&pair[1], NULL);
+    WAIT_FOR(!find_intake(&pair[1], &info));
+    struct store_file_info file;
+    WAIT_FOR(store_file_info(node_store(pair[1].node), &id, &file) == 0 &&
+             file.holders[STORE_FOLLOW] == 1);
+    assert_int_equal(store_release(node_store(pair[1].node), &id, STORE_FOLLOW), 0);
+    stop_one(&pair[1]);
+    start_one(&pair[1], NULL);
+    assert_int_equal(store_file_info(node_store(pair[1].node), &id, &file), 0);
+    assert_int_equal(file.holders[STORE_FOLLOW], 0);
+    file_metadata_done(&metadata);
+    close_one(&pair[1]);
+    close_one(&pair[0]);
+}
+
 int main(void)
 {
     log_set_level(LOG_OFF);
@@ -371,6 +474,8 @@ int main(void)
         cmocka_unit_test(a_fetch_is_explained_after_its_end),
         cmocka_unit_test(a_fetch_is_stopped),
         cmocka_unit_test(a_fetch_goes_on_after_a_restart),
+        cmocka_unit_test(what_came_of_a_file_is_set_aside),
+        cmocka_unit_test(a_fetch_whose_file_came_otherwise_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
