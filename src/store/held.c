@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "store/fetches_priv.h"
 #include "store/files_priv.h"
+#include "store/hold.h"
 #include "store/index_priv.h"
 #include "store/read.h"
 #include "store/store_priv.h"
@@ -166,6 +167,20 @@ static int look_at_blocks(struct store *store, const struct block_ref *blocks, s
     return err;
 }
 
+/* Of a file of which no block is here. What was kept for a reason was lost: its list of blocks may
+ * be the only one that is left. What was evicted from the cache is elsewhere, with its list. */
+static int listed_state(struct store *store, const struct id *id, enum store_held_state *ret_state)
+{
+    struct store_file_info info;
+    const int err = store_file_info(store, id, &info);
+    uint32_t holders = 0;
+    for (int reason = 0; !err && reason < STORE_CACHE; reason++) {
+        holders |= info.holders[reason];
+    }
+    *ret_state = holders != 0 ? STORE_HELD_PARTIAL : STORE_HELD_NONE;
+    return err == -ENOENT ? 0 : err;
+}
+
 /* Of a file that is held, block by block. */
 static int checked_state(struct store *store, const struct id *id, enum store_held_state *ret_state)
 {
@@ -183,10 +198,8 @@ static int checked_state(struct store *store, const struct id *id, enum store_he
         err = look_at_blocks(store, metadata.blocks + at, count, &any_here, &any_absent);
         at += count;
     }
-    *ret_state = !any_absent ? STORE_HELD_COMPLETE
-                 : any_here  ? STORE_HELD_PARTIAL
-                             : STORE_HELD_NONE;
-    return err;
+    *ret_state = any_absent ? STORE_HELD_PARTIAL : STORE_HELD_COMPLETE;
+    return err || any_here || !any_absent ? err : listed_state(store, id, ret_state);
 }
 
 static int quick_state(struct store *store, const struct id *id, enum store_held_state *ret_state,

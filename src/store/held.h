@@ -7,7 +7,8 @@
  * range in order, the state of one, and word of every change.
  *
  * A file version is *complete* if it is held and all its blocks are here; *partial* if only some
- * are: it is on its way (store/intake.h), or blocks of it were evicted or lost. A block is complete
+ * are: it is on its way (store/intake.h), or blocks of it were evicted or lost; if all of them were
+ * lost, its list of blocks is still here, for whoever finds them elsewhere. A block is complete
  * if it is here and held, or not here at all. What nobody holds any more is on its way out and does
  * not count, though it can be read until it is collected; nor does a block that was taken by an
  * intake and is not flushed yet.

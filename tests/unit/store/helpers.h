@@ -322,4 +322,32 @@ static inline uint64_t test_seed(const char *test)
     return seed;
 }
 
+/* Changes the first byte of `block` in whatever segment it stands. */
+static inline void damage(const struct scratch *scratch, struct bytes block)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/segments", scratch->store_path);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    size_t found = 0;
+    for (const struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
+        if (entry->d_name[0] == '.') {
+            continue;
+        }
+        snprintf(path, sizeof path, "%s/segments/%s", scratch->store_path, entry->d_name);
+        CLEANUP_BUF struct buf segment = BUF_INIT;
+        assert_ok(file_read_path(AT_FDCWD, path, 64 * MIB, &segment));
+        const uint8_t *at =
+            segment.size ? memmem(segment.data, segment.size, block.data, block.size) : NULL;
+        if (at) {
+            const uint8_t wrong = *at ^ 0x10;
+            CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+            assert_ok(file_write_all_at(fd, BYTES(&wrong, 1), (uint64_t)(at - segment.data)));
+            found++;
+        }
+    }
+    closedir(dir);
+    assert_int_equal(found, 1);
+}
+
 #endif

@@ -224,6 +224,26 @@ static void files_that_lost_blocks(void **state)
     assert_int_equal(state_of(scratch->store, &id), STORE_HELD_COMPLETE);
 }
 
+/* The list of blocks of what was kept for a reason is worth knowing of, without any block. */
+static void files_of_which_only_the_list_is_left(void **state)
+{
+    struct scratch *scratch = *state;
+    CLEANUP_FREE uint8_t *data = make_content(1, BLOCK);
+    CLEANUP_FILE_METADATA struct file_metadata metadata;
+    expected_metadata(BYTES(data, BLOCK), &metadata);
+    const struct id id = put_bytes(scratch->store, STORE_ORIGIN, BYTES(data, BLOCK)).id;
+    damage(scratch, BYTES(data, BLOCK));
+    bool dropped = false;
+    assert_ok(store_report_bad(scratch->store, &metadata.blocks[0].id, &dropped));
+    assert_true(dropped);
+    assert_int_equal(state_of(scratch->store, &metadata.blocks[0].id), STORE_HELD_NONE);
+    assert_int_equal(state_of(scratch->store, &id), STORE_HELD_PARTIAL);
+    struct seen *walked = mem_alloc(sizeof *walked);
+    walk(scratch->store, top, top, 1, walked);
+    assert_int_equal(seen_state(walked, &id), STORE_HELD_PARTIAL);
+    free(walked);
+}
+
 /* Random work: in the end what was told is what is there. */
 static void told_is_what_is_there(void **state)
 {
@@ -285,9 +305,8 @@ static void told_is_what_is_there(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORE_TEST(ranges_in_order),
-        STORE_TEST(files_that_come_and_go),
-        STORE_TEST(files_that_lost_blocks),
+        STORE_TEST(ranges_in_order),        STORE_TEST(files_that_come_and_go),
+        STORE_TEST(files_that_lost_blocks), STORE_TEST(files_of_which_only_the_list_is_left),
         STORE_TEST(told_is_what_is_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
