@@ -160,8 +160,9 @@ enum wait_outcome arriving_sleep(struct arriving *arriving, struct request *requ
 /* ---- before an answer --------------------------------------------------------------------------
  */
 
-/* Nobody has it: who was not asked is told to programs and to people. */
-static void answer_nowhere(struct request *request, const struct arrival *arrival)
+/* Nobody has it: who was not asked is told to programs and to people. `is_damaged`: it is known
+ * here as a whole, and nobody can replace what was lost of it. */
+static void answer_nowhere(struct request *request, const struct arrival *arrival, bool is_damaged)
 {
     const struct locate_answer *answers = NULL;
     const struct arriving *arriving = arrival->arriving;
@@ -176,6 +177,9 @@ static void answer_nowhere(struct request *request, const struct arrival *arriva
         buf_add(&message, arrival->path);
         buf_add_string(&message, ": ");
     }
+    if (is_damaged) {
+        buf_add_string(&message, "the bytes are damaged or lost here; ");
+    }
     buf_add_string(&message, "no node that could be asked has the content");
     if (missing.size > 0) {
         buf_add_format(&message, "; %s", buf_string(&missing));
@@ -187,16 +191,15 @@ static void answer_nowhere(struct request *request, const struct arrival *arriva
     }
     json_object_set_new(detail, "not_asked", known_not_asked(&known, answers, count));
     json_t *body = json_object();
-    json_object_set_new(body, "error",
-                        json_string(arriving->has_writer ? "content_not_here" : "not_found"));
+    const char *missing_code = arriving->has_writer ? "content_not_here" : "not_found";
+    json_object_set_new(body, "error", json_string(is_damaged ? "damaged" : missing_code));
     json_object_set_new(body, "message", json_of_bytes(buf_bytes(&message)));
     json_object_set_new(body, "detail", detail);
-    answer_json(request, MHD_HTTP_NOT_FOUND, body);
+    answer_json(request, is_damaged ? MHD_HTTP_INTERNAL_SERVER_ERROR : MHD_HTTP_NOT_FOUND, body);
 }
 
 void arrival_answer_failure(struct request *request, const struct arrival *arrival, int err)
 {
-    struct store_file_info info;
     if (err == -EBUSY) {
         answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "busy",
                      "too many files are being fetched");
@@ -204,11 +207,11 @@ void arrival_answer_failure(struct request *request, const struct arrival *arriv
         answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "stopped", "the fetch was given up");
     } else if (err != -ENOENT && err != -EHOSTUNREACH) {
         answer_failure(request, err);
-    } else if (store_file_info(node_store(request->node), &arrival->arriving->id, &info) == 0) {
-        /* It is known here as a whole, and nobody can replace what was lost of it. */
-        answer_failure(request, -EBADMSG);
     } else {
-        answer_nowhere(request, arrival);
+        struct store_file_info info;
+        const struct id *id = &arrival->arriving->id;
+        const bool is_known = store_file_info(node_store(request->node), id, &info) == 0;
+        answer_nowhere(request, arrival, is_known && info.is_held);
     }
 }
 

@@ -243,7 +243,7 @@ static void begin_why(struct request *request)
     err = fetch_explain(fetch_of(request), &id, explanation);
     if (!err) {
         set_explanation(body, request->server->options.network, explanation);
-    } else if (store_file_info(node_store(request->node), &id, &info) == 0) {
+    } else if (store_file_info(node_store(request->node), &id, &info) == 0 && info.is_held) {
         json_object_set_new(body, "state", json_string("here"));
         set_number(body, "length", info.length_bytes);
     } else {

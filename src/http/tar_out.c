@@ -294,6 +294,13 @@ static void end_entry(struct tar_out *out)
     out->is_in_entry = false;
 }
 
+static bool is_missing(struct node *node, const struct id *file)
+{
+    struct store_file_info info;
+    const int err = store_file_info(node_store(node), file, &info);
+    return err == -ENOENT || (!err && !info.is_held);
+}
+
 /* Begins to fetch what comes soon and is not here. */
 static void look_ahead(struct tar_out *out)
 {
@@ -303,9 +310,7 @@ static void look_ahead(struct tar_out *out)
     for (; out->ahead_at < out->entries_count && out->ahead_bytes < out->read_bytes + AHEAD_BYTES;
          out->ahead_at++) {
         struct out_entry *entry = &out->entries[out->ahead_at];
-        struct store_file_info info;
-        if (entry->kind == TREE_FILE &&
-            store_file_info(node_store(out->node), &entry->arriving.id, &info) == -ENOENT &&
+        if (entry->kind == TREE_FILE && is_missing(out->node, &entry->arriving.id) &&
             arriving_open(&entry->arriving)) {
             return; /* too many: later */
         }
@@ -519,10 +524,9 @@ static int look_for_missing(struct request *request)
     for (size_t i = 0; !err && !request->state && i < CHECKED_ENTRIES; i++) {
         struct bytes path;
         struct tree_entry entry;
-        struct store_file_info info;
         err = tree_walk_next(walk, &path, &entry);
         if (!err && entry.version.kind == TREE_FILE &&
-            store_file_info(node_store(request->node), &entry.version.file_id, &info) == -ENOENT) {
+            is_missing(request->node, &entry.version.file_id)) {
             await(request, path, &entry.version);
         }
     }

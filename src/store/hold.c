@@ -72,6 +72,7 @@ static void fill_info(const struct id *id, const struct file_row *row,
     ret_info->length_bytes = row->length_bytes;
     ret_info->blocks_count = row->blocks_count;
     memcpy(ret_info->holders, row->holders, sizeof row->holders);
+    ret_info->is_held = files_is_held(row);
 }
 
 int store_file_info(struct store *store, const struct id *file, struct store_file_info *ret_info)

@@ -35,6 +35,7 @@ struct store_file_info {
     uint64_t length_bytes;
     uint32_t blocks_count;
     uint32_t holders[STORE_REASONS];
+    bool is_held; /* for any of them; else it is on its way in (store/intake.h), or out */
 };
 
 /* -ENOENT. */
