@@ -9,6 +9,7 @@
 #include "http/ack_priv.h"
 #include "http/endpoints_priv.h"
 #include "http/field.h"
+#include "http/fs_set_priv.h"
 #include "http/json_body.h"
 #include "http/server_priv.h"
 #include "store/hold.h"
@@ -16,7 +17,14 @@
 
 #define DIRECTORY_MODE 0755u
 
-enum change_kind { CHANGE_DELETE, CHANGE_MKDIR, CHANGE_RENAME, CHANGE_LINK, CHANGE_RESTORE };
+enum change_kind {
+    CHANGE_DELETE,
+    CHANGE_MKDIR,
+    CHANGE_RENAME,
+    CHANGE_LINK,
+    CHANGE_RESTORE,
+    CHANGE_SET
+};
 
 struct change {
     struct request *request;
@@ -26,6 +34,7 @@ struct change {
     struct tree_put put;
     struct bytes to;
     struct dot version; /* to restore */
+    struct fs_set set;
     int err;
     struct dot dot;
 };
@@ -43,6 +52,8 @@ static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
     case CHANGE_RESTORE:
         return tree_change_restore(tree, txn, change->request->path, &change->version,
                                    &change->dot);
+    case CHANGE_SET:
+        return tree_change_set(tree, txn, &change->set.set, &change->dot);
     case CHANGE_MKDIR:
     case CHANGE_LINK:
     default:
@@ -96,6 +107,7 @@ static void resumed(struct request *request)
 static void done(struct request *request)
 {
     struct change *change = request->state;
+    fs_set_done(&change->set);
     json_body_done(&change->body);
     free(change);
 }
@@ -203,6 +215,12 @@ static int read_post(struct change *change, const char *op)
         change->kind = CHANGE_LINK;
         const int err = read_link(change);
         return err ? err : read_attributes(change);
+    }
+    if (strcmp(op, "set") == 0) {
+        change->kind = CHANGE_SET;
+        change->set.set.path = change->request->path;
+        change->set.set.mtime_ns = change->put.mtime_ns;
+        return fs_set_read(change->body.json, &change->set);
     }
     if (strcmp(op, "restore") == 0) {
         const char *version = json_body_string(&change->body, "version");

@@ -23,6 +23,7 @@ struct upload {
     const char *in_place; /* path of the file that is the content; NULL: the body is */
     bool is_bad_file;     /* err is of in_place */
     bool is_link;         /* a symbolic link: no content */
+    bool keeps_attributes;
     bool was_there;
     struct dot dot;
     struct store_put_result result;
@@ -72,6 +73,11 @@ static bool read_entry(struct request *request, struct tree_put *entry)
                      "mode is octal, mtime is seconds with a fraction");
         return false;
     }
+    const char *keep = request_parameter(request, "keep");
+    if (keep && strcmp(keep, "attributes") != 0) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query", "keep takes attributes");
+        return false;
+    }
     const char *target = request_parameter(request, "symlink");
     if (target) {
         entry->kind = TREE_SYMLINK;
@@ -98,7 +104,8 @@ static bool has_odd_parameter(struct request *request, bool is_directory)
 {
     return is_directory
                ? request_parameter(request, "mode") || request_parameter(request, "mtime") ||
-                     request_parameter(request, "symlink") || request_parameter(request, "in_place")
+                     request_parameter(request, "symlink") ||
+                     request_parameter(request, "in_place") || request_parameter(request, "keep")
                : request_parameter(request, "atomic") || (request_parameter(request, "symlink") &&
                                                           request_parameter(request, "in_place"));
 }
@@ -145,6 +152,7 @@ static void begin(struct request *request)
     if (!read_entry(request, &upload->entry)) {
         return;
     }
+    upload->keeps_attributes = request_parameter(request, "keep") != NULL;
     upload->is_link = upload->entry.kind == TREE_SYMLINK;
     upload->in_place = request_parameter(request, "in_place");
     if (!check_content(request, upload) || upload->is_link) {
@@ -168,6 +176,17 @@ static size_t body(struct request *request, struct bytes piece)
     return piece.size;
 }
 
+static size_t attributes_of(const struct tree_version *version,
+                            struct tree_attribute ret_attributes[TREE_ATTRIBUTES_MAX])
+{
+    struct bytes left = version->attributes;
+    size_t count = 0;
+    while (count < TREE_ATTRIBUTES_MAX && tree_attribute_next(&left, &ret_attributes[count])) {
+        count++;
+    }
+    return count;
+}
+
 static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
                  const struct store_put_result *results)
 {
@@ -179,6 +198,11 @@ static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
     if (!upload->is_link) {
         entry.file_id = results[0].id;
         entry.size_bytes = results[0].length_bytes;
+    }
+    struct tree_attribute attributes[TREE_ATTRIBUTES_MAX];
+    if (upload->keeps_attributes && upload->was_there) {
+        entry.attributes = attributes;
+        entry.attributes_count = attributes_of(&before.version, attributes);
     }
     return tree_change_put(tree, txn, &entry, &upload->dot);
 }
@@ -278,7 +302,8 @@ static void done(struct request *request)
 }
 
 static const char *const parameters[] = {
-    "mode", "mtime", "symlink", "in_place", "atomic", ACK_PARAMETERS, ACK_COPIES_PARAMETERS, NULL,
+    "mode", "mtime", "symlink", "in_place", "keep", "atomic", ACK_PARAMETERS, ACK_COPIES_PARAMETERS,
+    NULL,
 };
 
 const struct endpoint endpoint_fs_put = {

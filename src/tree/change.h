@@ -71,6 +71,26 @@ struct tree_delete {
 [[nodiscard]] int tree_change_rename(const struct tree *tree, struct kv_txn *txn, struct bytes from,
                                      struct bytes to, struct dot *ret_dot);
 
+/* What is at a path, changed in all but what it is. */
+struct tree_set_attribute {
+    struct tree_attribute attribute;
+    bool is_removed; /* then its value does not matter, and it need not be there */
+};
+struct tree_set {
+    struct bytes path;
+    bool has_mode;
+    uint32_t mode;
+    bool has_mtime;
+    int64_t mtime_ns; /* also of a directory that nobody made, which is made by this */
+    const struct tree_set_attribute *changes; /* in ascending order of names, none twice */
+    size_t changes_count;
+};
+
+/* A new version with the same content or target, which need not be here. -ENOENT; -EINVAL: the
+ * root; -EFBIG also: more attributes than an entry may have. */
+[[nodiscard]] int tree_change_set(const struct tree *tree, struct kv_txn *txn,
+                                  const struct tree_set *set, struct dot *ret_dot);
+
 /* Makes a version that tree_log() tells of `path` the only one again, as a new version with its
  * content, mode, time and attributes: what else the path has, shown or in conflict, goes to the
  * history. Of a path NAME~file, the file under a directory NAME. -ENOENT: no such version is known;

@@ -439,6 +439,36 @@ class Tree(ApiCase):
         for query in ("limit=0", "limit=x", "limit=10001", "depth=1"):
             self.fails(self.node.get(f"/log/{self.path('a')}?{query}"), 400, "bad_query")
 
+    def test_set(self):
+        """Mode, time and attributes change; content and kind stay."""
+        each = self.put("f", b"f", "?mode=0600&mtime=5").json["id"]
+
+        def told(what):
+            return self.node.get(self.url("f")).headers[f"X-Artel-{what}"]
+
+        answer = self.node.post(self.path("f"), {"op": "set", "mode": "0711"})
+        self.assertEqual((answer.status, answer.json["path"]), (200, self.path("f")), str(answer))
+        self.assertEqual((told("Id"), told("Mode")), (each, "0711"))
+        self.assertTrue(told("Mtime").startswith("1970-01-01T00:00:05.0"))
+        self.node.post(self.path("f"), {"op": "set", "mtime": "7.000000001"})
+        self.assertEqual(told("Mtime"), "1970-01-01T00:00:07.000000001Z")
+        self.assertEqual(told("Mode"), "0711")
+        for name in ("none", "none/x"):
+            self.fails(self.node.post(self.path(name), {"op": "set"}), 404, "not_found")
+        self.fails(self.node.post(self.path("f/x"), {"op": "set"}), 409, "not_directory")
+        for bad in ({"mode": 5}, {"mode": "9"}, {"mtime": "x"}, {"attributes": 1},
+                    {"attributes": {"": "00"}}, {"attributes": {"a": "0"}},
+                    {"attributes": {"a": "xx"}}, {"attributes": {"a": 1}}):
+            self.fails(self.node.post(self.path("f"), {"op": "set", **bad}), 400, "bad_body")
+        many = {f"user.{i}": "00" for i in range(65)}
+        answer = self.node.post(self.path("f"), {"op": "set", "attributes": many})
+        self.fails(answer, 413, "too_large")
+        attributes = {"user.a": "00ff", "user.b": "62", "user.none": None}
+        answer = self.node.post(self.path("f"), {"op": "set", "attributes": attributes})
+        self.assertEqual(answer.status, 200, str(answer))
+        self.fails(self.node.put(self.path("f"), b"", "?keep=all"), 400, "bad_query")
+        self.assertEqual(self.node.put(self.path("f"), b"g", "?keep=attributes").status, 200)
+
     def test_restore(self):
         first = self.put("r", b"one", "?mode=0750&mtime=5").json["version"]
         second = self.put("r", b"two").json["version"]
