@@ -71,6 +71,7 @@ extern const struct verb verb_log;
 extern const struct verb verb_ls;
 extern const struct verb verb_members;
 extern const struct verb verb_mkdir;
+extern const struct verb verb_mount;
 extern const struct verb verb_mv;
 extern const struct verb verb_node;
 extern const struct verb verb_put;

@@ -6,14 +6,12 @@
 #include "base/mem.h"
 
 const struct verb *const verbs_all[] = {
-    &verb_node,     &verb_put,        &verb_get,         &verb_ls,
-    &verb_find,     &verb_stat,       &verb_mkdir,       &verb_mv,
-    &verb_rm,       &verb_log,        &verb_conflicts,   &verb_restore,
-    &verb_watch,    &verb_where,      &verb_why,         &verb_status,
-    &verb_members,  &verb_leave,      &verb_sim,         &verb_scrub,
-    &verb_help,     &verb_completion, &store_verb_put,   &store_verb_get,
-    &store_verb_ls, &store_verb_rm,   &store_verb_scrub, &store_verb_status,
-    NULL,
+    &verb_node,      &verb_put,      &verb_get,         &verb_ls,           &verb_find,
+    &verb_stat,      &verb_mkdir,    &verb_mv,          &verb_rm,           &verb_log,
+    &verb_conflicts, &verb_restore,  &verb_watch,       &verb_where,        &verb_why,
+    &verb_status,    &verb_mount,    &verb_members,     &verb_leave,        &verb_sim,
+    &verb_scrub,     &verb_help,     &verb_completion,  &store_verb_put,    &store_verb_get,
+    &store_verb_ls,  &store_verb_rm, &store_verb_scrub, &store_verb_status, NULL,
 };
 
 bool verb_is_in(const struct verb *verb, const char *group)

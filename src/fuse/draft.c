@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fuse/draft.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "fuse/content.h"
+
+static struct draft *new_draft(const struct mount *mount)
+{
+    struct draft *draft = mem_alloc(sizeof *draft);
+    draft->staging = staging_new(mount->staging_path);
+    draft->references = 1;
+    pthread_rwlock_init(&draft->content, NULL);
+    return draft;
+}
+
+void draft_drop(struct draft *draft)
+{
+    if (!draft || --draft->references > 0) {
+        return;
+    }
+    staging_free(draft->staging);
+    pthread_rwlock_destroy(&draft->content);
+    free(draft);
+}
+
+void draft_begin(struct mount *mount, struct inode *inode)
+{
+    inode->draft = new_draft(mount);
+    inode->draft->is_new = true;
+    inode->draft->changed = 1;
+}
+
+void draft_settle(struct inode *inode)
+{
+    struct draft *draft = inode->draft;
+    if (!draft || draft->is_in_flight || draft->is_queued || inode->writers > 0) {
+        return;
+    }
+    if (draft_is_dirty(draft) && (inode->parent || inode->opens > 0)) {
+        return;
+    }
+    inode->draft = NULL;
+    draft_drop(draft);
+}
+
+/* Copies what the file holds into its new draft, whose content is locked. */
+static int fill(struct mount *mount, struct draft *draft, struct content *content,
+                uint64_t size_bytes)
+{
+    void *buffer = buffer_take(mount);
+    int err = 0;
+    for (uint64_t at = 0; !err && at < size_bytes;) {
+        size_t bytes = 0;
+        err = content_read(mount, content, at, buffer, READ_BYTES_MAX, &bytes);
+        if (!err && bytes == 0) {
+            err = -EIO;
+        }
+        if (!err) {
+            err = staging_write(draft->staging, BYTES(buffer, bytes), at);
+        }
+        at += bytes;
+    }
+    buffer_give(mount, buffer);
+    return err;
+}
+
+/* Under mount.lock: a new draft of `inode`, whose content is locked, for who fills it. */
+static struct draft *install(struct mount *mount, struct inode *inode)
+{
+    struct draft *draft = new_draft(mount);
+    /* Nobody else knows it: this does not wait. */
+    pthread_rwlock_wrlock(&draft->content);
+    draft->references++;
+    inode->draft = draft;
+    return draft;
+}
+
+/* It stays only if it could be filled. */
+static void give_up(struct mount *mount, uint64_t number, struct draft *draft)
+{
+    pthread_mutex_lock(&mount->lock);
+    struct inode *inode = inodes_find(&mount->inodes, number);
+    if (inode && inode->draft == draft) {
+        inode->draft = NULL;
+        draft_drop(draft);
+    }
+    draft_drop(draft);
+    pthread_mutex_unlock(&mount->lock);
+}
+
+/* The draft that there is, as soon as it is filled. */
+static int wait_for(struct mount *mount, struct draft *draft)
+{
+    pthread_rwlock_rdlock(&draft->content);
+    const int err = draft->fill_err;
+    pthread_rwlock_unlock(&draft->content);
+    if (err) {
+        pthread_mutex_lock(&mount->lock);
+        draft_drop(draft);
+        pthread_mutex_unlock(&mount->lock);
+    }
+    return err;
+}
+
+int draft_make(struct mount *mount, uint64_t number, bool is_empty, struct draft **ret_draft)
+{
+    struct content *content = NULL;
+    uint64_t size_bytes = 0;
+    pthread_mutex_lock(&mount->lock);
+    struct inode *inode = inodes_find(&mount->inodes, number);
+    if (!inode || inode->shape.kind != TREE_FILE) {
+        pthread_mutex_unlock(&mount->lock);
+        return -ESTALE;
+    }
+    struct draft *draft = inode->draft;
+    const bool is_here = draft != NULL;
+    if (is_here) {
+        draft->references++;
+    } else {
+        content = content_of(inode);
+        size_bytes = inode->shape.size_bytes;
+        draft = install(mount, inode);
+    }
+    pthread_mutex_unlock(&mount->lock);
+    int err = 0;
+    if (is_here) {
+        err = wait_for(mount, draft);
+    } else {
+        err = is_empty ? 0 : fill(mount, draft, content, size_bytes);
+        draft->fill_err = err;
+        pthread_rwlock_unlock(&draft->content);
+        pthread_mutex_lock(&mount->lock);
+        content_drop(content);
+        pthread_mutex_unlock(&mount->lock);
+        if (err) {
+            give_up(mount, number, draft);
+        }
+    }
+    if (!err) {
+        *ret_draft = draft;
+    }
+    return err;
+}

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A draft goes out as what it is at one moment: its bytes are locked while they are copied or sent,
+ * and the number of that change is kept. If it was changed again meanwhile it stays dirty, and goes
+ * out once more at the next close.
+ *
+ * Many small files go as one tar stream, which the node makes one transaction of.
+ */
+
+#include "fuse/publish.h"
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "fuse/draft.h"
+#include "fuse/file.h"
+#include "fuse/send.h"
+
+/* What may wait; who closes more waits. A node publishes as many in a second or less. */
+#define QUEUE_FILES_MAX 8192u
+#define QUEUE_BYTES_MAX ((uint64_t)128 * 1024 * 1024)
+/* What goes at once: long enough to be worth a transaction, short enough to be soon. */
+#define BATCH_FILES 512u
+#define BATCH_BYTES ((uint64_t)16 * 1024 * 1024)
+/* Between attempts while the node does not take anything. */
+#define RETRY_MS 500u
+
+struct publisher {
+    pthread_t thread;
+    pthread_cond_t wake;  /* something was queued, or it ends */
+    struct inode **queue; /* a ring; each is pinned and its draft referenced */
+    size_t queue_first;
+    size_t queue_count;
+    uint64_t queue_bytes;
+    size_t in_flight_count; /* whoever sends them */
+    bool is_failing;        /* the node took nothing the last time */
+    bool is_ending;
+    bool has_lost;
+};
+
+/* ---- under mount.lock -------------------------------------------------------------------------
+ */
+
+static void push(struct publisher *publisher, struct inode *inode)
+{
+    const size_t at = (publisher->queue_first + publisher->queue_count) % QUEUE_FILES_MAX;
+    CHECK(publisher->queue_count < QUEUE_FILES_MAX);
+    publisher->queue[at] = inode;
+    publisher->queue_count++;
+    publisher->queue_bytes += inode->shape.size_bytes;
+    inodes_pin(inode);
+    inode->draft->is_queued = true;
+    inode->draft->references++;
+    pthread_cond_signal(&publisher->wake);
+}
+
+static struct inode *pop(struct publisher *publisher)
+{
+    struct inode *inode = publisher->queue[publisher->queue_first];
+    publisher->queue_first = (publisher->queue_first + 1) % QUEUE_FILES_MAX;
+    publisher->queue_count--;
+    if (publisher->queue_count == 0) {
+        publisher->queue_bytes = 0;
+    } else if (publisher->queue_bytes > inode->shape.size_bytes) {
+        publisher->queue_bytes -= inode->shape.size_bytes;
+    }
+    inode->draft->is_queued = false;
+    return inode;
+}
+
+static bool has_room(const struct publisher *publisher)
+{
+    return publisher->queue_count < QUEUE_FILES_MAX - BATCH_FILES &&
+           publisher->queue_bytes < QUEUE_BYTES_MAX;
+}
+
+/* `job` is what `inode` has now; its draft is referenced and the inode pinned by it. */
+static void begin_job(struct mount *mount, struct inode *inode, struct send_job *job)
+{
+    *job = (struct send_job){.inode = inode, .draft = inode->draft};
+    inode->draft->is_in_flight = true;
+    mount->publisher->in_flight_count++;
+}
+
+/* What the tree does not take is taken back: the name is what it is in the tree, nothing or the
+ * version before. */
+static void discard(struct mount *mount, struct inode *inode, struct draft *draft, int err)
+{
+    const struct bytes name = inode_name(inode);
+    CLEANUP_FREE char *text = mem_format("%.*s", (int)name.size, (const char *)name.data);
+    log_error("mount_publish_failed", KV("name", text), KV("error", err_text(err)));
+    mount->publisher->has_lost = true;
+    draft->published = draft->changed;
+    if (inode->parent) {
+        inodes_detach(&mount->inodes, inode);
+    }
+    mount->changes++;
+}
+
+static bool is_passing(int err)
+{
+    return err == -ENOTCONN || err == -EIO;
+}
+
+static void end_job(struct mount *mount, struct send_job *job)
+{
+    struct inode *inode = job->inode;
+    struct draft *draft = job->draft;
+    draft->is_in_flight = false;
+    mount->publisher->in_flight_count--;
+    draft->err = job->is_gone ? 0 : job->err;
+    if (!job->err && !job->is_gone) {
+        draft->published = job->changed;
+        draft->is_new = false;
+        inode->shape.file_id = job->id;
+        mount->changes++;
+    }
+    draft_settle(inode);
+    inodes_unpin(&mount->inodes, inode);
+    draft_drop(draft);
+    pthread_cond_broadcast(&mount->settled);
+    send_job_done(job);
+}
+
+/* ---- one at once ------------------------------------------------------------------------------
+ */
+
+struct inode *publish_wait(struct mount *mount, uint64_t number)
+{
+    for (;;) {
+        struct inode *inode = inodes_find(&mount->inodes, number);
+        if (!inode || !inode->draft || !inode->draft->is_in_flight) {
+            return inode;
+        }
+        pthread_cond_wait(&mount->settled, &mount->lock);
+    }
+}
+
+int publish_now(struct mount *mount, uint64_t number)
+{
+    struct send_job job;
+    pthread_mutex_lock(&mount->lock);
+    struct inode *inode = publish_wait(mount, number);
+    const bool is_dirty = inode && inode->draft && draft_is_dirty(inode->draft);
+    if (is_dirty) {
+        inodes_pin(inode);
+        inode->draft->references++;
+        begin_job(mount, inode, &job);
+    }
+    pthread_mutex_unlock(&mount->lock);
+    if (!is_dirty) {
+        return 0;
+    }
+    send_one(mount, &job);
+    const int err = job.is_gone ? 0 : job.err;
+    pthread_mutex_lock(&mount->lock);
+    end_job(mount, &job);
+    pthread_mutex_unlock(&mount->lock);
+    return err;
+}
+
+/* Under mount.lock, which is given back meanwhile. */
+static int wait_for_room(struct mount *mount)
+{
+    while (!has_room(mount->publisher)) {
+        if (mount->publisher->is_failing || !mount->is_live) {
+            return -ENOTCONN;
+        }
+        pthread_cond_wait(&mount->settled, &mount->lock);
+    }
+    return 0;
+}
+
+int publish_closed(struct mount *mount, uint64_t number)
+{
+    pthread_mutex_lock(&mount->lock);
+    int err = wait_for_room(mount);
+    struct inode *inode = inodes_find(&mount->inodes, number);
+    struct draft *draft = inode ? inode->draft : NULL;
+    const bool is_dirty = draft && draft_is_dirty(draft);
+    const bool is_large = is_dirty && inode->shape.size_bytes > STAGING_MEMORY_BYTES;
+    if (!is_dirty) {
+        err = 0;
+    } else if (!err && !is_large && !draft->is_queued && !mount->publisher->is_ending) {
+        push(mount->publisher, inode);
+    }
+    if (is_dirty && !err && !mount->is_live) {
+        err = -ENOTCONN;
+    }
+    pthread_mutex_unlock(&mount->lock);
+    return is_large && !err ? publish_now(mount, number) : err;
+}
+
+void publish_released(struct mount *mount, uint64_t number)
+{
+    pthread_mutex_lock(&mount->lock);
+    struct inode *inode = inodes_find(&mount->inodes, number);
+    struct draft *draft = inode ? inode->draft : NULL;
+    if (draft && draft_is_dirty(draft) && !draft->is_queued && inode->parent) {
+        /* BATCH_FILES places are for these. */
+        if (mount->publisher->queue_count < QUEUE_FILES_MAX && !mount->publisher->is_ending) {
+            push(mount->publisher, inode);
+        } else {
+            discard(mount, inode, draft, -ENOTCONN);
+        }
+    }
+    pthread_mutex_unlock(&mount->lock);
+}
+
+int publish_all(struct mount *mount)
+{
+    struct publisher *publisher = mount->publisher;
+    int err = 0;
+    pthread_mutex_lock(&mount->lock);
+    while (!err && (publisher->queue_count > 0 || publisher->in_flight_count > 0)) {
+        if (publisher->is_failing || !mount->is_live) {
+            err = -ENOTCONN;
+        } else {
+            pthread_cond_wait(&mount->settled, &mount->lock);
+        }
+    }
+    pthread_mutex_unlock(&mount->lock);
+    return err;
+}
+
+/* ---- many ------------------------------------------------------------------------------------
+ */
+
+/* The next batch. Under mount.lock. */
+static size_t take_batch(struct mount *mount, struct send_job jobs[BATCH_FILES])
+{
+    struct publisher *publisher = mount->publisher;
+    uint64_t bytes = 0;
+    size_t count = 0;
+    while (publisher->queue_count > 0 && count < BATCH_FILES && bytes < BATCH_BYTES) {
+        struct inode *inode = pop(publisher);
+        struct draft *draft = inode->draft;
+        if (draft->is_in_flight) {
+            /* Somebody waits for it; if it is dirty after that, it comes again. */
+            inodes_pin(inode);
+            draft->references++;
+            const uint64_t number = inode->number;
+            (void)publish_wait(mount, number);
+            draft_drop(draft);
+            inodes_unpin(&mount->inodes, inode);
+        }
+        if (inode->draft != draft || !draft_is_dirty(draft)) {
+            draft_settle(inode);
+            draft_drop(draft);
+            inodes_unpin(&mount->inodes, inode);
+            continue;
+        }
+        begin_job(mount, inode, &jobs[count++]);
+        bytes += inode->shape.size_bytes;
+    }
+    return count;
+}
+
+/* Under mount.lock. True if nothing passes at present. */
+static bool end_batch(struct mount *mount, struct send_job *jobs, size_t count)
+{
+    struct publisher *publisher = mount->publisher;
+    bool is_failing = false;
+    for (size_t i = 0; i < count; i++) {
+        struct inode *inode = jobs[i].inode;
+        struct draft *draft = jobs[i].draft;
+        const int err = jobs[i].is_gone ? 0 : jobs[i].err;
+        inodes_pin(inode);
+        draft->references++;
+        end_job(mount, &jobs[i]);
+        if (err && (!is_passing(err) || publisher->is_ending)) {
+            discard(mount, inode, draft, err);
+        } else if (err && !draft->is_queued) {
+            is_failing = true;
+            push(publisher, inode);
+        }
+        draft_settle(inode);
+        draft_drop(draft);
+        inodes_unpin(&mount->inodes, inode);
+    }
+    return is_failing;
+}
+
+static void wait_ms(struct mount *mount, struct publisher *publisher, unsigned ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    while (!publisher->is_ending &&
+           pthread_cond_timedwait(&publisher->wake, &mount->lock, &until) == 0) {
+    }
+}
+
+static void *publisher_main(void *context)
+{
+    struct mount *mount = context;
+    struct publisher *publisher = mount->publisher;
+    struct send_job *jobs = mem_alloc_array(BATCH_FILES, sizeof *jobs);
+    pthread_mutex_lock(&mount->lock);
+    for (;;) {
+        while (publisher->queue_count == 0 && !publisher->is_ending) {
+            pthread_cond_wait(&publisher->wake, &mount->lock);
+        }
+        if (publisher->queue_count == 0) {
+            break;
+        }
+        const size_t count = take_batch(mount, jobs);
+        pthread_mutex_unlock(&mount->lock);
+        send_many(mount, jobs, count);
+        pthread_mutex_lock(&mount->lock);
+        publisher->is_failing = end_batch(mount, jobs, count);
+        pthread_cond_broadcast(&mount->settled);
+        if (publisher->is_failing) {
+            wait_ms(mount, publisher, RETRY_MS);
+        }
+    }
+    pthread_mutex_unlock(&mount->lock);
+    free(jobs);
+    return NULL;
+}
+
+int publisher_start(struct mount *mount)
+{
+    struct publisher *publisher = mem_alloc(sizeof *publisher);
+    publisher->queue = mem_alloc_array(QUEUE_FILES_MAX, sizeof *publisher->queue);
+    clock_init_condition(&publisher->wake);
+    mount->publisher = publisher;
+    if (pthread_create(&publisher->thread, NULL, publisher_main, mount) != 0) {
+        mount->publisher = NULL;
+        free(publisher->queue);
+        free(publisher);
+        return -EAGAIN;
+    }
+    return 0;
+}
+
+int publisher_stop(struct mount *mount)
+{
+    struct publisher *publisher = mount->publisher;
+    if (!publisher) {
+        return 0;
+    }
+    pthread_mutex_lock(&mount->lock);
+    publisher->is_ending = true;
+    pthread_cond_signal(&publisher->wake);
+    pthread_mutex_unlock(&mount->lock);
+    pthread_join(publisher->thread, NULL);
+    const int err = publisher->has_lost ? -EIO : 0;
+    pthread_cond_destroy(&publisher->wake);
+    free(publisher->queue);
+    free(publisher);
+    mount->publisher = NULL;
+    return err;
+}
