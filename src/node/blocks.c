@@ -222,5 +222,8 @@ void blocks_read_counters(struct blocks *blocks, struct blocks_counters *ret_cou
     pthread_mutex_lock(&blocks->serve_lock);
     ret_counters->receivers = HASH_COUNT(blocks->receivers);
     ret_counters->upload_queued = upload_counters(blocks->upload)->waiting_count;
+    for (struct receiver *receiver = blocks->receivers; receiver; receiver = receiver->hh.next) {
+        ret_counters->unsaid_bytes += receiver_unwritten_bytes(receiver);
+    }
     pthread_mutex_unlock(&blocks->serve_lock);
 }

@@ -18,6 +18,8 @@
 
 #define NEWS_US ((uint64_t)20 * 1000)
 #define NEWS_RECEIVERS 8u
+/* A receiver with so many bytes that the link did not take is told when it has taken them. */
+#define UNWRITTEN_BYTES_MAX ((size_t)256 * 1024)
 /* Files of whose growth a receiver may want to know; of more he is told nothing. */
 #define SUBSCRIPTIONS_MAX 65536u
 
@@ -223,12 +225,55 @@ void blocks_came(struct blocks *blocks, const struct id *file, uint32_t index)
     pthread_mutex_unlock(&blocks->serve_lock);
 }
 
+static bool is_among(struct bytes have, uint32_t index)
+{
+    return index / 8 < have.size && have.data[index / 8] >> index % 8 & 1;
+}
+
+/* Takes out of the log what is not among `have`; everybody keeps his place in it. */
+static void prune_log(struct growth *growth, struct bytes have)
+{
+    const size_t count = log_count(growth);
+    size_t *kept_before = mem_alloc_array(count + 1, sizeof *kept_before);
+    struct buf kept = BUF_INIT;
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t index = log_at(growth, i);
+        const bool is_kept = is_among(have, index);
+        kept_before[i + 1] = kept_before[i] + is_kept;
+        if (is_kept) {
+            buf_add(&kept, BYTES((const uint8_t *)&index, sizeof index));
+        }
+    }
+    struct subscription *subscription;
+    DL_FOREACH(growth->subscriptions, subscription)
+    {
+        subscription->told_count = kept_before[subscription->told_count];
+    }
+    buf_done(&growth->log);
+    growth->log = kept;
+    free(kept_before);
+}
+
+void blocks_set_have(struct blocks *blocks, const struct id *file, struct bytes have)
+{
+    pthread_mutex_lock(&blocks->serve_lock);
+    struct growth *growth = find_growth(blocks, file);
+    if (growth) {
+        prune_log(growth, have);
+        growth->has_base = true;
+        buf_clear(&growth->have);
+        buf_add(&growth->have, have);
+    }
+    pthread_mutex_unlock(&blocks->serve_lock);
+}
+
 /* ---- telling -----------------------------------------------------------------------------------
  */
 
 /* What a receiver is to be told. */
 struct news {
     struct receiver *receiver; /* held */
+    size_t unwritten_bytes;    /* of what was said before */
     struct buf frames;
     struct news *next;
 };
@@ -251,22 +296,33 @@ static void format_news(struct subscription *subscription, struct buf *ret_frame
     }
 }
 
-static void add_news(struct subscription *subscription, struct news **news)
+static struct news *news_of(struct receiver *receiver, struct news **news)
 {
     struct news *item;
     LL_FOREACH(*news, item)
     {
-        if (item->receiver == subscription->receiver) {
-            break;
+        if (item->receiver == receiver) {
+            return item;
         }
     }
-    if (!item) {
-        item = mem_alloc(sizeof *item);
-        item->receiver = subscription->receiver;
-        item->receiver->refs_count++;
-        LL_PREPEND(*news, item);
+    item = mem_alloc(sizeof *item);
+    item->receiver = receiver;
+    item->unwritten_bytes = receiver_unwritten_bytes(receiver);
+    receiver->refs_count++;
+    LL_PREPEND(*news, item);
+    return item;
+}
+
+/* False: he does not read. */
+static bool add_news(struct subscription *subscription, struct news **news)
+{
+    struct news *item = news_of(subscription->receiver, news);
+    if (item->unwritten_bytes + item->frames.size > UNWRITTEN_BYTES_MAX) {
+        item->receiver->is_behind = true;
+        return false;
     }
     format_news(subscription, &item->frames);
+    return true;
 }
 
 /* Of those that have waited longest; true: others wait for their turn. */
@@ -286,13 +342,31 @@ static bool gather_news(struct growth *growth, struct news **news)
         if (is_more) {
             break;
         }
-        add_news(subscription, news);
-        DL_DELETE(growth->subscriptions, subscription);
-        DL_APPEND(told, subscription);
-        count++;
+        if (add_news(subscription, news)) {
+            DL_DELETE(growth->subscriptions, subscription);
+            DL_APPEND(told, subscription);
+            count++;
+        }
     }
     DL_CONCAT(growth->subscriptions, told);
     return is_more;
+}
+
+void growth_catch_up(struct receiver *receiver)
+{
+    struct blocks *blocks = receiver->blocks;
+    if (receiver_unwritten_bytes(receiver) > UNWRITTEN_BYTES_MAX) {
+        return;
+    }
+    pthread_mutex_lock(&blocks->serve_lock);
+    struct subscription *subscription = receiver->is_behind ? receiver->subscriptions : NULL;
+    receiver->is_behind = false;
+    for (; subscription; subscription = subscription->hh.next) {
+        if (subscription->told_count < log_count(subscription->growth)) {
+            set_due(blocks, subscription->growth);
+        }
+    }
+    pthread_mutex_unlock(&blocks->serve_lock);
 }
 
 uint64_t blocks_tell_news(struct blocks *blocks, uint64_t now_us)
@@ -318,6 +392,7 @@ uint64_t blocks_tell_news(struct blocks *blocks, uint64_t now_us)
         struct news *item = news;
         news = item->next;
         receiver_say(item->receiver, buf_bytes(&item->frames));
+        growth_catch_up(item->receiver); /* it may have become writable meanwhile */
         buf_done(&item->frames);
         pthread_mutex_lock(&blocks->serve_lock);
         receiver_unhold(item->receiver);

@@ -162,15 +162,19 @@ void blocks_flush(struct blocks *blocks);
 /* Answering: block `index` of the file, which is on its way here, can be read from now on, for
  * those who want to know of growth. To be called after each block that was written. */
 void blocks_came(struct blocks *blocks, const struct id *file, uint32_t index);
+/* The file is gone on with, and these of its blocks are here (bit i % 8 of byte i / 8): what was
+ * said of others is not true any more; they are told again when they come. */
+void blocks_set_have(struct blocks *blocks, const struct id *file, struct bytes have);
 /* A limit for all that leaves here, 0: none. */
 void blocks_limit_upload(struct blocks *blocks, uint64_t bytes_per_second);
 
-/* Sums since blocks_open(), but for the first four. */
+/* Sums since blocks_open(), but for the first five. */
 struct blocks_counters {
     uint64_t sources;       /* streams that we opened, now */
     uint64_t receivers;     /* streams that others opened, now */
     uint64_t gather_bytes;  /* taken of BLOCKS_GATHER_BYTES_MAX now */
     uint64_t upload_queued; /* blocks that others wait for now */
+    uint64_t unsaid_bytes;  /* of answers and news that their streams have not taken, now */
     uint64_t received_blocks;
     uint64_t received_bytes; /* of whole blocks */
     uint64_t wasted_bytes;   /* of blocks that came and were not awaited (any more) */

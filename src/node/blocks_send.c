@@ -206,6 +206,7 @@ void receiver_on_writable(void *context, struct link_stream *stream)
     pthread_mutex_lock(&receiver->write_lock);
     flush(receiver);
     pthread_mutex_unlock(&receiver->write_lock);
+    growth_catch_up(receiver);
     pthread_mutex_lock(&receiver->blocks->serve_lock);
     receiver_want_turn(receiver);
     pthread_mutex_unlock(&receiver->blocks->serve_lock);

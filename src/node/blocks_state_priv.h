@@ -178,6 +178,7 @@ struct receiver {
     struct sending *queued; /* with the link, or waiting for room there */
     uint64_t moved_us;      /* when the first of them came there, or some of one left last */
     bool is_stuck;          /* they have not moved for long */
+    bool is_behind;         /* was not told all news, since too much waits */
     struct buf in;          /* came and was not looked at */
     struct subscription *subscriptions;
     size_t subscriptions_count;
@@ -333,6 +334,8 @@ void growth_have(struct receiver *receiver, const struct id *file,
                  const struct file_metadata *metadata, struct buf *ret_have);
 /* The offer is said: what has come since is told from now on. */
 void growth_activate(struct receiver *receiver, const struct id *file);
+/* What is said to him has gone out: he is told of what he was not for that. Takes the lock. */
+void growth_catch_up(struct receiver *receiver);
 /* Tells what is due; when it is to be called again. */
 uint64_t blocks_tell_news(struct blocks *blocks, uint64_t now_us);
 

@@ -194,7 +194,11 @@ static void take_have(struct content *content, struct task *task)
     } else if (content->put) {
         memset(task->have, 1, size);
     }
+    const bool is_coming = content->intake != NULL;
     pthread_mutex_unlock(&content->lock);
+    if (is_coming) {
+        blocks_set_have(content->fetch->blocks, &content->id, BYTES(task->have, size));
+    }
 }
 
 static int end_intake(struct store_intake *intake, enum content_end how)

@@ -188,6 +188,34 @@ static void growth_is_told_to_many(void **state)
     }
 }
 
+/* The file was dropped here, and is fetched again with what is left of it. */
+static void growth_of_what_was_dropped_is_told_again(void **state)
+{
+    struct world *world = *state;
+    CLEANUP_COMING struct coming file;
+    make_coming(&file, 7, SIZE);
+    struct side *to = world_add(world, (struct blocks_options){0});
+    struct side *later = world_add(world, (struct blocks_options){0});
+    struct side *from = world_add(world, (struct blocks_options){0});
+    from->seen->to = open_intake(from->scratch->store, &file, STORE_CACHE);
+    ask(to, from, 1, TRANSFER_ASK_GROWTH, &file.id);
+    WAIT_FOR(to->seen->offers_count == 1);
+    for (uint32_t i = 0; i < 4; i++) {
+        blocks_came(from->blocks, &file.id, i);
+    }
+    WAIT_FOR(to->seen->more_count == 4);
+    const uint8_t left[] = {1 << 1, 0};
+    blocks_set_have(from->blocks, &file.id, BYTES(left, sizeof left));
+    ask(later, from, 1, TRANSFER_ASK_GROWTH, &file.id);
+    WAIT_FOR(later->seen->offers_count == 1);
+    assert_memory_equal(later->seen->offers[0].have.data, left, sizeof left);
+    blocks_came(from->blocks, &file.id, 1);
+    blocks_came(from->blocks, &file.id, 3);
+    WAIT_FOR(to->seen->more_count == 5 && later->seen->more_count == 1);
+    assert_int_equal(to->seen->more[4], 3);
+    assert_int_equal(later->seen->more[0], 3);
+}
+
 static void growth_of_a_file_that_begins_later_is_told(void **state)
 {
     struct world *world = *state;
@@ -534,6 +562,7 @@ int main(void)
         WORLD_TEST(growth_is_told_to_all_who_want_it_until_they_stop),
         WORLD_TEST(growth_is_told_to_many),
         WORLD_TEST(growth_of_a_file_that_begins_later_is_told),
+        WORLD_TEST(growth_of_what_was_dropped_is_told_again),
         WORLD_TEST(who_fetches_is_named_to_the_next_and_told_of),
         WORLD_TEST(a_busy_source_names_others),
         WORLD_TEST(what_deliver_says_is_told),

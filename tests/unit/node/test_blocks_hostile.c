@@ -18,6 +18,7 @@ struct fake {
     bool holds; /* grants nothing */
     struct transfer_reader reader;
     struct transfer_frame frames[FRAMES_MAX]; /* without lists and bytes */
+    _Atomic size_t told_count;                /* blocks of growth */
     _Atomic size_t frames_count;
 };
 
@@ -31,7 +32,9 @@ static void fake_data(void *context, struct link_stream *stream, struct bytes by
     struct transfer_piece piece;
     int got;
     while ((got = transfer_reader_next(&fake->reader, &bytes, &piece)) > 0) {
-        if (got == TRANSFER_READ_FRAME && fake->frames_count < FRAMES_MAX) {
+        if (got == TRANSFER_READ_FRAME && piece.frame.type == TRANSFER_MORE) {
+            fake->told_count += piece.frame.list.size / sizeof(uint32_t);
+        } else if (got == TRANSFER_READ_FRAME && fake->frames_count < FRAMES_MAX) {
             fake->frames[fake->frames_count] = piece.frame;
             fake->frames_count++;
         }
@@ -582,6 +585,41 @@ static void who_does_not_read_for_long_is_ended(void **state)
     scene_free(scene);
 }
 
+/* He wants to know of the growth of files, and does not read what he is told: no more is kept for
+ * him than a little, and when he reads he hears of all. */
+static void who_does_not_read_news_hears_them_later(void **state)
+{
+    (void)state;
+    enum { FILES = 24 };
+    struct scene *scene = scene_new((struct blocks_options){0});
+    begin_receiver(scene, true);
+    struct id files[FILES] = {0};
+    for (uint32_t i = 0; i < FILES; i++) {
+        files[i].bytes[0] = (uint8_t)(i + 1);
+        say_frame(scene, &(struct transfer_frame){.type = TRANSFER_ASK,
+                                                  .number = i,
+                                                  .flags = TRANSFER_ASK_GROWTH,
+                                                  .file = files[i]});
+    }
+    WAIT_FOR(scene->fake.frames_count == FILES);
+    uint64_t unsaid_bytes = 0;
+    for (uint32_t i = 0; i < FILE_METADATA_BLOCKS_MAX; i++) {
+        for (uint32_t j = 0; j < FILES; j++) {
+            blocks_came(scene->us->blocks, &files[j], i);
+        }
+        const uint64_t bytes = i % 1000 == 0 ? counters_of(scene->us).unsaid_bytes : 0;
+        unsaid_bytes = bytes > unsaid_bytes ? bytes : unsaid_bytes;
+    }
+    WAIT_FOR(scene->fake.got_bytes == LINK_WINDOW_BYTES_DEFAULT);
+    test_nap();
+    assert_in_range(counters_of(scene->us).unsaid_bytes, 0, 2 * MIB);
+    assert_in_range(unsaid_bytes, 0, 2 * MIB);
+    scene->fake.holds = false;
+    link_stream_grant(scene->fake.stream, LINK_WINDOW_BYTES_DEFAULT);
+    WAIT_FOR(scene->fake.told_count == (size_t)FILES * FILE_METADATA_BLOCKS_MAX);
+    scene_free(scene);
+}
+
 static void a_second_stream_of_a_receiver_replaces_the_first(void **state)
 {
     (void)state;
@@ -635,6 +673,7 @@ int main(void)
         cmocka_unit_test(who_asks_and_does_not_read_is_not_answered_on),
         cmocka_unit_test(who_does_not_read_keeps_nobody_else_waiting),
         cmocka_unit_test(who_does_not_read_for_long_is_ended),
+        cmocka_unit_test(who_does_not_read_news_hears_them_later),
         cmocka_unit_test(a_second_stream_of_a_receiver_replaces_the_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
