@@ -18,6 +18,9 @@
 
 /* Others beside what was asked for. */
 #define EVENTS_MAX 65536u
+/* In all of them, so many bytes of lists: beyond, news are dropped, and of offers the list of
+ * blocks, as if the peer had not told it. Two of the longest lists fit. */
+#define EVENTS_BYTES_MAX ((size_t)32 * 1024 * 1024)
 
 enum event_kind {
     EVENT_OFFER = 1,
@@ -38,6 +41,7 @@ struct event {
     uint16_t position;
     int code; /* a state, a refusal, an error */
     size_t size;
+    size_t lists_bytes;
     struct node_id *others;
     size_t others_count;
     uint32_t *indices;
@@ -76,6 +80,7 @@ static void run_event(struct fetch *fetch, struct fetch_news *news)
     struct transfer *transfer = fetch->transfer;
     const uint64_t now_us = network_now_us();
     fetch->events_count--;
+    fetch->events_bytes -= event->lists_bytes;
     switch (event->kind) {
     case EVENT_OFFER:
         take_offer(fetch, event);
@@ -95,6 +100,8 @@ static void run_event(struct fetch *fetch, struct fetch_news *news)
         transfer_received(transfer, now_us, &event->peer, event->size);
         break;
     case EVENT_LOST:
+        /* What was said to it since is on a new stream: that goes with the rest. */
+        blocks_drop(fetch->blocks, &event->peer);
         transfer_peer_lost(transfer, now_us, &event->peer);
         break;
     case EVENT_ASKED:
@@ -119,7 +126,10 @@ static struct event *event_new(enum event_kind kind, const struct node_id *peer)
 
 static void post_event(struct fetch *fetch, struct event *event)
 {
+    event->lists_bytes =
+        event->indices_count * sizeof *event->indices + event->text.size + event->have.size;
     fetch->events_count++;
+    fetch->events_bytes += event->lists_bytes;
     fetch_post(fetch, &event->news);
 }
 
@@ -137,7 +147,9 @@ static void on_offer(void *context, const struct node_id *peer, struct blocks_of
     struct event *event = event_new(EVENT_OFFER, peer);
     event->number = offer->number;
     event->code = (int)offer->state;
-    buf_add(&event->text, offer->metadata_text);
+    if (fetch->events_bytes + offer->metadata_text.size <= EVENTS_BYTES_MAX) {
+        buf_add(&event->text, offer->metadata_text);
+    }
     buf_add(&event->have, offer->have);
     take_others(event, offer->others, offer->others_count);
     post_event(fetch, event);
@@ -147,7 +159,7 @@ static void on_more(void *context, const struct node_id *peer, const struct id *
                     const uint32_t *indices, size_t count)
 {
     struct fetch *fetch = context;
-    if (count == 0 || fetch->events_count > EVENTS_MAX) {
+    if (count == 0 || fetch->events_count > EVENTS_MAX || fetch->events_bytes > EVENTS_BYTES_MAX) {
         return;
     }
     struct event *event = event_new(EVENT_MORE, peer);

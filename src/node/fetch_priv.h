@@ -90,6 +90,7 @@ struct fetch {
     struct blocks *blocks;
     struct workers *workers;
     atomic_size_t events_count; /* of blocks, that wait for the thread */
+    atomic_size_t events_bytes; /* of lists in them */
     atomic_size_t readers_count;
 
     pthread_mutex_t contents_lock; /* over these, which workers look for */

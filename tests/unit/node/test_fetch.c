@@ -6,7 +6,9 @@
 #include "real_nodes.h"
 
 #include "base/random.h"
+#include "node/blocks_priv.h"
 #include "node/fetch.h"
+#include "node/fetch_files_priv.h"
 #include "store/hold.h"
 #include "store/intake.h"
 #include "store/put.h"
@@ -389,6 +391,54 @@ static struct id put_with_list(const struct one *one, size_t size, uint64_t seed
     return id;
 }
 
+struct standstill {
+    atomic_bool is_reached;
+    atomic_bool is_over;
+};
+
+static void stand_still(void *context, const struct fetch_result *result)
+{
+    (void)result;
+    struct standstill *standstill = context;
+    standstill->is_reached = true;
+    while (!standstill->is_over) {
+        usleep(1000);
+    }
+}
+
+/* While the fetch thread has no time a peer tells of growth, and of long lists of blocks: what
+ * waits of that is bounded. */
+static void what_peers_tell_is_kept_within_bounds(void **state)
+{
+    (void)state;
+    struct one pair[2];
+    open_pair(pair);
+    struct fetch *fetch = fetch_of(&pair[1]);
+    struct standstill standstill = {0};
+    const struct id id = put_file(&pair[1], 1000, 1);
+    const struct fetch_options options = {.file = id, .reason = STORE_CACHE};
+    fetch_start(fetch, &options, stand_still, &standstill);
+    WAIT_FOR(standstill.is_reached);
+    const struct blocks_events events = fetch_blocks_events();
+    const struct node_id *peer = node_identity(pair[0].node);
+    static const uint32_t indices[TRANSFER_MORE_MAX];
+    for (size_t i = 0; i < 4 * MIB / TRANSFER_MORE_MAX * 64; i++) {
+        events.more(fetch, peer, &id, indices, TRANSFER_MORE_MAX);
+    }
+    assert_in_range(fetch->events_bytes, 16 * MIB, 64 * MIB);
+    uint8_t *text = mem_alloc(16 * MIB);
+    for (size_t i = 0; i < 8; i++) {
+        struct blocks_offer offer = {.file = id, .metadata_text = BYTES(text, 16 * MIB)};
+        events.offer(fetch, peer, &offer);
+    }
+    free(text);
+    assert_in_range(fetch->events_bytes, 16 * MIB, 64 * MIB);
+    standstill.is_over = true;
+    WAIT_FOR(fetch->events_bytes == 0);
+    close_one(&pair[1]);
+    close_one(&pair[0]);
+}
+
 /* A part of a file is here and the rest nowhere: it is kept, and nobody goes on with it unasked. */
 static void what_came_of_a_file_is_set_aside(void **state)
 {
@@ -474,6 +524,7 @@ int main(void)
         cmocka_unit_test(a_fetch_is_explained_after_its_end),
         cmocka_unit_test(a_fetch_is_stopped),
         cmocka_unit_test(a_fetch_goes_on_after_a_restart),
+        cmocka_unit_test(what_peers_tell_is_kept_within_bounds),
         cmocka_unit_test(what_came_of_a_file_is_set_aside),
         cmocka_unit_test(a_fetch_whose_file_came_otherwise_ends),
     };
