@@ -11,6 +11,7 @@
 void known_init(struct known *known, struct network *network)
 {
     known->count = network_members(network, &known->members);
+    known->shunned_count = fetch_shunned(network_fetch(network), known->shunned);
 }
 
 void known_done(struct known *known)
@@ -62,12 +63,31 @@ json_t *known_json(const struct known *known, const struct node_id *id)
     return object;
 }
 
-/* NULL: it was asked. */
-static const char *why_not_asked(enum locate_outcome outcome)
+static bool is_shunned(const struct known *known, const struct node_id *id)
 {
-    return outcome == LOCATE_UNREACHABLE ? "unreachable"
-           : outcome == LOCATE_SILENT    ? "silent"
-                                         : NULL;
+    for (size_t i = 0; i < known->shunned_count; i++) {
+        if (node_id_equal(&known->shunned[i], id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* NULL: it was asked. */
+static const char *why_not_asked(const struct known *known, const struct locate_answer *answer)
+{
+    switch (answer->outcome) {
+    case LOCATE_UNREACHABLE:
+        return "unreachable";
+    case LOCATE_SILENT:
+        return "silent";
+    case LOCATE_HAS_COMPLETE:
+    case LOCATE_HAS_PARTIAL:
+        return is_shunned(known, &answer->node) ? "shunned" : NULL;
+    case LOCATE_DENIED:
+        break;
+    }
+    return NULL;
 }
 
 json_t *known_not_asked(const struct known *known, const struct locate_answer *answers,
@@ -75,7 +95,7 @@ json_t *known_not_asked(const struct known *known, const struct locate_answer *a
 {
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
-        const char *why = why_not_asked(answers[i].outcome);
+        const char *why = why_not_asked(known, &answers[i]);
         if (why) {
             json_t *object = known_json(known, &answers[i].node);
             json_object_set_new(object, "why", json_string(why));
@@ -94,10 +114,10 @@ static void add_named(const struct known *known, const struct locate_answer *ans
     if (member) {
         address_format(&member->address, address);
         buf_add_format(text, "%s (zone %s, %s, %s)", member->name, member->zone, address,
-                       why_not_asked(answer->outcome));
+                       why_not_asked(known, answer));
     } else {
         node_id_format(&answer->node, hex);
-        buf_add_format(text, "%s (%s)", hex, why_not_asked(answer->outcome));
+        buf_add_format(text, "%s (%s)", hex, why_not_asked(known, answer));
     }
 }
 
@@ -106,7 +126,7 @@ void known_add_not_asked(const struct known *known, const struct locate_answer *
 {
     size_t total = 0;
     for (size_t i = 0; i < count; i++) {
-        total += why_not_asked(answers[i].outcome) != NULL;
+        total += why_not_asked(known, &answers[i]) != NULL;
     }
     if (total == 0) {
         return;
@@ -114,7 +134,7 @@ void known_add_not_asked(const struct known *known, const struct locate_answer *
     buf_add_format(text, "%zu could not be asked: ", total);
     size_t named = 0;
     for (size_t i = 0; i < count && named < NAMED_MAX; i++) {
-        if (why_not_asked(answers[i].outcome)) {
+        if (why_not_asked(known, &answers[i])) {
             buf_add_string(text, named > 0 ? ", " : "");
             add_named(known, &answers[i], text);
             named++;

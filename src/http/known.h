@@ -11,11 +11,14 @@
 
 #include "base/buf.h"
 #include "locate/locate.h"
+#include "node/fetch.h"
 #include "node/network.h"
 
 struct known {
     struct member_info *members; /* in the order of their ids */
     size_t count;
+    struct node_id shunned[FETCH_SHUNNED_MAX];
+    size_t shunned_count;
 };
 
 /* The caller gives it to known_done(). */
@@ -31,7 +34,8 @@ const struct member_info *known_find_at(const struct known *known, const struct 
  * with "self":true if it is this node. */
 json_t *known_json(const struct known *known, const struct node_id *id);
 
-/* The members that could not be asked: an array of these, with "why": "unreachable" or "silent". */
+/* The members that could not be asked, and those that have it and are not asked for it: an array of
+ * these, with "why": "unreachable", "silent" or "shunned". */
 json_t *known_not_asked(const struct known *known, const struct locate_answer *answers,
                         size_t count);
 

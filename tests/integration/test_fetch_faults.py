@@ -168,6 +168,19 @@ class Faults(Background):
         self.assertIn(b"n0 gave wrong bytes", said.out)
         self.assertEqual(b.status()["shunned"], [])
 
+        # What only it has is not found, and it is said why.
+        put(a, "other", content("other", MIB))
+        wait_same([a, b, c])
+        answer = c.get("/fs/other")
+        self.assertEqual((answer.status, answer.json["error"]), (404, "content_not_here"))
+        self.assertEqual([(each["name"], each["why"]) for each in answer.json["detail"]["not_asked"]],
+                         [("n0", "shunned")])
+        self.assertIn("1 could not be asked: n0 (zone z, ", answer.json["message"])
+        answer = c.get("/where/other?all=1")
+        self.assertEqual([(each["name"], each["why"]) for each in answer.json["not_asked"]],
+                         [("n0", "shunned")])
+        self.assertEqual(b.get("/where/other?all=1").json["not_asked"], [])
+
     def test_a_cut_index_is_told_again(self):
         """Owners that lost what they were told hear it again, and nothing is missed meanwhile."""
         a, b, c = self.network(3)

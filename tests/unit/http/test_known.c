@@ -24,7 +24,7 @@ static struct node_id id_of(uint8_t number)
 /* Members 1 to `count`, "n1" at 10.0.0.1:7420 in zone "z1"; the first is this node. */
 static struct known make_known(size_t count)
 {
-    struct known known = {mem_alloc_array(count, sizeof *known.members), count};
+    struct known known = {.members = mem_alloc_array(count, sizeof *known.members), .count = count};
     for (size_t i = 0; i < count; i++) {
         struct member_info *member = &known.members[i];
         member->id = id_of((uint8_t)(i + 1));
