@@ -190,11 +190,10 @@ static void call_off(struct transfer *transfer, struct flight *flight)
     }
 }
 
-void flight_land(struct transfer *transfer, struct flight *flight, const struct request *by)
+/* The block came by this leg; the other one is called off. */
+static void land(struct transfer *transfer, struct flight *flight, const struct request *by)
 {
-    if (by) {
-        remove_leg(flight, leg_of(flight, by));
-    }
+    remove_leg(flight, leg_of(flight, by));
     call_off(transfer, flight);
     while (flight->waiters) {
         const struct waiter *waiter = flight->waiters;
@@ -442,7 +441,7 @@ void transfer_block(struct transfer *transfer, uint64_t now_us, const struct nod
     }
     const uint32_t index = part.flight->index;
     note_block(transfer, request, part.size_bytes);
-    flight_land(transfer, part.flight, request);
+    land(transfer, part.flight, request);
     close_part(transfer, request, position);
     transfer_fetch_block_here(transfer, fetch, index);
 }

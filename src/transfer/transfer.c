@@ -26,7 +26,8 @@ struct transfer *transfer_new(const struct transfer_options *options, uint64_t n
     transfer->wait_least_us = NEVER;
     transfer->wait_least_before_us = NEVER;
     random_init(&transfer->random, options->random_seed);
-    transfer_set_rate(transfer, now_us, options->rate_bytes_per_s);
+    transfer->rate_limit = options->rate_bytes_per_s;
+    transfer->credit_us = now_us;
     return transfer;
 }
 
@@ -437,7 +438,7 @@ void transfer_copied(struct transfer *transfer, uint64_t now_us, const struct id
     struct fetch *fetch = transfer_fetch_find(transfer, file);
     if (!fetch || fetch->phase != TRANSFER_FETCHING || index >= fetch->blocks_count ||
         fetch->copying_count == 0) {
-        return;
+        return; /* while one is under way, not all blocks are here, and nothing is committed */
     }
     fetch->copying_count--;
     if (!err) {
@@ -465,22 +466,6 @@ void transfer_committed(struct transfer *transfer, uint64_t now_us, const struct
     } else {
         transfer_fetch_end(transfer, fetch, 0);
     }
-}
-
-void transfer_block_came(struct transfer *transfer, uint64_t now_us, const struct id *file,
-                         uint32_t index)
-{
-    transfer->now_us = now_us;
-    struct fetch *fetch = transfer_fetch_find(transfer, file);
-    if (!fetch || fetch->phase != TRANSFER_FETCHING || index >= fetch->blocks_count) {
-        return;
-    }
-    index = fetch->first_same ? fetch->first_same[index] : index;
-    struct flight *flight = flight_find(transfer, &fetch->metadata->blocks[index].id);
-    if (flight && flight->fetch == fetch) {
-        flight_land(transfer, flight, NULL);
-    }
-    transfer_fetch_block_here(transfer, fetch, index);
 }
 
 /* Members and peers. */
@@ -549,15 +534,6 @@ void transfer_peer_lost(struct transfer *transfer, uint64_t now_us, const struct
     if (peer) {
         lose_peer(transfer, peer);
     }
-}
-
-void transfer_set_rate(struct transfer *transfer, uint64_t now_us, uint64_t rate_bytes_per_s)
-{
-    transfer->now_us = now_us;
-    transfer->rate_limit = rate_bytes_per_s;
-    transfer->credit_bytes = 0;
-    transfer->credit_us = now_us;
-    due_sooner(&transfer->due_us, now_us);
 }
 
 /* Readers. */

@@ -131,7 +131,6 @@ void transfer_free(struct transfer *transfer);
  * To be called whenever it changed. Copied. */
 void transfer_set_members(struct transfer *transfer, uint64_t now_us,
                           const struct transfer_member *members, size_t members_count);
-void transfer_set_rate(struct transfer *transfer, uint64_t now_us, uint64_t rate_bytes_per_s);
 
 /* Begins to fetch a file, or gives one that is fetched a higher priority: from 0 to
  * TRANSFER_PRIORITY_MAX, the highest goes first; what is beyond is as the limit. -EBUSY:
@@ -201,9 +200,6 @@ void transfer_found(struct transfer *transfer, uint64_t now_us, const struct id 
  * follows is read ahead. 0 blocks: it has gone. -ENOENT: it is not fetched; -EBUSY: too many. */
 [[nodiscard]] int transfer_want(struct transfer *transfer, uint64_t now_us, const struct id *file,
                                 uint64_t reader, uint32_t first, uint32_t count);
-/* A block came into the intake some other way. */
-void transfer_block_came(struct transfer *transfer, uint64_t now_us, const struct id *file,
-                         uint32_t index);
 
 /* Does what is due: asks, requests, ends. */
 void transfer_tick(struct transfer *transfer, uint64_t now_us);

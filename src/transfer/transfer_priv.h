@@ -394,8 +394,6 @@ void flight_drop_all(struct transfer *transfer, struct fetch *fetch);
 void flight_drop_peer(struct transfer *transfer, struct peer *peer);
 /* May be asked for elsewhere. */
 void flight_release(struct transfer *transfer, struct request *request);
-/* The block came some other way: what is on its way is called off. */
-void flight_land(struct transfer *transfer, struct flight *flight, const struct request *by);
 
 /* peer.c */
 const struct transfer_member *member_find(const struct transfer *transfer,

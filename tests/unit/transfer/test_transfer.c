@@ -518,24 +518,6 @@ static void readers_come_first(void **state)
     net_free(net);
 }
 
-static void a_block_that_came_otherwise_is_called_off(void **state)
-{
-    (void)state;
-    struct net *net = net_new(1, 0);
-    const uint32_t file = net_add_file(net, 2, BLOCK_BYTES, 1, 0);
-    net_give(net, 0, file, 0, 1);
-    net->peers[0].block_us = 500 * MS_US;
-    net_start(net, file, 0);
-    net_run(net, 20);
-    for (uint32_t i = 0; i < 2; i++) {
-        transfer_block_came(net->transfer, net->now_us, &net->files[file].id, i);
-    }
-    assert_int_equal(net->peers[0].cancelled, 2);
-    assert_int_equal(net_finish(net, file, NULL), 0);
-    assert_int_equal(net->files[file].writes, 0);
-    net_free(net);
-}
-
 static void growth_is_followed(void **state)
 {
     (void)state;
@@ -683,7 +665,6 @@ int main(void)
         cmocka_unit_test(a_block_that_lacks_at_the_commit_is_fetched),
         cmocka_unit_test(a_resumed_fetch_asks_for_the_rest),
         cmocka_unit_test(readers_come_first),
-        cmocka_unit_test(a_block_that_came_otherwise_is_called_off),
         cmocka_unit_test(growth_is_followed),
         cmocka_unit_test(who_asks_us_becomes_a_source),
         cmocka_unit_test(the_rate_is_kept),
