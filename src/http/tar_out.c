@@ -31,8 +31,8 @@
 
 /* Entries of one step of the walk: under a millisecond. */
 #define STEP_ENTRIES ((size_t)64)
-/* The walk is so far ahead at most. */
-#define ENTRIES_MAX ((size_t)256)
+/* The walk is so far ahead at most: what comes of small files while some are made durable. */
+#define ENTRIES_MAX ((size_t)1024)
 /* Files behind the one under way are fetched if what is before them in the stream is less. */
 #define AHEAD_BYTES ((uint64_t)32 * 1024 * 1024)
 /* Looked at before the stream begins: some milliseconds. */

@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "hash/sha256.h"
 #include "node/blocks_priv.h"
+#include "node/fetch_files_priv.h"
+#include "node/network_priv.h"
 #include "node/node_priv.h"
 #include "store/hold.h"
 #include "store/read.h"
@@ -18,6 +20,10 @@
 #define TEXT_BYTES_SMALL ((size_t)256)
 /* Of small files, commits under way: while one is synced, the next one gathers. */
 #define BATCHES_MAX 2u
+/* As long as others are on their way, so many are waited for, or so long: a commit of a few files
+ * writes as many pages as one of dozens, and where a sync takes no time all would be of a few. */
+#define BATCH_ENOUGH 512u
+#define BATCH_US ((uint64_t)10 * 1000)
 
 /* ---- contents ----------------------------------------------------------------------------------
  */
@@ -521,8 +527,12 @@ void content_commit(struct content *content)
     if (content->is_small) {
         content_reference(content);
         content->next = NULL;
+        if (!fetch->batch) {
+            fetch->batch_us = network_now_us() + BATCH_US;
+        }
         *fetch->batch_end = content;
         fetch->batch_end = &content->next;
+        fetch->batch_count++;
         return;
     }
     pthread_mutex_lock(&content->lock);
@@ -648,6 +658,7 @@ static void begin_batch(struct fetch *fetch)
         bytes += content->metadata.length_bytes;
         batch->contents[batch->count++] = content;
     }
+    fetch->batch_count -= batch->count;
     if (!fetch->batch) {
         fetch->batch_end = &fetch->batch;
     }
@@ -658,11 +669,23 @@ static void begin_batch(struct fetch *fetch)
     workers_put(fetch->workers, &batch->work);
 }
 
+/* Nothing that would come soon is waited for. */
+static bool is_batch_due(const struct fetch *fetch)
+{
+    return fetch->batch_count >= BATCH_ENOUGH || network_now_us() >= fetch->batch_us ||
+           HASH_COUNT(fetch->files) == fetch->settling_count;
+}
+
 void contents_due(struct fetch *fetch)
 {
-    while (fetch->batch && fetch->batches_count < BATCHES_MAX) {
+    while (fetch->batch && fetch->batches_count < BATCHES_MAX && is_batch_due(fetch)) {
         begin_batch(fetch);
     }
+}
+
+uint64_t contents_next_us(const struct fetch *fetch)
+{
+    return fetch->batch && fetch->batches_count < BATCHES_MAX ? fetch->batch_us : UINT64_MAX;
 }
 
 /* ---- ends --------------------------------------------------------------------------------------

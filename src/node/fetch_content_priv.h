@@ -85,8 +85,9 @@ void content_copy(struct content *content, uint32_t index);
 void content_commit(struct content *content);
 /* No delivery comes in any more; the intake is closed, set aside or dropped. */
 void content_end(struct content *content, enum content_end how);
-/* Commits the small files that have gathered. */
+/* Commits the small files that have gathered, if it is time for that; and when it will be. */
 void contents_due(struct fetch *fetch);
+uint64_t contents_next_us(const struct fetch *fetch);
 /* Forgets those that wait for that. */
 void contents_end(struct fetch *fetch);
 

@@ -640,5 +640,7 @@ uint64_t fetch_files_next_us(const struct fetch *fetch)
     uint64_t due_us = transfer_next_us(fetch->transfer);
     const uint64_t asides_us = fetch_asides_next_us(fetch);
     due_us = asides_us < due_us ? asides_us : due_us;
+    const uint64_t batch_us = contents_next_us(fetch);
+    due_us = batch_us < due_us ? batch_us : due_us;
     return due_us < fetch->linger_due_us ? due_us : fetch->linger_due_us;
 }

@@ -132,6 +132,8 @@ struct fetch {
     struct fetch_aside *asides; /* the oldest first */
     struct content *batch;      /* small files that wait to be committed */
     struct content **batch_end;
+    size_t batch_count;
+    uint64_t batch_us;     /* they wait for others until then */
     size_t batches_count;  /* commits of such under way */
     size_t settling_count; /* files of which transfer thinks that they are done */
     uint64_t settling_bytes;
