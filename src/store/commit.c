@@ -24,6 +24,12 @@
 #define FLUSH_BYTES ((uint64_t)64 * 1024 * 1024)
 #define FLUSH_BLOCKS 4096
 
+static void record_of(const struct new_block *block, struct block_record *ret_record)
+{
+    *ret_record = (struct block_record){.size_bytes = block->size_bytes};
+    memcpy(ret_record->crcs, block->crcs, sizeof(uint32_t) * block_spans(block->size_bytes));
+}
+
 int put_add_written(struct store *store, struct kv_txn *txn, const struct new_block *block,
                     bool held_soon)
 {
@@ -36,8 +42,7 @@ int put_add_written(struct store *store, struct kv_txn *txn, const struct new_bl
     }
     const bool is_new = err == -ENOENT;
     if (is_new) {
-        record = (struct block_record){.size_bytes = block->size_bytes};
-        memcpy(record.crcs, block->crcs, sizeof(uint32_t) * block_spans(block->size_bytes));
+        record_of(block, &record);
     } else if (err) {
         return err;
     }
@@ -177,8 +182,7 @@ static int add_in_place(const struct store_put *put, struct kv_txn *txn,
     int err = index_block(txn, &block->id, &record);
     bool is_there = false;
     if (err == -ENOENT) {
-        record = (struct block_record){.size_bytes = block->size_bytes};
-        memcpy(record.crcs, block->crcs, sizeof(uint32_t) * block_spans(block->size_bytes));
+        record_of(block, &record);
         err = 0;
     } else if (!err) {
         err = is_in_file(put, txn, &record, &is_there);
@@ -243,6 +247,39 @@ static int name_put(struct store_put *put, struct kv_txn *txn, const struct id *
     return err ? err : files_check(txn, &put->metadata);
 }
 
+/* What most files are: one block, and both are new. To name the block, the file, and to hold both
+ * one after the other is three times as many look-ups and twice as many writes. False: it is not
+ * so. */
+static int hold_single(struct store_put *put, struct kv_txn *txn, const struct id *file_id,
+                       bool *ret_is)
+{
+    *ret_is = false;
+    if (put->in_place_path || put->metadata.blocks_count != 1 || put->pending_count != 1 ||
+        failure_of(put) != 0) {
+        return 0;
+    }
+    const struct new_block *block = put->pending[0];
+    const struct reservation *place = &block->reservation;
+    struct block_record record;
+    struct file_row row;
+    int err = index_block(txn, &block->id, &record);
+    if (err == -ENOENT) {
+        err = files_get(txn, file_id, &row);
+    }
+    if (err != -ENOENT) {
+        return err;
+    }
+    record_of(block, &record);
+    record.holders[put->reason] = 1;
+    err = index_add_location(put->store, txn, &block->id, &record, &place->location,
+                             place->segment_class);
+    if (!err) {
+        err = index_put_new_block(put->store, txn, &block->id, &record);
+    }
+    *ret_is = true;
+    return err ? err : files_add_held(put->store, txn, file_id, &put->metadata, put->reason);
+}
+
 /* Blocks were added in the belief that they are held soon; who is not goes into the queue. */
 static int settle_put(struct store_put *put, struct kv_txn *txn, const struct id *file_id)
 {
@@ -263,9 +300,14 @@ static int commit_apply(struct store_job *job, struct kv_txn *txn)
     const struct store_commit *commit = &self->commit;
     int err = 0;
     for (size_t i = 0; !err && i < commit->puts_count; i++) {
-        err = name_put(self->puts[i], txn, &self->results[i].id);
-        if (!err && commit->hold) {
-            err = hold_once(self->puts[i], txn, &self->results[i].id);
+        const struct id *id = &self->results[i].id;
+        bool is_held = false;
+        err = commit->hold ? hold_single(self->puts[i], txn, id, &is_held) : 0;
+        if (!err && !is_held) {
+            err = name_put(self->puts[i], txn, id);
+        }
+        if (!err && !is_held && commit->hold) {
+            err = hold_once(self->puts[i], txn, id);
         }
     }
     if (!err && commit->also) {

@@ -128,23 +128,18 @@ static size_t encode_refs(const struct block_ref *refs, size_t count, uint8_t *r
     return count * REF_BYTES;
 }
 
-int files_add(struct kv_txn *txn, const struct id *id, const struct file_metadata *metadata)
+/* A row of which only the holders are set. */
+static int add_row(struct kv_txn *txn, const struct id *id, const struct file_metadata *metadata,
+                   struct file_row *row)
 {
-    struct file_row row;
-    int err = files_get(txn, id, &row);
-    if (err != -ENOENT) {
-        return err;
-    }
-    row = (struct file_row){
-        .length_bytes = metadata->length_bytes,
-        .blocks_count = (uint32_t)metadata->blocks_count,
-    };
+    row->length_bytes = metadata->length_bytes;
+    row->blocks_count = (uint32_t)metadata->blocks_count;
     uint8_t value[ROW_BYTES + FILE_PART_BLOCKS * REF_BYTES];
-    encode_row(&row, value);
+    encode_row(row, value);
     size_t done = metadata->blocks_count;
     done = done < FILE_PART_BLOCKS ? done : FILE_PART_BLOCKS;
     const size_t size = ROW_BYTES + encode_refs(metadata->blocks, done, value + ROW_BYTES);
-    err = kv_put(txn, TABLE_FILES, id_bytes(id), BYTES(value, size));
+    int err = kv_put(txn, TABLE_FILES, id_bytes(id), BYTES(value, size));
     for (uint32_t part = 1; !err && done < metadata->blocks_count; part++) {
         size_t count = metadata->blocks_count - done;
         count = count < FILE_PART_BLOCKS ? count : FILE_PART_BLOCKS;
@@ -152,6 +147,29 @@ int files_add(struct kv_txn *txn, const struct id *id, const struct file_metadat
         uint8_t key[PART_KEY_BYTES];
         err = kv_put(txn, TABLE_FILE_BLOCKS, part_key(id, part, key), BYTES(value, part_size));
         done += count;
+    }
+    return err;
+}
+
+int files_add(struct kv_txn *txn, const struct id *id, const struct file_metadata *metadata)
+{
+    struct file_row row;
+    const int err = files_get(txn, id, &row);
+    if (err != -ENOENT) {
+        return err;
+    }
+    row = (struct file_row){0};
+    return add_row(txn, id, metadata, &row);
+}
+
+int files_add_held(struct store *store, struct kv_txn *txn, const struct id *id,
+                   const struct file_metadata *metadata, enum store_reason reason)
+{
+    struct file_row row = {0};
+    row.holders[reason] = 1;
+    const int err = add_row(txn, id, metadata, &row);
+    if (!err) {
+        held_note(store, id, true, STORE_HELD_COMPLETE);
     }
     return err;
 }

@@ -35,6 +35,10 @@ struct file_row {
 [[nodiscard]] int files_add(struct kv_txn *txn, const struct id *id,
                             const struct file_metadata *metadata);
 
+/* Adds a file that is not there, held once for the reason. Its blocks are, and have places. */
+[[nodiscard]] int files_add_held(struct store *store, struct kv_txn *txn, const struct id *id,
+                                 const struct file_metadata *metadata, enum store_reason reason);
+
 /* 0 if every block of the list has a good place, else -EAGAIN. */
 [[nodiscard]] int files_check(struct kv_txn *txn, const struct file_metadata *metadata);
 

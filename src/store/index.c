@@ -397,6 +397,18 @@ int index_put_block(struct store *store, struct kv_txn *txn, const struct id *id
     return index_put_block_raw(txn, id, record);
 }
 
+int index_put_new_block(struct store *store, struct kv_txn *txn, const struct id *id,
+                        struct block_record *record)
+{
+    CHECK(block_is_offered(record));
+    const int err = settle_cache(store, txn, id, record);
+    if (err) {
+        return err;
+    }
+    held_note(store, id, false, STORE_HELD_COMPLETE);
+    return index_put_block_raw(txn, id, record);
+}
+
 int index_add_location(struct store *store, struct kv_txn *txn, const struct id *id,
                        struct block_record *record, const struct location *location,
                        enum segment_class segment_class)

@@ -88,6 +88,9 @@ struct segment_row {
  * with neither holder nor place is removed. */
 [[nodiscard]] int index_put_block(struct store *store, struct kv_txn *txn, const struct id *id,
                                   struct block_record *record);
+/* The same for a block that is not in the index, with a holder and a place: no queue has it. */
+[[nodiscard]] int index_put_new_block(struct store *store, struct kv_txn *txn, const struct id *id,
+                                      struct block_record *record);
 /* Writes `record` alone, for a change that is completed by index_put_block() in the same apply. */
 [[nodiscard]] int index_put_block_raw(struct kv_txn *txn, const struct id *id,
                                       const struct block_record *record);

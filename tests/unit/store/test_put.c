@@ -7,6 +7,8 @@
 
 #include <sys/wait.h>
 
+#include "store/held.h"
+
 /* On both sides of every edge: of pages, spans (64 KiB) and blocks (256 KiB). */
 static const size_t edges[] = {
     0,
@@ -424,6 +426,48 @@ static void no_space(void **state)
     assert_nothing(scratch);
 }
 
+static enum store_held_state held_state(struct store *store, const struct id *id)
+{
+    enum store_held_state state = STORE_HELD_NONE;
+    assert_ok(store_held_state(store, id, &state));
+    return state;
+}
+
+/* A new file of one new block has a way of its own into the index: it leads to the same. */
+static void held_for_each_reason(void **state)
+{
+    struct scratch *scratch = *state;
+    const size_t sizes[] = {5000, BLOCK + 5000};
+    CLEANUP_FREE uint8_t *data = make_content(31, 2 * BLOCK);
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        for (enum store_reason reason = 0; reason < STORE_REASONS; reason++) {
+            const struct bytes content = BYTES(data, sizes[i]);
+            const struct store_put_result result = put_bytes(scratch->store, reason, content);
+            /* Once more is held once. */
+            const struct store_put_result again = put_bytes(scratch->store, reason, content);
+            assert_true(id_equal(&again.id, &result.id));
+            const struct id last =
+                block_id(sizes[i] > BLOCK ? BYTES(data + BLOCK, sizes[i] - BLOCK) : content);
+            struct store_file_info info;
+            assert_ok(store_file_info(scratch->store, &result.id, &info));
+            for (enum store_reason other = 0; other < STORE_REASONS; other++) {
+                assert_int_equal(info.holders[other], other == reason);
+            }
+            assert_int_equal(held_state(scratch->store, &result.id), STORE_HELD_COMPLETE);
+            assert_int_equal(held_state(scratch->store, &last), STORE_HELD_COMPLETE);
+            struct store_status status = status_of(scratch->store);
+            assert_int_equal(status.cache_bytes, reason == STORE_CACHE ? sizes[i] : 0);
+            assert_int_equal(status.live_bytes, sizes[i]);
+            assert_int_equal(status.unreferenced_count, 0);
+            assert_ok(store_release(scratch->store, &result.id, reason));
+            tidy_now(scratch);
+            status = status_of(scratch->store);
+            assert_int_equal(status.blocks_count + status.files_count + status.cache_bytes, 0);
+            assert_int_equal(held_state(scratch->store, &last), STORE_HELD_NONE);
+        }
+    }
+}
+
 static void read_only(void **state)
 {
     struct scratch *scratch = *state;
@@ -580,6 +624,7 @@ int main(void)
         STORE_TEST(an_abort_of_a_large_file),
         STORE_TEST(after_an_abort_it_can_be_put),
         STORE_TEST(the_same_in_two_puts_at_once),
+        STORE_TEST(held_for_each_reason),
         STORE_TEST(no_space),
         STORE_TEST(read_only),
         STORE_TEST(several_become_known_together),
