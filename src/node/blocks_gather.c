@@ -26,14 +26,13 @@
 
 /* Buffers of these sizes are kept for the next block. Fresh memory costs as much as the copy. */
 static const size_t spare_sizes[BLOCKS_SPARE_CLASSES] = {
-    (size_t)256 * 1024,
-    (size_t)1024 * 1024,
-    (size_t)4 * 1024 * 1024,
-    (size_t)16 * 1024 * 1024,
+    (size_t)16 * 1024,       (size_t)256 * 1024,       (size_t)1024 * 1024,
+    (size_t)4 * 1024 * 1024, (size_t)16 * 1024 * 1024,
 };
 #define SPARE_BYTES_MAX ((size_t)32 * 1024 * 1024)
-/* Below it malloc() itself keeps what was given back. */
-#define SPARE_BYTES_MIN ((size_t)64 * 1024)
+/* Below it malloc() itself keeps what was given back; and between the first two sizes, too. */
+#define SPARE_BYTES_MIN ((size_t)4 * 1024)
+#define SPARE_BYTES_LARGE ((size_t)64 * 1024)
 
 static unsigned class_of(size_t size)
 {
@@ -44,9 +43,14 @@ static unsigned class_of(size_t size)
     return class;
 }
 
+static bool is_spared(size_t size)
+{
+    return size >= SPARE_BYTES_MIN && (size <= spare_sizes[0] || size >= SPARE_BYTES_LARGE);
+}
+
 static uint8_t *take_buffer(struct blocks *blocks, size_t size)
 {
-    if (size < SPARE_BYTES_MIN) {
+    if (!is_spared(size)) {
         return mem_alloc(size);
     }
     const unsigned class = class_of(size);
@@ -63,9 +67,8 @@ static uint8_t *take_buffer(struct blocks *blocks, size_t size)
 /* Under ask_lock. */
 static void give_buffer(struct blocks *blocks, uint8_t *buffer, size_t size)
 {
-    const unsigned class = size < SPARE_BYTES_MIN ? 0 : class_of(size);
-    if (!buffer || size < SPARE_BYTES_MIN ||
-        blocks->spare_bytes + spare_sizes[class] > SPARE_BYTES_MAX) {
+    const unsigned class = class_of(size);
+    if (!buffer || !is_spared(size) || blocks->spare_bytes + spare_sizes[class] > SPARE_BYTES_MAX) {
         free(buffer);
         return;
     }

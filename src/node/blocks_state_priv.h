@@ -212,7 +212,7 @@ struct blocks_sums {
 };
 
 /* Memory for blocks, used again while it is warm. */
-#define BLOCKS_SPARE_CLASSES 4u
+#define BLOCKS_SPARE_CLASSES 5u
 
 struct spare {
     struct spare *next;
