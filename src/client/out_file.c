@@ -62,12 +62,19 @@ static void free_file(struct out_file *file)
     free(file);
 }
 
-/* linkat() never replaces, so what has no name gets a temporary one first. */
+/* linkat() never replaces: where something is there already, what has no name gets a temporary one
+ * first. */
 static int give_name(struct out_file *file, int dir_fd, const char *name)
 {
     if (!file->temporary) {
         char path[64];
         snprintf(path, sizeof path, "/proc/self/fd/%d", file->fd);
+        if (linkat(AT_FDCWD, path, dir_fd, name, AT_SYMLINK_FOLLOW) == 0) {
+            return 0;
+        }
+        if (errno != EEXIST) {
+            return err_from_errno(errno);
+        }
         CLEANUP_FREE char *temporary = temporary_name();
         if (linkat(AT_FDCWD, path, file->dir_fd, temporary, AT_SYMLINK_FOLLOW) < 0) {
             return err_from_errno(errno);
