@@ -6,10 +6,10 @@
  * 1. What readers read next, from the source that has it soonest. When many read the same at the
  *    same pace, a source gives each of these blocks once, too, and the others get it from whom it
  *    was given to: so it is insisted on no sooner than on others, and only on the very next.
- * 2. The source that is soonest, by what is on its way from it over its rate, gets the rarest block
- *    that it has (Cohen 2003), any of those that are equally rare. Of a long list not all are
- * looked at, but a sample of SAMPLE from a place drawn by lot: the rarest of so many is rare
- * enough.
+ * 2. The source that is soonest, by what is on its way from it over its rate, of TURNS_MAX drawn by
+ *    lot, gets the rarest block that it has (Cohen 2003), any of those that are equally rare. Of a
+ *    long list not all are looked at, but a sample of SAMPLE from a place drawn by lot: the rarest
+ *    of so many is rare enough.
  * 3. When sources have nothing else to give: a block that its holder has given to others lately,
  *    and said so. They should have it by now, or be late; so after INSIST_WAITS it is insisted on.
  * 4. When all that lacks is on its way, the end: what takes longer than usual is asked of a second
@@ -31,6 +31,8 @@
 #define INSIST_WAITS 3u
 #define INSIST_US_MIN (100 * MS)
 #define INSIST_US_MAX SECOND
+/* Sources that are compared at a time. */
+#define TURNS_MAX 16u
 /* At the end, a block is raced when it takes this many mean waits. */
 #define RACE_WAITS 1u
 #define RACE_US_MIN (20 * MS)
@@ -274,40 +276,81 @@ static bool pick_insisting(struct transfer *transfer, struct fetch *fetch)
 }
 
 /* Sources that may have something to give, each with when it would be through with it. They are
- * gathered once for many picks. */
+ * gathered once for many picks, in an order drawn by lot, and only as many as are worth a
+ * comparison: the soonest of TURNS_MAX is hardly later than the soonest of all, and to look at one
+ * costs more than to compare it. */
 struct turn {
     struct source *source;
     uint64_t us;
 };
 
 struct turns {
-    struct turn turns[TRANSFER_SOURCES_ALL_MAX];
+    struct turn turns[TURNS_MAX];
     size_t count;
+    size_t next; /* the place that is looked at next */
+    size_t left; /* so many have not been looked at */
 };
 
-static void gather(struct transfer *transfer, const struct fetch *fetch, struct turns *ret_turns)
+/* Had it nothing to be asked for, and was nothing of it given back since? */
+static bool is_dry(struct fetch *fetch, size_t place)
+{
+    const uint64_t since = fetch->source_dry[place];
+    if (since == fetch->version) {
+        return true;
+    }
+    if (since == 0 || fetch->version - since > RETURNED_KEPT) {
+        return false;
+    }
+    for (uint64_t at = since + 1; at <= fetch->version; at++) {
+        const uint32_t index = fetch->returned[at % RETURNED_KEPT];
+        if (wanted_word(fetch->sources[place], index / 64, false) >> (index % 64) & 1) {
+            return false;
+        }
+    }
+    fetch->source_dry[place] = fetch->version;
+    return true;
+}
+
+static void begin_turns(struct transfer *transfer, const struct fetch *fetch, struct turns *turns)
 {
     const size_t count = fetch->sources_count;
-    const size_t first = count > 0 ? random_below(&transfer->random, count) : 0;
-    ret_turns->count = 0;
-    for (size_t i = 0; i < count; i++) {
-        struct source *source = fetch->sources[(first + i) % count];
-        if ((source->is_fresh || source->dry_version != fetch->version) &&
-            pick_is_usable(transfer, source)) {
-            ret_turns->turns[ret_turns->count++] =
+    turns->count = 0;
+    turns->left = count;
+    turns->next = count > 0 ? random_below(&transfer->random, count) : 0;
+}
+
+static void gather(struct transfer *transfer, struct fetch *fetch, struct turns *turns)
+{
+    while (turns->left > 0 && turns->count < TURNS_MAX) {
+        const size_t place = turns->next;
+        turns->left--;
+        turns->next = place + 1 < fetch->sources_count ? place + 1 : 0;
+        struct source *source = fetch->sources[place];
+        if (!is_dry(fetch, place) && pick_is_usable(transfer, source)) {
+            turns->turns[turns->count++] =
                 (struct turn){.source = source, .us = expected_us(transfer, source)};
         }
     }
 }
 
+static struct turn *soonest_turn(struct turns *turns)
+{
+    struct turn *turn = &turns->turns[0];
+    for (size_t i = 1; i < turns->count; i++) {
+        turn = turns->turns[i].us < turn->us ? &turns->turns[i] : turn;
+    }
+    return turn;
+}
+
 /* True: something was done. */
 static bool pick_one(struct transfer *transfer, struct fetch *fetch, struct turns *turns)
 {
-    while (fetch->need_count > 0 && turns->count > 0) {
-        struct turn *turn = &turns->turns[0];
-        for (size_t i = 1; i < turns->count; i++) {
-            turn = turns->turns[i].us < turn->us ? &turns->turns[i] : turn;
+    for (;;) {
+        gather(transfer, fetch, turns);
+        if (fetch->need_count == 0 || turns->count == 0) {
+            break;
         }
+        struct turn *turn = soonest_turn(turns);
         struct source *source = turn->source;
         if (!pick_is_usable(transfer, source)) {
             *turn = turns->turns[--turns->count];
@@ -325,8 +368,7 @@ static bool pick_one(struct transfer *transfer, struct fetch *fetch, struct turn
             turn->us = expected_us(transfer, source);
             return true;
         }
-        source->is_fresh = false;
-        source->dry_version = fetch->version;
+        fetch->source_dry[source->place] = fetch->version;
         *turn = turns->turns[--turns->count];
     }
     return fetch->need_count > 0 && pick_insisting(transfer, fetch);
@@ -467,10 +509,7 @@ void pick_blocks(struct transfer *transfer, struct fetch *fetch)
     }
     bool is_going_on = true;
     struct turns turns;
-    turns.count = 0;
-    if (pick_has_room(transfer, fetch)) {
-        gather(transfer, fetch, &turns);
-    }
+    begin_turns(transfer, fetch, &turns);
     while (is_going_on && pick_has_room(transfer, fetch)) {
         is_going_on = pick_for_readers(transfer, fetch) || pick_one(transfer, fetch, &turns);
     }

@@ -81,6 +81,10 @@ void seek_end(struct transfer *transfer, struct fetch *fetch)
 
 static void drop_silent(struct transfer *transfer, struct fetch *fetch)
 {
+    if (transfer->now_us < fetch->silent_us) {
+        return;
+    }
+    fetch->silent_us = transfer->now_us + LOOK_US;
     for (size_t i = fetch->sources_count; i-- > 0;) {
         struct source *source = fetch->sources[i];
         if (source->is_asked && source->asked_us + ASK_US <= transfer->now_us &&

@@ -121,7 +121,7 @@ struct source *source_add(struct transfer *transfer, struct fetch *fetch,
     struct source *source = mem_alloc(sizeof *source);
     source->peer = peer;
     source->fetch = fetch;
-    source->is_fresh = true;
+    source->place = (uint32_t)fetch->sources_count;
     source->told.node = *node;
     const struct request *request;
     DL_FOREACH(peer->requests, request)
@@ -135,8 +135,11 @@ struct source *source_add(struct transfer *transfer, struct fetch *fetch,
             (void *)fetch->sources, fetch->sources_capacity, sizeof(struct source *));
         fetch->source_keys = mem_resize_array(fetch->source_keys, fetch->sources_capacity,
                                               sizeof *fetch->source_keys);
+        fetch->source_dry =
+            mem_resize_array(fetch->source_dry, fetch->sources_capacity, sizeof *fetch->source_dry);
     }
     fetch->source_keys[fetch->sources_count] = codec_get_be64(node->bytes);
+    fetch->source_dry[fetch->sources_count] = 0;
     fetch->sources[fetch->sources_count++] = source;
     return source;
 }
@@ -186,13 +189,11 @@ void source_drop(struct transfer *transfer, struct source *source)
         transfer->host.stop(transfer->host.context, &peer->id, &fetch->id);
     }
     forget_blocks(source);
-    for (size_t i = 0; i < fetch->sources_count; i++) {
-        if (fetch->sources[i] == source) {
-            fetch->sources[i] = fetch->sources[--fetch->sources_count];
-            fetch->source_keys[i] = fetch->source_keys[fetch->sources_count];
-            break;
-        }
-    }
+    const size_t last = --fetch->sources_count;
+    fetch->sources[source->place] = fetch->sources[last];
+    fetch->sources[source->place]->place = source->place;
+    fetch->source_keys[source->place] = fetch->source_keys[last];
+    fetch->source_dry[source->place] = fetch->source_dry[last];
     free(source->have);
     free(source->denials);
     free(source->given);
@@ -408,7 +409,7 @@ void source_has(struct source *source, uint32_t index)
         return;
     }
     bit_set(source->have, index);
-    source->is_fresh = true;
+    source->fetch->source_dry[source->place] = 0;
     if (fetch->metadata) {
         fetch->holders[index]++;
     }
@@ -424,7 +425,7 @@ static void become_complete(struct source *source)
     source->have = NULL;
     source->have_words = 0;
     source->state = TRANSFER_COMPLETE;
-    source->is_fresh = true;
+    source->fetch->source_dry[source->place] = 0;
     source->fetch->complete_count += source->fetch->metadata != NULL;
 }
 

@@ -128,6 +128,7 @@ static void free_fetch(struct transfer *transfer, struct fetch *fetch)
     forget_list(fetch);
     free((void *)fetch->sources);
     free(fetch->source_keys);
+    free(fetch->source_dry);
     free(fetch->candidates);
     free(fetch->readers);
     free(fetch);
@@ -183,6 +184,7 @@ void transfer_fetch_block_needed(struct transfer *transfer, struct fetch *fetch,
     }
     /* Also one that was released before, and now does not fly any more. */
     fetch->version++;
+    fetch->returned[fetch->version % RETURNED_KEPT] = index;
     transfer_fetch_ready_soon(transfer, fetch);
 }
 
@@ -276,7 +278,7 @@ static void take_have(struct fetch *fetch, const uint8_t *have)
     fetch->here_count = 0;
     fetch->here_bytes = 0;
     fetch->need_count = 0;
-    fetch->version++;
+    fetch->version += RETURNED_KEPT + 1; /* all are to be looked for */
     for (uint32_t i = 0; i < fetch->blocks_count; i++) {
         const uint32_t first = fetch->first_same ? fetch->first_same[i] : i;
         if (have[first / 8] >> (first % 8) & 1) {

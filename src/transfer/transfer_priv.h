@@ -47,22 +47,23 @@ struct request;
 
 /* A member that is asked for something. */
 struct peer {
-    struct node_id id;
+    /* What each look at its sources reads, together. */
     bool is_alive;
     bool is_near;
-    bool is_late;             /* silent for too long, although blocks are on their way */
-    struct request *requests; /* in order of sending */
-    uint64_t on_way_bytes;
+    bool is_late; /* silent for too long, although blocks are on their way */
     uint32_t on_way_count;
-    uint64_t heard_us;    /* its last sign of life */
+    uint64_t on_way_bytes;
     uint64_t limit_bytes; /* so much may be on its way from it */
     uint64_t busy_until_us;
+    uint64_t shunned_until_us;
+    struct rate rate;
+    struct node_id id;
+    struct request *requests; /* in order of sending */
+    uint64_t heard_us;        /* its last sign of life */
     uint64_t busy_pause_us;
     uint32_t redirects; /* in a row */
-    struct rate rate;
-    uint64_t wait_us; /* mean from request to block; 0: not known */
+    uint64_t wait_us;   /* mean from request to block; 0: not known */
     uint32_t bad_count;
-    uint64_t shunned_until_us;
     uint32_t sources_count; /* it is one of so many fetches */
     struct peer *prev;      /* of those that something is on its way from */
     struct peer *next;
@@ -73,21 +74,20 @@ struct peer {
 struct source {
     struct peer *peer;
     struct fetch *fetch;
+    uint32_t place; /* among the sources of the fetch */
     enum transfer_state state;
-    bool is_asked; /* an ASK is under way */
+    uint32_t have_words;
+    uint64_t *have;  /* bits; not used if it is complete */
+    uint64_t *given; /* bits: it gave these to others lately; NULL: none */
+    bool is_asked;   /* an ASK is under way */
     bool is_answered;
     bool asked_metadata;
     bool has_no_list;  /* it was asked for the list of blocks in vain */
     bool is_following; /* it tells us of its growth */
     uint32_t ask_number;
     uint64_t asked_us;
-    unsigned tries; /* lost before it answered, so often in a row */
-    uint64_t *have; /* bits; not used if it is complete */
-    uint32_t have_words;
+    unsigned tries;              /* lost before it answered, so often in a row */
     uint8_t *denials;            /* by block: refused so often as not there; NULL: none */
-    uint64_t *given;             /* bits: it gave these to others lately; NULL: none */
-    uint64_t dry_version;        /* of the fetch, when it had nothing to be asked for */
-    bool is_fresh;               /* something of it changed since */
     struct transfer_source told; /* for people */
     UT_hash_handle hh;           /* by ask_number, while is_asked */
 };
@@ -176,6 +176,10 @@ struct reader {
     uint32_t count;
 };
 
+/* Blocks that may be asked for again: so many are looked for one by one at a source that had
+ * nothing; if there are more, it is looked through. */
+#define RETURNED_KEPT 16u
+
 struct fetch {
     struct id id;
     enum transfer_phase phase;
@@ -202,7 +206,8 @@ struct fetch {
     uint32_t *first_same; /* by block: the first with the same id; NULL: all differ */
     uint32_t *next_same;  /* by block: the next one; NO_BLOCK behind the last */
     uint64_t *refused_us; /* by block: first said to have been given to others; NULL: none */
-    uint64_t version;     /* of `need`, when a block of it may be asked for again */
+    uint64_t version;     /* grows with each block that may be asked for again */
+    uint32_t returned[RETURNED_KEPT]; /* the last of them; of version v at v % RETURNED_KEPT */
     uint32_t need_count;
     uint32_t here_count;
     uint32_t copying_count; /* waiters, and copies under way */
@@ -211,9 +216,11 @@ struct fetch {
 
     struct source **sources;
     uint64_t *source_keys; /* the first 64 bits of their ids: looked at much more often */
+    uint64_t *source_dry;  /* the version for which they had nothing to be asked for; 0: none */
     size_t sources_count;
     size_t sources_capacity;
     uint64_t replaced_us; /* a source made room for another */
+    uint64_t silent_us;   /* when sources that do not answer are looked for */
     struct candidate *candidates;
     size_t candidates_count;
     size_t candidates_capacity;

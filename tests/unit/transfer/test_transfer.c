@@ -325,6 +325,25 @@ static void a_busy_source_is_not_pestered(void **state)
     net_free(net);
 }
 
+/* It had nothing else to be asked for when it refused. */
+static void who_refused_its_only_block_is_asked_again(void **state)
+{
+    (void)state;
+    struct net *net = net_new(2, 0);
+    const uint32_t file = net_add_file(net, 20, BLOCK_BYTES, 1, 0);
+    net_give(net, 0, file, 1, 1);
+    net_give(net, 1, file, 0, 20);
+    net->peers[0].block_us = 5 * MS_US;
+    net->peers[1].is_busy = true;
+    net_start(net, file, 0);
+    net_run(net, 500);
+    assert_true(net->peers[1].requested > 1);
+    net->peers[1].is_busy = false;
+    assert_int_equal(net_finish(net, file, NULL), 0);
+    assert_int_equal(net->peers[1].served, 1);
+    net_free(net);
+}
+
 static void small_blocks_go_many_to_a_request(void **state)
 {
     (void)state;
@@ -655,6 +674,7 @@ int main(void)
         cmocka_unit_test(who_has_a_part_gives_it_to_all),
         cmocka_unit_test(who_insisted_and_hears_busy_asks_no_sooner),
         cmocka_unit_test(a_busy_source_is_not_pestered),
+        cmocka_unit_test(who_refused_its_only_block_is_asked_again),
         cmocka_unit_test(small_blocks_go_many_to_a_request),
         cmocka_unit_test(equal_blocks_come_once),
         cmocka_unit_test(two_fetches_share_a_block),
