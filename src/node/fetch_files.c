@@ -36,7 +36,8 @@ struct fetch_file *fetch_file_find(struct fetch *fetch, const struct id *id)
 /* ---- beginnings --------------------------------------------------------------------------------
  */
 
-/* Goes on with what an earlier fetch has left, if it can. */
+/* Goes on with what an earlier fetch has left, or damage, if it can: its list of blocks may be the
+ * only one. */
 static void resume(struct fetch_file *file)
 {
     file->is_resuming = true;
@@ -540,6 +541,8 @@ static void fetch_after_all(struct fetch *fetch, struct fetch_file *file)
                        file->has_publisher ? &file->publisher : NULL, TRANSFER_PRIORITY_READER);
     if (err) {
         fetch_file_end(fetch, file, err);
+    } else {
+        resume(file);
     }
 }
 

@@ -314,6 +314,22 @@ class Store:
     def scrub(self, fault=None):
         return self.run("scrub", fault=fault)
 
+    def damage(self, pieces):
+        """The beginning of each of these blocks, wherever it lies; none begins as another one."""
+        found = set()
+        heads = {piece[:64] for piece in pieces}
+        check(len(heads) == len(pieces), "blocks that begin alike")
+        for segment in sorted((self.path / "segments").iterdir()):
+            raw = segment.read_bytes()
+            with segment.open("r+b") as out:
+                for head in heads:
+                    at = raw.find(head)
+                    if at >= 0:
+                        out.seek(at)
+                        out.write(bytes(byte ^ 0x55 for byte in head))
+                        found.add(head)
+        check(found == heads, "not all blocks were there", len(found), len(heads))
+
     def listed(self):
         """{id: (length, blocks, state)} of every version that `ls` shows."""
         result = self.run("ls")

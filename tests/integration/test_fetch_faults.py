@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 import harness
-from harness import BLOCK_BYTES, MIB, check, content, file_id
+from harness import BLOCK_BYTES, MIB, Store, check, content, file_id
 from test_disk_full import Ballast, command
 from test_fetch import Fetching, fetches, get, why
 from trees import put, wait_on, wait_same
@@ -180,6 +180,26 @@ class Faults(Background):
         self.assertEqual([(each["name"], each["why"]) for each in answer.json["not_asked"]],
                          [("n0", "shunned")])
         self.assertEqual(b.get("/where/other?all=1").json["not_asked"], [])
+
+    def test_the_only_list_is_at_the_one_that_asks(self):
+        """Who lost blocks knows by itself what to look for, and others have them in other files."""
+        a, b, c = self.network(3)
+        data = content("list", 3 * BLOCK_BYTES)
+        pieces = [data[begin : begin + BLOCK_BYTES] for begin in range(0, len(data), BLOCK_BYTES)]
+        put(a, "file", data)
+        put(c, "another", b"".join(reversed(pieces)))
+        wait_same([a, b, c])
+        self.start_fetch(b, data)
+        self.wait_done(b, "file", data)
+        a.kill()
+        b.stop()
+        store = Store(b.data)
+        store.damage(pieces[1:])
+        check(store.scrub().status == 1, "scrub finds what was damaged")
+        b.start()
+        self.wait_states(self.states(n0="unreachable"), [b, c], "n0 is missed")
+        self.assertEqual(get(b, "file") == data, True)
+        self.assertEqual(get(c, "file") == data, True)
 
     def test_a_cut_index_is_told_again(self):
         """Owners that lost what they were told hear it again, and nothing is missed meanwhile."""
