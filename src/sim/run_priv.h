@@ -164,5 +164,7 @@ extern const struct sim_scenario scenario_deliver_kill;
 extern const struct sim_scenario scenario_deliver_freeze;
 extern const struct sim_scenario scenario_deliver_holders;
 extern const struct sim_scenario scenario_deliver_scattered;
+extern const struct sim_scenario scenario_deliver_parts;
+extern const struct sim_scenario scenario_deliver_orphans;
 
 #endif

@@ -38,6 +38,8 @@ static const struct sim_scenario *const scenarios[] = {
     &scenario_deliver_freeze,
     &scenario_deliver_holders,
     &scenario_deliver_scattered,
+    &scenario_deliver_parts,
+    &scenario_deliver_orphans,
 };
 
 const struct sim_scenario *const *sim_scenarios(size_t *ret_count)

@@ -2,8 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "sim/run_priv.h"
-#include "sim/swarm.h"
+#include "sim/deliver_priv.h"
 
 /*
  * A file goes from those that have it to those that want it, over links of one rate. What is ideal
@@ -53,17 +52,25 @@ static uint64_t chosen(uint64_t value, uint64_t otherwise)
     return value > 0 ? value : otherwise;
 }
 
+struct sim_swarm_options deliver_options(const struct sim_run *run)
+{
+    const struct sim_delivery *delivery = &run->options->delivery;
+    return (struct sim_swarm_options){
+        .nodes_count = run->nodes,
+        .seed = run->options->seed,
+        .size_bytes = chosen(delivery->size_bytes, SIZE_BYTES),
+        .block_bytes = delivery->block_bytes,
+        .rate_bytes_per_s = chosen(delivery->rate_bytes_per_s, RATE_BYTES_PER_S),
+        .delay_us = chosen(delivery->delay_us, DELAY_US),
+    };
+}
+
 static struct deliver read_options(struct sim_run *run)
 {
     const struct sim_delivery *delivery = &run->options->delivery;
     struct deliver deliver = {
         .run = run,
-        .options = {.nodes_count = run->nodes,
-                    .seed = run->options->seed,
-                    .size_bytes = chosen(delivery->size_bytes, SIZE_BYTES),
-                    .block_bytes = delivery->block_bytes,
-                    .rate_bytes_per_s = chosen(delivery->rate_bytes_per_s, RATE_BYTES_PER_S),
-                    .delay_us = chosen(delivery->delay_us, DELAY_US)},
+        .options = deliver_options(run),
         .holders_count = (uint32_t)chosen(delivery->holders_count, 1),
         .kill_percent = delivery->kill_percent,
         .freeze_count = delivery->freeze_count,
@@ -79,11 +86,29 @@ static struct deliver read_options(struct sim_run *run)
     return deliver;
 }
 
+uint64_t deliver_ideal_us(const struct sim_swarm_options *options)
+{
+    const long double us =
+        (long double)options->size_bytes * SIM_US_PER_S / (long double)options->rate_bytes_per_s;
+    return (uint64_t)us;
+}
+
+uint64_t deliver_hangs_us(const struct sim_swarm_options *options)
+{
+    return LIMIT_TIMES * deliver_ideal_us(options) + LIMIT_US;
+}
+
+void deliver_tell(struct sim_run *run, const struct sim_swarm *swarm)
+{
+    struct sim_report *report = run->report;
+    report->trace = report->trace * 31 + sim_swarm_trace(swarm);
+    report->events_count += sim_swarm_events_count(swarm);
+    report->virtual_us += sim_swarm_now_us(swarm);
+}
+
 static uint64_t ideal_us(const struct deliver *deliver)
 {
-    const long double us = (long double)deliver->options.size_bytes * SIM_US_PER_S /
-                           (long double)deliver->options.rate_bytes_per_s;
-    return (uint64_t)us;
+    return deliver_ideal_us(&deliver->options);
 }
 
 static void disturb(const struct deliver *deliver, struct sim_swarm *swarm)
@@ -151,20 +176,16 @@ static struct delivered deliver_once(const struct deliver *deliver, bool is_dist
     for (uint32_t i = 0; i < deliver->receivers_count; i++) {
         sim_swarm_start(swarm, deliver->holders_count + i, i % deliver->holders_count);
     }
-    const uint64_t limit_us = LIMIT_TIMES * ideal_us(deliver) + LIMIT_US;
     bool is_going_on = true;
     if (is_disturbed) {
         is_going_on = sim_swarm_run(swarm, ideal_us(deliver) / 2);
         disturb(deliver, swarm);
     }
     if (is_going_on) {
-        (void)sim_swarm_run(swarm, limit_us);
+        (void)sim_swarm_run(swarm, deliver_hangs_us(&deliver->options));
     }
     measure(deliver, swarm, &delivered);
-    struct sim_report *report = deliver->run->report;
-    report->trace = report->trace * 31 + sim_swarm_trace(swarm);
-    report->events_count += sim_swarm_events_count(swarm);
-    report->virtual_us += sim_swarm_now_us(swarm);
+    deliver_tell(deliver->run, swarm);
     sim_swarm_free(swarm);
     return delivered;
 }
@@ -250,7 +271,7 @@ const struct sim_scenario scenario_deliver = {
     .run = run_deliver,
 };
 
-/* 30% of the receivers are killed in the middle, or the publisher after one copy has left it. */
+/* 30% of the receivers are killed in the middle. */
 static void run_deliver_kill(struct sim_run *run)
 {
     struct deliver deliver = read_options(run);
@@ -372,7 +393,7 @@ static void run_deliver_scattered(struct sim_run *run)
             sim_swarm_start(swarm, i, (i + 1) % nodes);
         }
     }
-    (void)sim_swarm_run(swarm, LIMIT_TIMES * ideal_us(&deliver) + LIMIT_US);
+    (void)sim_swarm_run(swarm, deliver_hangs_us(&deliver.options));
     uint64_t wrong = 0;
     uint64_t last_us = 0;
     for (uint32_t i = 0; i < nodes; i++) {
@@ -388,9 +409,7 @@ static void run_deliver_scattered(struct sim_run *run)
     run_figure_time(run, "last", last_us);
     run_check(run, "fetched-if-it-exists", wrong == 0, "%llu of %u nodes; the file is %s",
               (unsigned long long)wrong, nodes, is_whole ? "there" : "not whole");
-    run->report->trace = sim_swarm_trace(swarm);
-    run->report->events_count = sim_swarm_events_count(swarm);
-    run->report->virtual_us = sim_swarm_now_us(swarm);
+    deliver_tell(run, swarm);
     free(gone);
     sim_swarm_free(swarm);
 }

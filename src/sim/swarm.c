@@ -8,8 +8,6 @@
 #include "chunk/chunk.h"
 #include "sim/swarm_priv.h"
 
-/* A node that is gone, or silent, is not counted among the members after so long. */
-#define MEMBERS_US (2500 * SIM_US_PER_MS)
 /* A tick that is planned already may come so much late, as threads wake up late. */
 #define EARLY_US 200u
 /* A look at what is due never takes more rounds. */
@@ -56,7 +54,9 @@ static void tell_members(struct sim_swarm *swarm, uint32_t to, bool all_are_aliv
     for (uint32_t i = 0; i < count; i++) {
         const struct node *node = &swarm->nodes[i];
         members[i] = (struct transfer_member){
-            .id = swarm_node_id(i), .is_alive = all_are_alive || (node->is_up && !node->is_frozen)};
+            .id = swarm_node_id(i),
+            .is_alive =
+                all_are_alive || (node->is_up && !node->is_frozen && swarm_reaches(swarm, i, to))};
     }
     transfer_set_members(swarm->nodes[to].transfer, sim_engine_now_us(swarm->engine), members,
                          count);
@@ -159,6 +159,16 @@ bool swarm_has(const struct node *node, uint32_t block)
     return node->have[block / 8] >> (block % 8) & 1;
 }
 
+bool sim_swarm_has(const struct sim_swarm *swarm, uint32_t node, uint32_t block)
+{
+    return swarm_has(&swarm->nodes[node], block);
+}
+
+bool swarm_reaches(const struct sim_swarm *swarm, uint32_t from, uint32_t to)
+{
+    return swarm->nodes[from].part == swarm->nodes[to].part;
+}
+
 static void add_block(struct node *node, uint32_t block)
 {
     struct sim_swarm *swarm = node->swarm;
@@ -234,8 +244,13 @@ void sim_swarm_start(struct sim_swarm *swarm, uint32_t index, uint32_t publisher
     const struct node_id id = swarm_node_id(publisher);
     node->started_us = sim_engine_now_us(swarm->engine);
     node->is_fetching = true;
+    node->has_ended = false;
+    node->err = 0;
     swarm->fetching_count++;
     CHECK(transfer_start(node->transfer, node->started_us, &swarm->file, &id, 0) == 0);
+    if (node->has_list) {
+        swarm_wire_open(node);
+    }
     swarm_pump(node);
 }
 
@@ -246,6 +261,7 @@ static void forget(void *context, uint64_t argument)
     for (uint32_t i = 0; i < swarm->options.nodes_count; i++) {
         if (swarm->nodes[i].is_up && !swarm->nodes[i].is_frozen) {
             tell_members(swarm, i, false);
+            swarm_wire_give_up(swarm, i);
             swarm_pump(&swarm->nodes[i]);
         }
     }
@@ -257,7 +273,7 @@ static void fall_silent(struct sim_swarm *swarm, struct node *node)
         node->is_fetching = false;
         swarm->fetching_count--;
     }
-    swarm_at(swarm, MEMBERS_US, forget, swarm, 0);
+    swarm_at(swarm, SIM_SWARM_KNOWN_US, forget, swarm, 0);
 }
 
 void sim_swarm_kill(struct sim_swarm *swarm, uint32_t node)
@@ -275,6 +291,14 @@ void sim_swarm_freeze(struct sim_swarm *swarm, uint32_t node)
     sim_pipes_freeze(swarm->pipes, node);
 }
 
+void sim_swarm_divide(struct sim_swarm *swarm, const uint32_t *parts)
+{
+    for (uint32_t i = 0; i < swarm->options.nodes_count; i++) {
+        swarm->nodes[i].part = parts[i];
+    }
+    swarm_at(swarm, SIM_SWARM_KNOWN_US, forget, swarm, 0);
+}
+
 bool sim_swarm_run(struct sim_swarm *swarm, uint64_t us)
 {
     const uint64_t end_us = sim_engine_now_us(swarm->engine) + us;
@@ -286,12 +310,18 @@ bool sim_swarm_run(struct sim_swarm *swarm, uint64_t us)
     return swarm->fetching_count > 0;
 }
 
+void sim_swarm_rest(struct sim_swarm *swarm, uint64_t us)
+{
+    sim_engine_run_until(swarm->engine, sim_engine_now_us(swarm->engine) + us);
+}
+
 void sim_swarm_node(const struct sim_swarm *swarm, uint32_t index, struct sim_swarm_node *ret_node)
 {
     const struct node *node = &swarm->nodes[index];
     *ret_node = (struct sim_swarm_node){
         .is_up = node->is_up && !node->is_frozen,
         .is_complete = node->have_count == swarm->metadata.blocks_count,
+        .has_list = node->has_list,
         .has_ended = node->has_ended,
         .err = node->err,
         .took_us = node->took_us,

@@ -5,8 +5,8 @@
 /*
  * swarm: nodes that fetch one file from each other, with the scheduler of receivers and the slots
  * of sources as they are (src/transfer), over links with a rate each way. Blocks are sizes here.
- * An index that knows all holders stands for locate; members are believed alive until MEMBERS_US
- * after they are not.
+ * An index that knows all holders stands for locate; members are believed alive until
+ * SIM_SWARM_KNOWN_US after they are not.
  *
  * Threads: one.
  */
@@ -47,18 +47,26 @@ void sim_swarm_give(struct sim_swarm *swarm, uint32_t node, uint32_t block);
 void sim_swarm_know(struct sim_swarm *swarm, uint32_t node);
 void sim_swarm_set_rate(struct sim_swarm *swarm, uint32_t node, uint64_t rate_bytes_per_s);
 
-/* Begins to fetch; `publisher` is known to have it. */
+/* Begins to fetch, again if it was in vain; `publisher` is known to have it. */
 void sim_swarm_start(struct sim_swarm *swarm, uint32_t node, uint32_t publisher);
 /* Its process ends: others notice by their connections. Without: it falls silent. */
 void sim_swarm_kill(struct sim_swarm *swarm, uint32_t node);
 void sim_swarm_freeze(struct sim_swarm *swarm, uint32_t node);
 
+/* From now on those reach each other that have the same number in `parts`, by node: between others
+ * all falls silent, and what is on its way is lost. All the same: everyone does again. */
+void sim_swarm_divide(struct sim_swarm *swarm, const uint32_t *parts);
+
 /* Lets `us` pass, or less if all fetches have ended: false then. */
 bool sim_swarm_run(struct sim_swarm *swarm, uint64_t us);
+/* Lets `us` pass, whatever is fetched. After SIM_SWARM_KNOWN_US all know who is there. */
+#define SIM_SWARM_KNOWN_US (2500 * SIM_US_PER_MS)
+void sim_swarm_rest(struct sim_swarm *swarm, uint64_t us);
 
 struct sim_swarm_node {
     bool is_up;
     bool is_complete;
+    bool has_list; /* knows the list of blocks */
     bool has_ended;
     int err;               /* of the fetch, if it has ended */
     uint64_t took_us;      /* until it was complete; SIM_SWARM_NEVER */
@@ -68,6 +76,7 @@ struct sim_swarm_node {
     uint64_t duplicate_bytes;
     uint64_t raced_bytes; /* of these: while nothing else was to be asked for */
 };
+bool sim_swarm_has(const struct sim_swarm *swarm, uint32_t node, uint32_t block);
 void sim_swarm_node(const struct sim_swarm *swarm, uint32_t node, struct sim_swarm_node *ret_node);
 
 /* Of all nodes. */

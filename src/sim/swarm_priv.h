@@ -23,6 +23,7 @@ struct follower {
 struct node {
     struct sim_swarm *swarm;
     uint32_t index;
+    uint32_t part; /* nodes of other parts are out of reach */
     bool is_up;
     bool is_frozen;
     bool is_fetching;
@@ -71,6 +72,7 @@ struct sim_swarm {
 struct node_id swarm_node_id(uint32_t index);
 uint32_t swarm_index(const struct node_id *id);
 bool swarm_has(const struct node *node, uint32_t block);
+bool swarm_reaches(const struct sim_swarm *swarm, uint32_t from, uint32_t to);
 /* A block has come into its store. */
 void swarm_hold(struct node *node, uint32_t block);
 /* After an input: lets it do what is due, and plans the next time. */
@@ -84,9 +86,13 @@ void swarm_note(struct sim_swarm *swarm, uint64_t what);
 struct transfer_host swarm_wire_host(struct node *node);
 struct sim_pipes_host swarm_wire_pipes(struct sim_swarm *swarm);
 void swarm_wire_pump(struct node *node);
+/* Its list of blocks is read, or that of another one has come. */
+void swarm_wire_open(struct node *node);
 void swarm_wire_grew(struct node *node, uint32_t block);
 /* All that are connected with it hear that it is not there any more. */
 void swarm_wire_cut(struct sim_swarm *swarm, uint32_t node);
+/* This one hears it of all that are out of its reach. */
+void swarm_wire_give_up(struct sim_swarm *swarm, uint32_t node);
 void swarm_wire_done(struct sim_swarm *swarm);
 
 #endif

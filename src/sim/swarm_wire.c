@@ -175,7 +175,7 @@ static void found(void *context, uint64_t argument)
     }
     for (size_t i = 0; i < swarm->holders_count; i++) {
         const struct node *holder = &swarm->nodes[swarm->holders[i]];
-        if (!holder->is_up || holder == node ||
+        if (!holder->is_up || holder == node || !swarm_reaches(swarm, holder->index, node->index) ||
             (argument != UINT32_MAX && !swarm_has(holder, (uint32_t)argument))) {
             continue;
         }
@@ -223,12 +223,16 @@ static void opened(void *context, uint64_t argument)
     }
 }
 
+void swarm_wire_open(struct node *node)
+{
+    swarm_at(node->swarm, SIM_US_PER_MS, opened, node, 0);
+}
+
 static void on_open(void *context, const struct id *file, struct bytes text)
 {
     (void)file;
     (void)text;
-    struct node *node = context;
-    swarm_at(node->swarm, SIM_US_PER_MS, opened, node, 0);
+    swarm_wire_open(context);
 }
 
 static void on_copy(void *context, const struct id *file, uint32_t index)
@@ -418,9 +422,9 @@ static void take_ask(struct node *node, const struct message *message)
     answer->nodes_count = others_count;
     answer->nodes = mem_copy(others, others_count * sizeof *others);
     answer->has_metadata = message->flags & TRANSFER_ASK_METADATA && node->has_list;
-    answer->flags = node->have_count == blocks_count ? TRANSFER_COMPLETE
-                    : node->has_list                 ? TRANSFER_PARTIAL
-                                                     : TRANSFER_NONE;
+    answer->flags = !node->has_list                    ? TRANSFER_NONE
+                    : node->have_count == blocks_count ? TRANSFER_COMPLETE
+                                                       : TRANSFER_PARTIAL;
     if (answer->flags == TRANSFER_PARTIAL) {
         answer->have = mem_copy(node->have, (blocks_count + 7) / 8);
     }
@@ -551,6 +555,10 @@ static void deliver(void *context, uint64_t argument)
     struct message *message = (struct message *)(uintptr_t)argument;
     struct node *node = &swarm->nodes[message->to];
     swarm_note(swarm, (uint64_t)message->type << 32 | message->to);
+    if (!swarm_reaches(swarm, message->from, message->to)) {
+        free_message(swarm, message);
+        return;
+    }
     if (!node->is_up && message->type != SAYS_NOTHING_MORE && swarm->nodes[message->from].is_up) {
         /* The other end says that nobody is there. */
         send(swarm, new_message(swarm, SAYS_NOTHING_MORE, message->to, message->from, 0));
@@ -583,7 +591,7 @@ static void written(void *context, uint64_t argument)
     const uint64_t bytes = delivery->job.size_bytes;
     const struct node_id peer = swarm_node_id(delivery->from);
     swarm_note(swarm, (uint64_t)delivery->block << 32 | delivery->to);
-    if (node->is_up && !node->is_frozen) {
+    if (node->is_up && !node->is_frozen && swarm_reaches(swarm, delivery->from, delivery->to)) {
         node->received_bytes += bytes;
         if (swarm_has(node, delivery->block)) {
             struct transfer_status status;
@@ -607,7 +615,7 @@ static void on_came(void *context, void *tag, uint64_t bytes_count, bool is_last
     struct sim_swarm *swarm = context;
     struct delivery *delivery = tag;
     struct node *node = &swarm->nodes[delivery->to];
-    if (node->is_up && !node->is_frozen) {
+    if (node->is_up && !node->is_frozen && swarm_reaches(swarm, delivery->from, delivery->to)) {
         const struct node_id peer = swarm_node_id(delivery->from);
         transfer_received(node->transfer, sim_engine_now_us(swarm->engine), &peer, bytes_count);
     }
@@ -627,6 +635,15 @@ void swarm_wire_cut(struct sim_swarm *swarm, uint32_t gone)
     for (uint32_t i = 0; i < swarm->options.nodes_count; i++) {
         if (i != gone && swarm->nodes[i].is_up) {
             send(swarm, new_message(swarm, SAYS_NOTHING_MORE, gone, i, 0));
+        }
+    }
+}
+
+void swarm_wire_give_up(struct sim_swarm *swarm, uint32_t index)
+{
+    for (uint32_t i = 0; i < swarm->options.nodes_count; i++) {
+        if (!swarm_reaches(swarm, i, index)) {
+            take_lost(&swarm->nodes[index], i);
         }
     }
 }

@@ -111,6 +111,20 @@ static void deliver_scattered_holds(void **state)
     }
 }
 
+static void deliver_parts_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        assert_seed_holds("deliver-parts", seed);
+    }
+}
+
+static void deliver_orphans_holds(void **state)
+{
+    (void)state;
+    assert_holds("deliver-orphans");
+}
+
 static void leave_holds(void **state)
 {
     (void)state;
@@ -287,7 +301,7 @@ static void unknown_scenarios_are_not_found_and_known_ones_are(void **state)
     (void)state;
     size_t count;
     const struct sim_scenario *const *scenarios = sim_scenarios(&count);
-    assert_int_equal(count, 31);
+    assert_int_equal(count, 33);
     for (size_t i = 0; i < count; i++) {
         assert_ptr_equal(sim_scenario_find(scenarios[i]->name), scenarios[i]);
     }
@@ -557,6 +571,8 @@ int main(void)
         cmocka_unit_test(deliver_freeze_holds),
         cmocka_unit_test(deliver_holders_holds),
         cmocka_unit_test(deliver_scattered_holds),
+        cmocka_unit_test(deliver_parts_holds),
+        cmocka_unit_test(deliver_orphans_holds),
         cmocka_unit_test(loss_holds),
         cmocka_unit_test(pause_holds),
         cmocka_unit_test(bad_node_holds),
