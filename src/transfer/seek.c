@@ -28,6 +28,8 @@
 #define LOOK_US (100 * MS)
 /* After so many blocks looked for in vain the others are not, for a while. */
 #define VAIN_MAX TRANSFER_BLOCK_FINDS_MAX
+/* While nothing comes, those that others name are waited for so long. */
+#define CANDIDATES_US (3 * SECOND)
 /* Whoever is said to have all gave nothing for so long: everyone is asked for others. */
 #define USELESS_US (5 * SECOND)
 
@@ -105,15 +107,19 @@ static bool is_crowded(const struct fetch *fetch)
     return count >= TRANSFER_SOURCES_MAX;
 }
 
-/* Somebody may still say something. */
-static bool is_asking(const struct fetch *fetch)
+/* Somebody may still say something. Those that are named by others are many, and come again when
+ * they made room for each other: once nothing comes of it they are not waited for. Who was found by
+ * a search has been asked by then, and searches for single blocks ask everyone. */
+static bool is_asking(const struct transfer *transfer, const struct fetch *fetch)
 {
+    const uint64_t moved_us = fetch->seek_us > fetch->moved_us ? fetch->seek_us : fetch->moved_us;
     for (size_t i = 0; i < fetch->sources_count; i++) {
         if (fetch->sources[i]->is_asked) {
             return true;
         }
     }
-    return fetch->candidates_count > 0 && !is_crowded(fetch);
+    return fetch->candidates_count > 0 && !is_crowded(fetch) &&
+           moved_us + CANDIDATES_US > transfer->now_us;
 }
 
 static bool has_holder(const struct transfer *transfer, const struct fetch *fetch)
@@ -137,7 +143,7 @@ static bool seek_all(struct transfer *transfer, struct fetch *fetch)
 {
     if (fetch->seek == SEEK_NONE) {
         begin_seek(transfer, fetch, false);
-    } else if (fetch->seek == SEEK_DONE && !is_asking(fetch)) {
+    } else if (fetch->seek == SEEK_DONE && !is_asking(transfer, fetch)) {
         if (fetch->seek_everyone) {
             return true;
         }

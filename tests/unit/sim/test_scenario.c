@@ -119,6 +119,20 @@ static void deliver_parts_holds(void **state)
     }
 }
 
+/* More than a fetch has places for, none of which has what lacks: each named the others without an
+ * end, and nobody ever heard that it is not there. */
+static void many_that_lack_the_same_hear_so(void **state)
+{
+    (void)state;
+    struct sim_report report;
+    const struct sim_scenario_options options = {.protocol = sim_protocol_artel(),
+                                                 .nodes_count = 60,
+                                                 .seed = 3,
+                                                 .delivery = {.size_bytes = DELIVERED_BYTES / 2}};
+    sim_scenario_run(sim_scenario_find("deliver-parts"), &options, &report);
+    assert_true(sim_report_holds(&report));
+}
+
 static void deliver_orphans_holds(void **state)
 {
     (void)state;
@@ -572,6 +586,7 @@ int main(void)
         cmocka_unit_test(deliver_holders_holds),
         cmocka_unit_test(deliver_scattered_holds),
         cmocka_unit_test(deliver_parts_holds),
+        cmocka_unit_test(many_that_lack_the_same_hear_so),
         cmocka_unit_test(deliver_orphans_holds),
         cmocka_unit_test(loss_holds),
         cmocka_unit_test(pause_holds),
