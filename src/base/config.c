@@ -236,6 +236,13 @@ const char *config_string(const struct config *config, const char *name)
     return key->default_value;
 }
 
+const char *config_flag(const struct config *config, const char *name)
+{
+    const struct config_key *key = config_find(config, name);
+    CHECK(key);
+    return config->layers[SOURCE_FLAG].values[key - config->keys];
+}
+
 bool config_switch(const struct config *config, const char *name)
 {
     const char *value = config_string(config, name);

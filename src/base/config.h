@@ -53,6 +53,8 @@ const struct config_key *config_find(const struct config *config, const char *na
 
 /* The winning value, borrowed, or NULL if there is none. The key must be declared. */
 const char *config_string(const struct config *config, const char *name);
+/* What the command line gave, or NULL: for a key that means something else to other verbs. */
+const char *config_flag(const struct config *config, const char *name);
 bool config_switch(const struct config *config, const char *name);
 
 /* "10", "64K", "10M", "2G", "1T" (powers of 1024) as bytes; -EINVAL, -EOVERFLOW. Unset: -ENOENT. */

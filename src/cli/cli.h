@@ -81,6 +81,7 @@ extern const struct verb verb_scrub;
 extern const struct verb verb_sim;
 extern const struct verb verb_stat;
 extern const struct verb verb_status;
+extern const struct verb verb_wait;
 extern const struct verb verb_watch;
 extern const struct verb verb_where;
 extern const struct verb verb_why;

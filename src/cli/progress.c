@@ -193,6 +193,31 @@ void progress_arrived(void *progress, size_t bytes)
     progress_add(progress, bytes);
 }
 
+/* So much of `text` as takes `columns`: characters of UTF-8, each taken for one wide. */
+static size_t cut_bytes(const char *text, size_t columns)
+{
+    size_t bytes = 0;
+    for (size_t taken = 0; text[bytes]; bytes++) {
+        const bool is_first = ((uint8_t)text[bytes] & 0xc0u) != 0x80u;
+        if (is_first && taken++ == columns) {
+            break;
+        }
+    }
+    return bytes;
+}
+
+void progress_show_text(struct progress *progress, const char *text)
+{
+    if (!progress->is_shown) {
+        return;
+    }
+    pthread_mutex_lock(&progress->lock);
+    /* Some terminals wrap behind the last column. */
+    fprintf(stderr, "\r%.*s\x1b[K", (int)cut_bytes(text, terminal_columns() - 1), text);
+    fflush(stderr);
+    pthread_mutex_unlock(&progress->lock);
+}
+
 void progress_pause(struct progress *progress)
 {
     pthread_mutex_lock(&progress->lock);

@@ -42,6 +42,8 @@ void progress_set_note(struct progress *progress, const char *note);
 void progress_add(struct progress *progress, uint64_t bytes);
 /* The same as a callback for client/fetch.h; `progress` is a struct progress. */
 void progress_arrived(void *progress, size_t bytes);
+/* Shows this text, cut to the width of the terminal, instead of figures. */
+void progress_show_text(struct progress *progress, const char *text);
 /* Wipes the line, so that another can be printed; the next progress_add() draws it anew. */
 void progress_pause(struct progress *progress);
 

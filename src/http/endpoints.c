@@ -17,6 +17,6 @@ const struct endpoint *const endpoints[] = {
     &endpoint_locate,        &endpoint_dht_get,
     &endpoint_dht_put,       &endpoint_fetches_get,
     &endpoint_fetches_post,  &endpoint_fetches_delete,
-    &endpoint_why,
+    &endpoint_why,           &endpoint_wait,
 };
 const size_t endpoints_count = ARRAY_SIZE(endpoints);

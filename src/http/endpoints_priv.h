@@ -28,6 +28,7 @@ extern const struct endpoint endpoint_put_tar;        /* tar_in.c; fs_put.c goes
 extern const struct endpoint endpoint_ready;          /* status.c */
 extern const struct endpoint endpoint_scrub;          /* scrub.c */
 extern const struct endpoint endpoint_status;         /* status.c */
+extern const struct endpoint endpoint_wait;           /* survey.c */
 extern const struct endpoint endpoint_watch;          /* watch.c */
 extern const struct endpoint endpoint_watch_post;     /* watch.c */
 extern const struct endpoint endpoint_watch_token;    /* watch_cursor.c */

@@ -186,6 +186,7 @@ static void add_fetch_metrics(struct network *network, struct buf *text)
         {"fetch_files_failed_total", "counter", "that could not be", fetch.files_failed},
         {"fetch_files_stopped_total", "counter", "that were given up", fetch.files_stopped},
         {"fetch_readers", "gauge", "answers that wait for what is fetched", fetch.readers},
+        {"fetch_surveys", "gauge", "requests that wait until others have a path", fetch.surveys},
         {"fetch_blocks_total", "counter", "blocks received", fetch.blocks_received},
         {"fetch_bytes_total", "counter", "bytes of these", fetch.bytes_received},
         {"fetch_blocks_bad_total", "counter", "blocks whose bytes were wrong", fetch.blocks_bad},

@@ -16,6 +16,7 @@
 #include "node/blocks_priv.h"
 #include "node/fetch_files_priv.h"
 #include "node/network_priv.h"
+#include "node/survey_priv.h"
 
 /* They wait for syncs, and what waits at the same time is synced together. */
 #define FETCH_WORKERS 8u
@@ -136,7 +137,8 @@ static void take_arrived(struct fetch *fetch)
             locate_message(fetch->locate, network_now_us(), &message->from, bytes);
         } else if (message->kind == ARRIVED_KEEP_MESSAGE) {
             /* Of a stranger nothing is taken. */
-            if (network_knows(fetch->network, &message->from)) {
+            if (network_knows(fetch->network, &message->from) &&
+                !survey_message(fetch, &message->from, bytes)) {
                 copies_message(fetch->copies, network_now_us(), &message->from, bytes);
             }
         } else {
@@ -247,7 +249,9 @@ static uint64_t next_us(struct fetch *fetch)
     const uint64_t files_us = fetch_files_next_us(fetch);
     const uint64_t copies_us = copies_next_us(fetch->copies);
     uint64_t due_us = locate_us < files_us ? locate_us : files_us;
+    const uint64_t survey_us = survey_next_us(fetch);
     due_us = copies_us < due_us ? copies_us : due_us;
+    due_us = survey_us < due_us ? survey_us : due_us;
     if (fetch->members_changed && fetch->members_us < due_us) {
         due_us = fetch->members_us;
     }
@@ -267,6 +271,7 @@ static void show_counters(struct fetch *fetch)
         .bytes_received = fetch->bytes_received,
         .blocks_bad = fetch->blocks_bad,
         .no_space = fetch->no_space,
+        .surveys = fetch->surveys_count,
     };
 }
 
@@ -304,6 +309,7 @@ static void turn(struct fetch *fetch)
     fetch_locate_due(fetch);
     run_queue(fetch, &fetch->after);
     fetch_copies_due(fetch);
+    survey_due(fetch);
     fetch_files_due(fetch);
     contents_due(fetch);
     run_queue(fetch, &fetch->after);
@@ -477,6 +483,8 @@ void fetch_halt(struct fetch *fetch)
     fetch->thread = pthread_self(); /* whose calls from here on are answered at once */
     drain(fetch);
     fetch_copies_end(fetch);
+    survey_end_all(fetch);
+    survey_measures_drop(fetch);
     fetch_files_end(fetch);
     fetch_seeks_end(fetch);
     fetch_locate_end(fetch);

@@ -254,6 +254,7 @@ struct fetch_counters {
     uint64_t files_failed;
     uint64_t files_stopped;
     uint64_t readers; /* now */
+    uint64_t surveys; /* now */
     uint64_t blocks_received;
     uint64_t bytes_received;
     uint64_t blocks_bad;

@@ -147,6 +147,8 @@ void fetch_asides_free(struct fetch *fetch);
 
 /* fetch_report.c */
 
+/* How the fetch of this file goes; false: it is not being fetched. */
+bool fetch_report_running(struct fetch *fetch, const struct id *id, struct fetch_info *ret_info);
 /* `file` is about to end: what can be told of it is kept. */
 void fetch_report_keep(struct fetch *fetch, const struct fetch_file *file, int err);
 void fetch_report_free(struct fetch *fetch);

@@ -11,6 +11,7 @@
  *   fetch_content.c  files on their way into the store (fetch_content_priv.h)
  *   fetch_files.c   files that are fetched, and more (fetch_files_priv.h)
  *   fetch_copies.c  copies that others keep for this node, and it for others
+ *   survey.c        how many have a path whole (survey_priv.h)
  */
 
 #include <pthread.h>
@@ -33,9 +34,11 @@ struct fetch_past;
 struct fetch_seek;
 struct keeping;
 struct link;
+struct measuring;
 struct network;
 struct network_options;
 struct network_peer;
+struct survey;
 struct transfer;
 struct workers;
 
@@ -140,6 +143,11 @@ struct fetch {
     struct copies *copies;
     struct copying *copyings; /* that wait for others to keep something */
     struct keeping *keepings; /* files that are fetched for others */
+    struct survey *surveys;
+    size_t surveys_count;
+    struct measuring *measures; /* that wait for a worker */
+    size_t measures_running;
+    size_t measures_asked; /* by others: that wait, and that run */
     struct fetch_past *past;
     uint64_t past_count;
     uint64_t files_fetched;

@@ -91,6 +91,16 @@ static void fill(struct fetch *fetch, const struct fetch_file *file, struct fetc
     *ret_waits_for = waits_for(&status);
 }
 
+bool fetch_report_running(struct fetch *fetch, const struct id *id, struct fetch_info *ret_info)
+{
+    const struct fetch_file *file = fetch_file_find(fetch, id);
+    const char *ignored = NULL;
+    if (file) {
+        fill(fetch, file, ret_info, &ignored);
+    }
+    return file != NULL;
+}
+
 /* ---- the list ----------------------------------------------------------------------------------
  */
 

@@ -57,6 +57,9 @@ void copies_message(struct copies *copies, uint64_t now_us, const struct node_id
     case KEEP_RELEASE:
         list_take_release(copies, from, message.number);
         break;
+    case KEEP_SURVEY:
+    case KEEP_SURVEYED:
+        break; /* not about copies */
     }
 }
 

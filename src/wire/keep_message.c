@@ -2,8 +2,20 @@
 #include "wire/keep_message.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "wire/message_head.h"
+
+static void put_survey(struct buf *ret_bytes, const struct keep_survey *survey)
+{
+    field_put_u8(ret_bytes, (uint8_t)survey->extent);
+    field_put_u8(ret_bytes, (uint8_t)survey->state);
+    field_put_u32(ret_bytes, survey->files_count);
+    field_put_u32(ret_bytes, survey->whole_count);
+    field_put_u64(ret_bytes, survey->length_bytes);
+    field_put_u64(ret_bytes, survey->here_bytes);
+    field_put_u64(ret_bytes, survey->rate_bytes_per_second);
+}
 
 void keep_message_format(const struct keep_message *message, struct buf *ret_bytes)
 {
@@ -19,6 +31,36 @@ void keep_message_format(const struct keep_message *message, struct buf *ret_byt
         break;
     case KEEP_RELEASE:
         break;
+    case KEEP_SURVEY:
+        buf_add(ret_bytes, id_bytes(&message->digest));
+        buf_add(ret_bytes, message->path);
+        break;
+    case KEEP_SURVEYED:
+        put_survey(ret_bytes, &message->survey);
+        break;
+    }
+}
+
+static void get_survey(struct field_reader *reader, struct keep_survey *ret_survey)
+{
+    const uint8_t extent = field_get_u8(reader);
+    const uint8_t state = field_get_u8(reader);
+    if (extent < KEEP_EXTENT_WHOLE || extent > KEEP_EXTENT_BUSY || state > KEEP_STATE_COMMITTING) {
+        field_fail(reader);
+        return;
+    }
+    ret_survey->extent = (enum keep_extent)extent;
+    ret_survey->state = (enum keep_state)state;
+    ret_survey->files_count = field_get_u32(reader);
+    ret_survey->whole_count = field_get_u32(reader);
+    ret_survey->length_bytes = field_get_u64(reader);
+    ret_survey->here_bytes = field_get_u64(reader);
+    ret_survey->rate_bytes_per_second = field_get_u64(reader);
+    if (ret_survey->whole_count > ret_survey->files_count ||
+        ret_survey->here_bytes > ret_survey->length_bytes ||
+        ret_survey->length_bytes > KEEP_SURVEY_NUMBER_MAX ||
+        ret_survey->rate_bytes_per_second > KEEP_SURVEY_NUMBER_MAX) {
+        field_fail(reader);
     }
 }
 
@@ -31,7 +73,7 @@ int keep_message_parse(struct bytes bytes, struct keep_message *ret_message)
     if (err) {
         return err;
     }
-    if (type < KEEP_KEEP || type > KEEP_RELEASE) {
+    if (type < KEEP_KEEP || type > KEEP_SURVEYED) {
         return -EPROTONOSUPPORT;
     }
     struct keep_message message = {.type = (enum keep_message_type)type};
@@ -49,6 +91,17 @@ int keep_message_parse(struct bytes bytes, struct keep_message *ret_message)
             field_fail(&reader);
         }
         message.verdict = (enum keep_verdict)verdict;
+    } else if (type == KEEP_SURVEY) {
+        const struct bytes digest = field_get_raw(&reader, ID_BYTES);
+        if (digest.size == ID_BYTES) {
+            memcpy(message.digest.bytes, digest.data, ID_BYTES);
+        }
+        message.path = field_get_raw(&reader, reader.left.size);
+        if (message.path.size > PATH_BYTES_MAX) {
+            field_fail(&reader);
+        }
+    } else if (type == KEEP_SURVEYED) {
+        get_survey(&reader, &message.survey);
     }
     if (reader.bad || (reader.left.size > 0 && is_exact)) {
         return -EPROTO;

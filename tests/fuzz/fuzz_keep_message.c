@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     CHECK(is_within(message.files, bytes));
+    CHECK(is_within(message.path, bytes));
     CHECK((message.type == KEEP_KEEP) == (message.files.size > 0));
 
     CLEANUP_BUF struct buf formatted = BUF_INIT;

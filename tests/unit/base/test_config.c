@@ -95,6 +95,16 @@ static void file_gives_values(void **state)
     assert_true(config_switch(config, "insecure"));
 }
 
+static void what_the_command_line_gave_is_known(void **state)
+{
+    CLEANUP_CONFIG struct config *config = new_config();
+    assert_loads(config, state, "join = a\nlisten = b\n");
+    assert_null(config_flag(config, "join"));
+    assert_int_equal(config_set_flag(config, "join", "c"), 0);
+    assert_string_equal(config_flag(config, "join"), "c");
+    assert_null(config_flag(config, "listen"));
+}
+
 static void the_last_of_two_lines_wins(void **state)
 {
     CLEANUP_CONFIG struct config *config = new_config();
@@ -361,6 +371,7 @@ int main(void)
         CONFIG_TEST(defaults_stand_when_nothing_is_given),
         CONFIG_TEST(keys_are_found_by_name),
         CONFIG_TEST(file_gives_values),
+        CONFIG_TEST(what_the_command_line_gave_is_known),
         CONFIG_TEST(the_last_of_two_lines_wins),
         CONFIG_TEST(an_indented_line_is_a_line_of_its_own),
         CONFIG_TEST(a_file_read_again_takes_the_place_of_the_first),

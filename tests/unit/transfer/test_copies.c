@@ -454,7 +454,8 @@ static void more_lists_than_one_may_have_are_refused(void **state)
     struct id file = {{9}};
     for (unsigned i = 0; i < COPIES_LISTS_OF_ONE_MAX + 10; i++) {
         CLEANUP_BUF struct buf bytes = BUF_INIT;
-        const struct keep_message message = {KEEP_KEEP, i, 0, 0, BYTES(file.bytes, ID_BYTES)};
+        const struct keep_message message = {
+            .type = KEEP_KEEP, .number = i, .files = id_bytes(&file)};
         keep_message_format(&message, &bytes);
         copies_message(net->nodes[4].copies, net->now_us, &net->nodes[1].id, buf_bytes(&bytes));
     }
@@ -471,7 +472,8 @@ static void a_number_that_comes_again_with_other_files_is_another_list(void **st
     for (unsigned i = 1; i <= 2; i++) {
         CLEANUP_BUF struct buf bytes = BUF_INIT;
         const struct id file = {{(uint8_t)i}};
-        const struct keep_message message = {KEEP_KEEP, 5, 0, 0, BYTES(file.bytes, ID_BYTES)};
+        const struct keep_message message = {
+            .type = KEEP_KEEP, .number = 5, .files = id_bytes(&file)};
         keep_message_format(&message, &bytes);
         copies_message(net->nodes[4].copies, net->now_us, &net->nodes[1].id, buf_bytes(&bytes));
         copies_message(net->nodes[4].copies, net->now_us, &net->nodes[1].id, buf_bytes(&bytes));
@@ -491,7 +493,8 @@ static void what_nobody_asked_for_changes_nothing(void **state)
     run(net, 10 * MS);
     for (uint64_t number = 0; number < 5000; number++) {
         CLEANUP_BUF struct buf bytes = BUF_INIT;
-        const struct keep_message message = {KEEP_KEPT, number, KEEP_DONE, 1, BYTES(NULL, 0)};
+        const struct keep_message message = {
+            .type = KEEP_KEPT, .number = number, .verdict = KEEP_DONE, .kept = 1};
         keep_message_format(&message, &bytes);
         copies_message(net->nodes[0].copies, net->now_us, &net->nodes[7].id, buf_bytes(&bytes));
     }

@@ -26,7 +26,28 @@ static const struct keep_message messages[] = {
     {.type = KEEP_KEPT, .number = UINT64_MAX, .verdict = KEEP_DONE, .kept = KEEP_FILES_MAX},
     {.type = KEEP_KEPT, .number = 0, .verdict = KEEP_REFUSED},
     {.type = KEEP_RELEASE, .number = 77},
+    {.type = KEEP_SURVEY, .number = 3, .digest = {{9, 8, 7}}, .path = {(const uint8_t *)"a/b", 3}},
+    {.type = KEEP_SURVEYED,
+     .number = 4,
+     .survey = {.extent = KEEP_EXTENT_PART,
+                .state = KEEP_STATE_COMMITTING,
+                .files_count = 10,
+                .whole_count = 9,
+                .length_bytes = KEEP_SURVEY_NUMBER_MAX,
+                .here_bytes = 5,
+                .rate_bytes_per_second = 6}},
 };
+
+static void assert_same_survey(const struct keep_survey *a, const struct keep_survey *b)
+{
+    assert_int_equal(a->extent, b->extent);
+    assert_int_equal(a->state, b->state);
+    assert_int_equal(a->files_count, b->files_count);
+    assert_int_equal(a->whole_count, b->whole_count);
+    assert_true(a->length_bytes == b->length_bytes);
+    assert_true(a->here_bytes == b->here_bytes);
+    assert_true(a->rate_bytes_per_second == b->rate_bytes_per_second);
+}
 
 static void what_is_formatted_is_parsed(void **state)
 {
@@ -41,6 +62,9 @@ static void what_is_formatted_is_parsed(void **state)
         assert_int_equal(parsed.verdict, messages[i].verdict);
         assert_int_equal(parsed.kept, messages[i].kept);
         assert_true(bytes_equal(parsed.files, messages[i].files));
+        assert_true(id_equal(&parsed.digest, &messages[i].digest));
+        assert_true(bytes_equal(parsed.path, messages[i].path));
+        assert_same_survey(&parsed.survey, &messages[i].survey);
     }
 }
 
@@ -54,10 +78,14 @@ static void what_is_cut_off_or_too_long_is_refused(void **state)
         struct keep_message parsed = {.number = 5};
         for (size_t cut = 0; cut < size; cut++) {
             const bool is_shorter_list =
-                messages[i].type == KEEP_KEEP && cut > 11 && (cut - 11) % ID_BYTES == 0;
+                (messages[i].type == KEEP_KEEP && cut > 11 && (cut - 11) % ID_BYTES == 0) ||
+                (messages[i].type == KEEP_SURVEY && cut >= 11 + ID_BYTES);
             assert_int_equal(keep_message_parse(BYTES(bytes.data, cut), &parsed),
                              is_shorter_list ? 0 : -EPROTO);
             parsed.number = 5;
+        }
+        if (messages[i].type == KEEP_SURVEY) {
+            continue; /* a longer path */
         }
         buf_add(&bytes, BYTES(files, 1));
         assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTO);
@@ -96,6 +124,58 @@ static void what_makes_no_sense_is_refused(void **state)
     free((void *)(uintptr_t)list.files.data);
 }
 
+static int parse_survey(const struct keep_survey *survey)
+{
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    const struct keep_message message = {.type = KEEP_SURVEYED, .survey = *survey};
+    keep_message_format(&message, &bytes);
+    struct keep_message parsed;
+    return keep_message_parse(buf_bytes(&bytes), &parsed);
+}
+
+static void surveys_that_make_no_sense_are_refused(void **state)
+{
+    (void)state;
+    const struct keep_survey good = {
+        .extent = KEEP_EXTENT_WHOLE, .files_count = 1, .whole_count = 1, .length_bytes = 2};
+    assert_int_equal(parse_survey(&good), 0);
+    struct keep_survey bad = good;
+    bad.extent = (enum keep_extent)0;
+    assert_int_equal(parse_survey(&bad), -EPROTO);
+    bad.extent = (enum keep_extent)(KEEP_EXTENT_BUSY + 1);
+    assert_int_equal(parse_survey(&bad), -EPROTO);
+    bad = good;
+    bad.state = (enum keep_state)(KEEP_STATE_COMMITTING + 1);
+    assert_int_equal(parse_survey(&bad), -EPROTO);
+    bad = good;
+    bad.whole_count = 2;
+    assert_int_equal(parse_survey(&bad), -EPROTO);
+    bad = good;
+    bad.here_bytes = 3;
+    assert_int_equal(parse_survey(&bad), -EPROTO);
+    bad = good;
+    bad.length_bytes = KEEP_SURVEY_NUMBER_MAX + 1;
+    assert_int_equal(parse_survey(&bad), -EPROTO);
+    bad = good;
+    bad.rate_bytes_per_second = UINT64_MAX;
+    assert_int_equal(parse_survey(&bad), -EPROTO);
+}
+
+static void a_path_has_its_limit(void **state)
+{
+    (void)state;
+    CLEANUP_BUF struct buf path = BUF_INIT;
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    memset(buf_extend(&path, PATH_BYTES_MAX), 'a', PATH_BYTES_MAX);
+    const struct keep_message message = {.type = KEEP_SURVEY, .path = buf_bytes(&path)};
+    keep_message_format(&message, &bytes);
+    struct keep_message parsed;
+    assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), 0);
+    assert_int_equal(parsed.path.size, PATH_BYTES_MAX);
+    buf_add_byte(&bytes, 'a');
+    assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTO);
+}
+
 static void other_versions_and_types_are_not_known(void **state)
 {
     (void)state;
@@ -104,7 +184,7 @@ static void other_versions_and_types_are_not_known(void **state)
     keep_message_format(&messages[4], &bytes);
     bytes.data[TYPE_AT] = 0;
     assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTONOSUPPORT);
-    bytes.data[TYPE_AT] = KEEP_RELEASE + 1;
+    bytes.data[TYPE_AT] = KEEP_SURVEYED + 1;
     assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTONOSUPPORT);
     bytes.data[TYPE_AT] = KEEP_RELEASE;
     bytes.data[MAJOR_AT] = DATAGRAM_MAJOR + 1;
@@ -117,6 +197,8 @@ int main(void)
         cmocka_unit_test(what_is_formatted_is_parsed),
         cmocka_unit_test(what_is_cut_off_or_too_long_is_refused),
         cmocka_unit_test(what_makes_no_sense_is_refused),
+        cmocka_unit_test(surveys_that_make_no_sense_are_refused),
+        cmocka_unit_test(a_path_has_its_limit),
         cmocka_unit_test(other_versions_and_types_are_not_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
