@@ -70,6 +70,18 @@ void json_text_add_string(struct buf *text, struct bytes string)
     buf_add_byte(text, '"');
 }
 
+static bool is_atomic(const struct tree_version *version)
+{
+    struct bytes rest = version->attributes;
+    struct tree_attribute attribute;
+    while (tree_attribute_next(&rest, &attribute)) {
+        if (bytes_equal(attribute.name, bytes_of_string(TREE_ATTRIBUTE_ATOMIC))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void json_text_add_entry_members(struct buf *text, const struct tree_entry *entry)
 {
     const struct tree_version *version = &entry->version;
@@ -89,6 +101,9 @@ void json_text_add_entry_members(struct buf *text, const struct tree_entry *entr
     case TREE_DIRECTORY:
     case TREE_DELETE:
         ADD_LITERAL(text, "\"type\":\"directory\"");
+        if (is_atomic(version)) {
+            ADD_LITERAL(text, ",\"atomic\":true");
+        }
         break;
     }
     ADD_LITERAL(text, ",\"mode\":\"");

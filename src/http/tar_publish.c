@@ -57,6 +57,12 @@ struct batch {
     bool is_done;
 };
 
+/* Of a directory that was published in one step: who follows it switches it in one, too. */
+static const struct tree_attribute atomic_attribute = {
+    .name = {(const uint8_t *)TREE_ATTRIBUTE_ATOMIC, sizeof TREE_ATTRIBUTE_ATOMIC - 1},
+    .value = {(const uint8_t *)"1", 1},
+};
+
 struct tar_publisher {
     struct node *node;
     uint8_t *path;
@@ -121,6 +127,8 @@ struct tar_publisher *tar_publisher_new(const struct tar_options *options)
         .kind = TREE_DIRECTORY,
         .mode = DIRECTORY_MODE,
         .mtime_ns = clock_wall_ms(node_clock(options->node)) * 1000000,
+        .attributes = &atomic_attribute,
+        .attributes_count = options->is_atomic,
     };
     pthread_mutex_init(&publisher->lock, NULL);
     pthread_cond_init(&publisher->done, NULL);

@@ -86,6 +86,9 @@ enum tree_event {
     TREE_EVENT_RENAME = 3,  /* one, from the event source to the event path */
 };
 
+/* A directory that was published as a whole in one step; its value is "1". */
+#define TREE_ATTRIBUTE_ATOMIC "artel.atomic"
+
 struct tree_attribute {
     struct bytes name;  /* not empty, without NUL */
     struct bytes value; /* any bytes */
