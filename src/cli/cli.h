@@ -64,6 +64,7 @@ struct verb {
 extern const struct verb verb_completion;
 extern const struct verb verb_conflicts;
 extern const struct verb verb_find;
+extern const struct verb verb_follow;
 extern const struct verb verb_get;
 extern const struct verb verb_help;
 extern const struct verb verb_leave;

@@ -19,6 +19,7 @@ const struct verb *const verbs_all[] = {
     &verb_conflicts,
     &verb_restore,
     &verb_watch,
+    &verb_follow,
     &verb_wait,
     &verb_where,
     &verb_why,

@@ -70,7 +70,10 @@ static bool fetch_rest(struct client *client, const char *path, struct fetch *fe
 {
     char range[64];
     snprintf(range, sizeof range, "Range: bytes=%" PRIu64 "-", verified_restart(fetch->verified));
-    struct client_request request = {.target = path, .on_data = on_data, .context = fetch};
+    struct client_request request = {.target = path,
+                                     .on_data = on_data,
+                                     .context = fetch,
+                                     .is_stopped = fetch->target->is_stopped};
     if (verified_block(fetch->verified) > 0) {
         request.headers[0] = range;
     }

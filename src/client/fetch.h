@@ -23,6 +23,7 @@ struct fetch_target {
     /* Told of bytes that came and are not checked yet, for people who watch; NULL: nobody does. */
     void (*arrived)(void *context, size_t bytes);
     void *arrived_context;
+    const _Atomic bool *is_stopped; /* gives up within a second when this is true; NULL: never */
 };
 
 /* Hands all content of `id` to `target`. False: `response` tells why. */

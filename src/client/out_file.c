@@ -109,6 +109,11 @@ int out_file_prepare(struct out_file *file, const struct out_file_options *optio
     return 0;
 }
 
+int out_file_sync(const struct out_file *file)
+{
+    return file_sync(file->fd);
+}
+
 int out_file_appear(struct out_file *file, int dir_fd, const char *name)
 {
     const int err = give_name(file, dir_fd, name);

@@ -34,6 +34,8 @@ struct out_file_options {
  * if asked to; *ret_info is what the file will be but for its ctime. On failure it is dropped. */
 [[nodiscard]] int out_file_prepare(struct out_file *file, const struct out_file_options *options,
                                    struct stat *ret_info);
+/* Makes a prepared one durable. */
+[[nodiscard]] int out_file_sync(const struct out_file *file);
 /* Gives a prepared file the name `name` in `dir_fd`, of the same file system as the directory that
  * it was opened in, in place of whatever file is there, and frees it, on failure too. */
 [[nodiscard]] int out_file_appear(struct out_file *file, int dir_fd, const char *name);
