@@ -36,7 +36,8 @@ void draft_begin(struct mount *mount, struct inode *inode)
 void draft_settle(struct inode *inode)
 {
     struct draft *draft = inode->draft;
-    if (!draft || draft->is_in_flight || draft->is_queued || inode->writers > 0) {
+    if (!draft || draft->is_in_flight || draft->is_queued || draft->changers > 0 ||
+        inode->writers > 0) {
         return;
     }
     if (draft_is_dirty(draft) && (inode->parent || inode->opens > 0)) {
@@ -74,6 +75,7 @@ static struct draft *install(struct mount *mount, struct inode *inode)
     /* Nobody else knows it: this does not wait. */
     pthread_rwlock_wrlock(&draft->content);
     draft->references++;
+    draft->changers++;
     inode->draft = draft;
     return draft;
 }
@@ -91,16 +93,26 @@ static void give_up(struct mount *mount, uint64_t number, struct draft *draft)
     pthread_mutex_unlock(&mount->lock);
 }
 
+void draft_done(struct mount *mount, uint64_t number, struct draft *draft)
+{
+    pthread_mutex_lock(&mount->lock);
+    struct inode *inode = inodes_find(&mount->inodes, number);
+    draft->changers--;
+    if (inode) {
+        draft_settle(inode);
+    }
+    draft_drop(draft);
+    pthread_mutex_unlock(&mount->lock);
+}
+
 /* The draft that there is, as soon as it is filled. */
-static int wait_for(struct mount *mount, struct draft *draft)
+static int wait_for(struct mount *mount, uint64_t number, struct draft *draft)
 {
     pthread_rwlock_rdlock(&draft->content);
     const int err = draft->fill_err;
     pthread_rwlock_unlock(&draft->content);
     if (err) {
-        pthread_mutex_lock(&mount->lock);
-        draft_drop(draft);
-        pthread_mutex_unlock(&mount->lock);
+        draft_done(mount, number, draft);
     }
     return err;
 }
@@ -119,6 +131,7 @@ int draft_make(struct mount *mount, uint64_t number, bool is_empty, struct draft
     const bool is_here = draft != NULL;
     if (is_here) {
         draft->references++;
+        draft->changers++;
     } else {
         content = content_of(inode);
         size_bytes = inode->shape.size_bytes;
@@ -127,7 +140,7 @@ int draft_make(struct mount *mount, uint64_t number, bool is_empty, struct draft
     pthread_mutex_unlock(&mount->lock);
     int err = 0;
     if (is_here) {
-        err = wait_for(mount, draft);
+        err = wait_for(mount, number, draft);
     } else {
         err = is_empty ? 0 : fill(mount, draft, content, size_bytes);
         draft->fill_err = err;

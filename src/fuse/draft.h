@@ -18,6 +18,7 @@ struct draft {
 
     /* Under mount.lock. */
     unsigned references;
+    unsigned changers;  /* who are about to change it: it stays the draft of its inode */
     uint64_t changed;   /* counts changes of content, mode or time */
     uint64_t published; /* the change that is published */
     bool is_new;        /* the name is in the tree only when this is published */
@@ -27,10 +28,11 @@ struct draft {
 };
 
 /* The draft of a file, made if there is none; `is_empty`: what the file held does not matter. The
- * caller gives *ret_draft to draft_drop() under mount.lock. Blocks. -ESTALE: no such file;
- * otherwise as content_read() and staging_write(). */
+ * caller gives *ret_draft to draft_done(), and until then it stays the file's. Blocks. -ESTALE: no
+ * such file; otherwise as content_read() and staging_write(). */
 [[nodiscard]] int draft_make(struct mount *mount, uint64_t number, bool is_empty,
                              struct draft **ret_draft);
+void draft_done(struct mount *mount, uint64_t number, struct draft *draft);
 /* Under mount.lock: an empty one for a file that is made now; the inode has it. */
 void draft_begin(struct mount *mount, struct inode *inode);
 

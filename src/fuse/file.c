@@ -176,9 +176,7 @@ int file_write(struct mount *mount, uint64_t number, struct bytes data, uint64_t
     }
     pthread_mutex_unlock(&mount->lock);
     pthread_rwlock_unlock(&draft->content);
-    pthread_mutex_lock(&mount->lock);
-    draft_drop(draft);
-    pthread_mutex_unlock(&mount->lock);
+    draft_done(mount, number, draft);
     return err;
 }
 
@@ -197,9 +195,7 @@ int file_resize(struct mount *mount, uint64_t number, uint64_t size_bytes)
     }
     pthread_mutex_unlock(&mount->lock);
     pthread_rwlock_unlock(&draft->content);
-    pthread_mutex_lock(&mount->lock);
-    draft_drop(draft);
-    pthread_mutex_unlock(&mount->lock);
+    draft_done(mount, number, draft);
     return err;
 }
 

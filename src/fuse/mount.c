@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -125,11 +126,12 @@ static bool run_fusermount(const char *directory)
     return child > 0 && status == 0;
 }
 
-/* A mount that was killed leaves a directory that nobody can enter. */
+/* A mount that was killed leaves a directory that nobody can enter. Its mode the kernel may still
+ * know; its room it never does. */
 static void free_directory(const char *directory)
 {
-    struct stat stat_;
-    if (stat(directory, &stat_) == 0 || errno != ENOTCONN) {
+    struct statvfs room;
+    if (statvfs(directory, &room) == 0 || errno != ENOTCONN) {
         return;
     }
     if (umount2(directory, MNT_DETACH) == 0) {
@@ -138,6 +140,15 @@ static void free_directory(const char *directory)
     if (!run_fusermount(directory)) {
         log_warn("mount_not_freed", KV("directory", directory));
     }
+}
+
+static int check_directory(const char *directory)
+{
+    struct stat stat_;
+    if (stat(directory, &stat_) < 0) {
+        return err_from_errno(errno);
+    }
+    return S_ISDIR(stat_.st_mode) ? 0 : -ENOTDIR;
 }
 
 /* Where the system lets us, the kernel reads further ahead than 128 KiB. */
@@ -238,6 +249,13 @@ int mount_open(const struct mount_options *options, struct mount **ret_mount)
     }
     if (!err) {
         free_directory(options->directory);
+        err = check_directory(options->directory);
+    }
+    /* From the moment on that it can be seen, it ends as it should. */
+    if (!err && fuse_set_signal_handlers(mount->session) != 0) {
+        err = -EIO;
+    }
+    if (!err) {
         err = fuse_session_mount(mount->session, options->directory) == 0 ? 0 : -EIO;
         mount->is_mounted = !err;
     }
@@ -274,9 +292,6 @@ static void *read_ahead_main(void *context)
 int mount_run(struct mount *mount)
 {
     int err = start_threads(mount);
-    if (!err && fuse_set_signal_handlers(mount->session) != 0) {
-        err = -EIO;
-    }
     pthread_t thread;
     const bool has_thread = !err && pthread_create(&thread, NULL, read_ahead_main, mount) == 0;
     if (!err) {
@@ -286,7 +301,6 @@ int mount_run(struct mount *mount)
         /* A signal that ends it is a number above 0. */
         err = fuse_session_loop_mt(mount->session, config) < 0 ? -EIO : 0;
         fuse_loop_cfg_destroy(config);
-        fuse_remove_signal_handlers(mount->session);
     }
     const int lost = publisher_stop(mount);
     /* Only now: what asks for the directory until then is answered. */
@@ -308,6 +322,7 @@ void mount_close(struct mount *mount)
         fuse_session_unmount(mount->session);
     }
     if (mount->session) {
+        fuse_remove_signal_handlers(mount->session);
         fuse_session_destroy(mount->session);
     }
     inodes_done(&mount->inodes);
