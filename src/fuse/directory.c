@@ -323,12 +323,14 @@ static int add_plus(fuse_req_t request, uint64_t number, const struct directory 
     struct mount *mount = mount_of(request);
     struct fuse_entry_param entry;
     const struct bytes name = bytes_of_string(row->name);
-    pthread_mutex_lock(&mount->lock);
-    const bool is_new =
-        row >= directory->rows + directory->chunk && directory->changes == mount->changes;
-    pthread_mutex_unlock(&mount->lock);
-    const int err = is_new ? look_up_listed(mount, number, name, &row->shape, row->target, &entry)
-                           : look_up(mount, number, name, &entry);
+    int err = -EAGAIN;
+    if (row >= directory->rows + directory->chunk) {
+        err = look_up_listed(mount, number, directory->changes, name, &row->shape, row->target,
+                             &entry);
+    }
+    if (err == -EAGAIN) {
+        err = look_up(mount, number, name, &entry);
+    }
     *ret_bytes = 0;
     if (err) {
         return err == -ENOENT ? 0 : err;

@@ -235,14 +235,16 @@ int look_up(struct mount *mount, uint64_t parent, struct bytes name,
     return err;
 }
 
-int look_up_listed(struct mount *mount, uint64_t parent_number, struct bytes name,
+int look_up_listed(struct mount *mount, uint64_t parent_number, uint64_t changes, struct bytes name,
                    const struct shape *shape, const char *target,
                    struct fuse_entry_param *ret_entry)
 {
     int err = 0;
     pthread_mutex_lock(&mount->lock);
     struct inode *parent = inodes_find(&mount->inodes, parent_number);
-    if (parent) {
+    if (changes != mount->changes) {
+        err = -EAGAIN;
+    } else if (parent) {
         look_entry(mount, settle(mount, parent, name, shape, target), ret_entry);
     } else {
         err = -ESTALE;

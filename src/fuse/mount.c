@@ -22,6 +22,7 @@
 #include "base/mem.h"
 #include "fuse/content.h"
 #include "fuse/draft.h"
+#include "fuse/live.h"
 #include "fuse/mount_priv.h"
 #include "fuse/notify.h"
 #include "fuse/publish.h"
@@ -278,6 +279,9 @@ static int start_threads(struct mount *mount)
     if (!err) {
         err = notifier_start(mount);
     }
+    if (!err) {
+        err = live_start(mount);
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return err;
 }
@@ -310,6 +314,7 @@ int mount_run(struct mount *mount)
         pthread_join(thread, NULL);
     }
     notifier_stop(mount);
+    live_stop(mount);
     return err ? err : lost;
 }
 

@@ -4,8 +4,8 @@
 
 /*
  * The mount as its files share it. Requests of the kernel are served by several threads, each of
- * which may wait for the node; one more thread publishes (publish.c), one listens to changes
- * (notify.c).
+ * which may wait for the node; one more thread publishes (publish.c), one looks for changes
+ * (notify.c), one sees whether the node is there (live.c).
  *
  * Locks, in the order in which they may be taken: draft.content, then mount.lock. mount.lock is
  * over the inodes and all that they point to but what has a lock of its own; nothing waits under
@@ -41,6 +41,14 @@
 
 struct publisher;
 struct notifier;
+struct live;
+
+/* A name that is being changed by this mount: in the tree it may be done already, here not yet. */
+struct busy_name {
+    struct busy_name *next;
+    uint64_t parent;
+    struct bytes name;
+};
 
 struct mount {
     struct mount_options options;
@@ -60,7 +68,9 @@ struct mount {
 
     struct publisher *publisher;
     struct notifier *notifier;
-    atomic_bool is_live; /* the node listens to us */
+    struct live *live;
+    atomic_bool is_live; /* the node is there */
+    struct busy_name *busy;
 
     pthread_mutex_t spare_lock;
     struct client *spare_clients[SPARE_MAX];
@@ -84,9 +94,10 @@ void look_stat_shape(const struct mount *mount, uint64_t number, const struct sh
 /* Finds or makes the inode of `name`, with one lookup more. -ENOENT. */
 [[nodiscard]] int look_up(struct mount *mount, uint64_t parent, struct bytes name,
                           struct fuse_entry_param *ret_entry);
-/* The same for what a listing found. */
-[[nodiscard]] int look_up_listed(struct mount *mount, uint64_t parent, struct bytes name,
-                                 const struct shape *shape, const char *target,
+/* The same for what a listing found when so many changes had been made. -EAGAIN: there were more
+ * meanwhile. */
+[[nodiscard]] int look_up_listed(struct mount *mount, uint64_t parent, uint64_t changes,
+                                 struct bytes name, const struct shape *shape, const char *target,
                                  struct fuse_entry_param *ret_entry);
 /* The inode of `number` as it is now. */
 [[nodiscard]] int look_again(struct mount *mount, uint64_t number, struct stat *ret_stat);

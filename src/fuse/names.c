@@ -316,6 +316,27 @@ static void move_known(struct mount *mount, const struct rename *rename)
     pthread_mutex_unlock(&mount->lock);
 }
 
+/* So that the notifier does not take what we do for what somebody else did. */
+static void begin_busy(struct mount *mount, struct busy_name *busy)
+{
+    pthread_mutex_lock(&mount->lock);
+    busy->next = mount->busy;
+    mount->busy = busy;
+    pthread_mutex_unlock(&mount->lock);
+}
+
+static void end_busy(struct mount *mount, const struct busy_name *busy)
+{
+    pthread_mutex_lock(&mount->lock);
+    struct busy_name **at = &mount->busy;
+    while (*at != busy) {
+        at = &(*at)->next;
+    }
+    *at = busy->next;
+    pthread_cond_broadcast(&mount->settled);
+    pthread_mutex_unlock(&mount->lock);
+}
+
 /* What rename(2) says of the two. */
 static int check_kinds(enum tree_kind kind, enum tree_kind there)
 {
@@ -349,12 +370,19 @@ static int rename_entry(struct mount *mount, const struct rename *rename)
         return 0;
     }
     err = settle_names(mount, rename, kind);
-    if (!err) {
-        err = rename_there(mount, rename);
+    if (err) {
+        return err;
     }
+    struct busy_name from = {.parent = rename->parent, .name = rename->name};
+    struct busy_name to = {.parent = rename->new_parent, .name = rename->new_name};
+    begin_busy(mount, &from);
+    begin_busy(mount, &to);
+    err = rename_there(mount, rename);
     if (!err) {
         move_known(mount, rename);
     }
+    end_busy(mount, &from);
+    end_busy(mount, &to);
     return err;
 }
 

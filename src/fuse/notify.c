@@ -1,211 +1,198 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The feed of the tree is read from the store, as all else: an event for each of ten thousand files
+ * that were just made here would cost more than making them. What this mount did itself is nothing
+ * new to it, and is told by a look at its inodes.
+ */
+
 #include "fuse/notify.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 
-#include "base/backoff.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/log.h"
 #include "base/mem.h"
-#include "client/entry.h"
-#include "client/sse.h"
 #include "fuse/draft.h"
+#include "tree/feed.h"
 #include "wire/path.h"
 
-/* A node sends a sign of life every 15 s. */
-#define SILENCE_MS_MAX UINT64_C(40000)
-#define RECONNECT_FIRST_MS 50
-#define RECONNECT_LIMIT_MS 1000
+/* How often it is looked for changes. A look takes some microseconds. */
+#define LOOK_MS 50u
 
 struct notifier {
     pthread_t thread;
-    struct client *client;
-    struct sse sse;
-    struct backoff reconnect;
-    atomic_bool is_ending;
-    bool is_known;          /* whether the node listens; under mount.lock */
-    pthread_cond_t changed; /* of that, or of is_ending */
+    bool is_ending; /* under mount.lock */
+    pthread_cond_t wake;
+    uint64_t position; /* all up to there was told */
 };
-
-/* ---- one change -------------------------------------------------------------------------------
- */
 
 /* What the kernel is to forget. */
 struct stale {
     uint64_t parent;
-    struct bytes name; /* of the path */
-    uint64_t inode;    /* 0: the name; else only what it knows of its mode, time and size */
+    uint64_t inode; /* 0: the name; else only what it knows of its mode, time and size */
+    char name[PATH_NAME_BYTES_MAX + 1];
 };
 
-/* Under mount.lock: how the kernel sees `path`, as far as it knows of it. False: it knows nothing
- * wrong. */
-static bool find_stale(const struct mount *mount, struct bytes path, const struct shape *shape,
-                       const char *target, struct stale *ret_stale)
+/* Under mount.lock: somebody of this mount changes that name at this moment. */
+static bool is_busy(const struct mount *mount, const struct stale *stale)
+{
+    for (const struct busy_name *at = mount->busy; at; at = at->next) {
+        if (!stale->inode && at->parent == stale->parent &&
+            bytes_equal(at->name, bytes_of_string(stale->name))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void name_stale(struct stale *stale, uint64_t parent, struct bytes name)
+{
+    *stale = (struct stale){.parent = parent};
+    memcpy(stale->name, name.data, name.size);
+}
+
+/* True if the inode is what the change made of its name. */
+static bool is_told(const struct inode *inode, const struct tree_change *change)
+{
+    const struct shape shape = {.kind = change->kind, .file_id = change->file_id};
+    if (inode->draft) {
+        return true;
+    }
+    if (change->kind == TREE_SYMLINK) {
+        return inode->target && bytes_equal(bytes_of_string(inode->target), change->target);
+    }
+    return inode_is(inode, &shape, NULL);
+}
+
+/* Under mount.lock: what the kernel knows wrong of the path that changed, as far as it knows
+ * anything of it. False: nothing. */
+static bool find_stale(const struct mount *mount, const struct tree_change *change,
+                       struct stale *ret_stale)
 {
     const struct inode *at = mount->inodes.root;
-    struct bytes rest = path;
+    struct bytes rest = change->path;
     while (rest.size > 0) {
         const struct bytes name = path_next(&rest);
         const struct inode *child = inodes_child(&mount->inodes, at, name);
-        const bool is_last = rest.size == 0;
-        if (!child || (is_last && !child->draft && (!shape || !inode_is(child, shape, target)))) {
-            *ret_stale = (struct stale){.parent = at->number, .name = name};
-            return true;
+        if (!child || (rest.size == 0 && !is_told(child, change))) {
+            name_stale(ret_stale, at->number, name);
+            /* A deletion of what nobody knows is no news. */
+            return child || change->kind != TREE_DELETE;
         }
         at = child;
     }
-    if (!shape || at->draft || at->number == INODE_ROOT ||
-        (at->shape.mode == shape->mode && at->shape.mtime_ns == shape->mtime_ns)) {
-        return false;
-    }
     *ret_stale = (struct stale){.inode = at->number};
-    return true;
+    return !at->draft && (at->shape.mode != change->mode || at->shape.mtime_ns != change->mtime_ns);
 }
 
-static void forget_path(struct mount *mount, const char *text)
+static void tell(struct mount *mount, const struct tree_change *change)
 {
-    const struct bytes path = bytes_of_string(text);
-    struct shape shape;
-    CLEANUP_FREE char *target = NULL;
     struct stale stale;
-    if (path.size == 0 || path_check(path)) {
-        return;
-    }
-    const int err = look_at(mount, path, &shape, &target);
-    if (err && err != -ENOENT) {
-        return;
-    }
     pthread_mutex_lock(&mount->lock);
-    const bool is_stale = find_stale(mount, path, err ? NULL : &shape, target, &stale);
+    bool is_stale = find_stale(mount, change, &stale);
+    while (is_stale && is_busy(mount, &stale)) {
+        pthread_cond_wait(&mount->settled, &mount->lock);
+        is_stale = find_stale(mount, change, &stale);
+    }
     pthread_mutex_unlock(&mount->lock);
     if (is_stale && stale.inode) {
         fuse_lowlevel_notify_inval_inode(mount->session, stale.inode, -1, 0);
     } else if (is_stale) {
-        fuse_lowlevel_notify_inval_entry(mount->session, stale.parent,
-                                         (const char *)stale.name.data, stale.name.size);
+        fuse_lowlevel_notify_inval_entry(mount->session, stale.parent, stale.name,
+                                         strlen(stale.name));
     }
 }
 
-static int on_event(void *context, const struct sse_event *event)
+/* The next op of the feed, in memory of its own. -ENOENT: none. */
+static int take_op(struct mount *mount, struct kv_txn *txn, struct buf *bytes,
+                   struct tree_feed_item *ret_item)
 {
-    struct mount *mount = context;
-    if (!event->data) {
-        return 0;
+    struct notifier *notifier = mount->notifier;
+    struct tree_summary summary;
+    int err = tree_feed_next(mount->tree, txn, notifier->position, bytes, ret_item);
+    if (err != -ESTALE && err != -ENOENT) {
+        return err;
     }
-    json_t *change = json_loadb(event->data, event->data_bytes, 0, NULL);
-    const char *from = entry_text(change, "from");
-    forget_path(mount, entry_text(change, "path"));
-    if (*from) {
-        forget_path(mount, from);
+    /* Too much at once, or the database was replaced by an older one. The kernel believes nothing
+     * for long. */
+    const int failed = tree_summary(mount->tree, txn, &summary);
+    if (!failed && (err == -ESTALE || summary.feed_last < notifier->position)) {
+        notifier->position = summary.feed_last;
     }
-    json_decref(change);
+    return failed ? failed : -ENOENT;
+}
+
+/* One op told. -ENOENT: there was none. */
+static int tell_next(struct mount *mount)
+{
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    struct tree_feed_item item;
+    struct kv_txn *txn = NULL;
+    int err = kv_read(store_kv(mount->store), &txn);
+    if (!err) {
+        err = take_op(mount, txn, &bytes, &item);
+        kv_abort(txn);
+    }
+    if (err) {
+        return err;
+    }
+    mount->notifier->position = item.position;
+    if (item.kind != TREE_FEED_GAP) {
+        for (size_t i = 0; i < item.parsed.op.changes_count; i++) {
+            tell(mount, &item.parsed.op.changes[i]);
+        }
+    }
+    tree_op_parsed_done(&item.parsed);
     return 0;
-}
-
-/* ---- the stream -------------------------------------------------------------------------------
- */
-
-static void set_live(struct mount *mount, bool is_live)
-{
-    struct notifier *notifier = mount->notifier;
-    if (mount->is_live && !is_live) {
-        log_warn("mount_node_lost", KV("socket", mount->socket_path));
-    } else if (!mount->is_live && is_live && notifier->is_known) {
-        log_warn("mount_node_back", KV("socket", mount->socket_path));
-    }
-    pthread_mutex_lock(&mount->lock);
-    mount->is_live = is_live;
-    notifier->is_known = true;
-    pthread_cond_broadcast(&notifier->changed);
-    pthread_cond_broadcast(&mount->settled);
-    pthread_mutex_unlock(&mount->lock);
-}
-
-/* Reads what came. -ECANCELED: the mount ends. */
-static int listen_on(struct mount *mount, struct client_stream *stream)
-{
-    struct notifier *notifier = mount->notifier;
-    for (;;) {
-        struct bytes data;
-        int err = notifier->is_ending ? -ECANCELED : client_stream_read(stream, &data);
-        if (!err && data.size == 0) {
-            err = -EPIPE;
-        }
-        if (!err) {
-            err = sse_add(&notifier->sse, data, on_event, mount);
-        }
-        if (err) {
-            return err;
-        }
-    }
-}
-
-static void wait_ms(struct mount *mount, uint64_t ms)
-{
-    struct notifier *notifier = mount->notifier;
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    until.tv_sec += (time_t)(ms / 1000) + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_mutex_lock(&mount->lock);
-    while (!notifier->is_ending &&
-           pthread_cond_timedwait(&notifier->changed, &mount->lock, &until) == 0) {
-    }
-    pthread_mutex_unlock(&mount->lock);
 }
 
 static void *notifier_main(void *context)
 {
     struct mount *mount = context;
     struct notifier *notifier = mount->notifier;
-    const struct client_request request = {
-        .target = "/watch",
-        .headers = {"Accept: text/event-stream"},
-        .silence_ms_max = SILENCE_MS_MAX,
-        .is_stopped = &notifier->is_ending,
-    };
+    pthread_mutex_lock(&mount->lock);
     while (!notifier->is_ending) {
-        CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
-        struct client_stream *stream = NULL;
-        sse_restart(&notifier->sse);
-        if (client_stream_open(notifier->client, &request, &response, &stream)) {
-            notifier->reconnect.failures = 0;
-            set_live(mount, true);
-            (void)listen_on(mount, stream);
-            client_stream_close(stream);
-        }
-        if (!notifier->is_ending) {
-            set_live(mount, false);
-            wait_ms(mount, backoff_next_ms(&notifier->reconnect, 0));
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += (long)LOOK_MS * 1000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&notifier->wake, &mount->lock, &until);
+        bool is_ending = notifier->is_ending;
+        while (!is_ending) {
+            pthread_mutex_unlock(&mount->lock);
+            const int err = tell_next(mount);
+            pthread_mutex_lock(&mount->lock);
+            is_ending = err || notifier->is_ending;
         }
     }
+    pthread_mutex_unlock(&mount->lock);
     return NULL;
 }
 
 int notifier_start(struct mount *mount)
 {
+    struct tree_summary summary;
+    struct kv_txn *txn = NULL;
+    int err = kv_read(store_kv(mount->store), &txn);
+    if (!err) {
+        err = tree_summary(mount->tree, txn, &summary);
+        kv_abort(txn);
+    }
+    if (err) {
+        return err;
+    }
     struct notifier *notifier = mem_alloc(sizeof *notifier);
-    notifier->client = client_new_unix(mount->socket_path);
-    notifier->sse = SSE_INIT;
-    notifier->reconnect =
-        (struct backoff){.first_ms = RECONNECT_FIRST_MS, .limit_ms = RECONNECT_LIMIT_MS};
-    clock_init_condition(&notifier->changed);
+    notifier->position = summary.feed_last;
+    clock_init_condition(&notifier->wake);
     mount->notifier = notifier;
     if (pthread_create(&notifier->thread, NULL, notifier_main, mount) != 0) {
-        client_free(notifier->client);
-        free(notifier);
         mount->notifier = NULL;
+        free(notifier);
         return -EAGAIN;
     }
-    pthread_mutex_lock(&mount->lock);
-    while (!notifier->is_known) {
-        pthread_cond_wait(&notifier->changed, &mount->lock);
-    }
-    pthread_mutex_unlock(&mount->lock);
     return 0;
 }
 
@@ -217,12 +204,10 @@ void notifier_stop(struct mount *mount)
     }
     pthread_mutex_lock(&mount->lock);
     notifier->is_ending = true;
-    pthread_cond_broadcast(&notifier->changed);
+    pthread_cond_signal(&notifier->wake);
     pthread_mutex_unlock(&mount->lock);
     pthread_join(notifier->thread, NULL);
-    sse_done(&notifier->sse);
-    client_free(notifier->client);
-    pthread_cond_destroy(&notifier->changed);
+    pthread_cond_destroy(&notifier->wake);
     free(notifier);
     mount->notifier = NULL;
 }

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fuse/live.h"
+
+#include <stdlib.h>
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+/* A node sends a sign of life every 15 s. */
+#define SILENCE_MS_MAX UINT64_C(40000)
+#define RECONNECT_FIRST_MS 50
+#define RECONNECT_LIMIT_MS 1000
+
+struct live {
+    pthread_t thread;
+    struct client *client;
+    struct backoff reconnect;
+    atomic_bool is_ending;
+    bool is_known;          /* whether the node is there; under mount.lock */
+    pthread_cond_t changed; /* of that, or of is_ending */
+};
+
+static void set_live(struct mount *mount, bool is_live)
+{
+    struct live *live = mount->live;
+    if (mount->is_live && !is_live) {
+        log_warn("mount_node_lost", KV("socket", mount->socket_path));
+    } else if (!mount->is_live && is_live && live->is_known) {
+        log_warn("mount_node_back", KV("socket", mount->socket_path));
+    }
+    pthread_mutex_lock(&mount->lock);
+    mount->is_live = is_live;
+    live->is_known = true;
+    pthread_cond_broadcast(&live->changed);
+    pthread_cond_broadcast(&mount->settled);
+    pthread_mutex_unlock(&mount->lock);
+}
+
+/* As long as the node sends something. */
+static void listen_on(const struct live *live, struct client_stream *stream)
+{
+    struct bytes data = BYTES(NULL, 1);
+    while (!live->is_ending && data.size > 0 && client_stream_read(stream, &data) == 0) {
+    }
+}
+
+static void wait_ms(struct mount *mount, uint64_t ms)
+{
+    struct live *live = mount->live;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    until.tv_sec += (time_t)(ms / 1000) + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&mount->lock);
+    while (!live->is_ending && pthread_cond_timedwait(&live->changed, &mount->lock, &until) == 0) {
+    }
+    pthread_mutex_unlock(&mount->lock);
+}
+
+static void *live_main(void *context)
+{
+    struct mount *mount = context;
+    struct live *live = mount->live;
+    const struct client_request request = {
+        .target = "/watch?members=only", /* few events, and signs of life */
+        .headers = {"Accept: text/event-stream"},
+        .silence_ms_max = SILENCE_MS_MAX,
+        .is_stopped = &live->is_ending,
+    };
+    while (!live->is_ending) {
+        CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+        struct client_stream *stream = NULL;
+        if (client_stream_open(live->client, &request, &response, &stream)) {
+            live->reconnect.failures = 0;
+            set_live(mount, true);
+            listen_on(live, stream);
+            client_stream_close(stream);
+        }
+        if (!live->is_ending) {
+            set_live(mount, false);
+            wait_ms(mount, backoff_next_ms(&live->reconnect, 0));
+        }
+    }
+    return NULL;
+}
+
+int live_start(struct mount *mount)
+{
+    struct live *live = mem_alloc(sizeof *live);
+    live->client = client_new_unix(mount->socket_path);
+    live->reconnect =
+        (struct backoff){.first_ms = RECONNECT_FIRST_MS, .limit_ms = RECONNECT_LIMIT_MS};
+    clock_init_condition(&live->changed);
+    mount->live = live;
+    if (pthread_create(&live->thread, NULL, live_main, mount) != 0) {
+        client_free(live->client);
+        free(live);
+        mount->live = NULL;
+        return -EAGAIN;
+    }
+    pthread_mutex_lock(&mount->lock);
+    while (!live->is_known) {
+        pthread_cond_wait(&live->changed, &mount->lock);
+    }
+    pthread_mutex_unlock(&mount->lock);
+    return 0;
+}
+
+void live_stop(struct mount *mount)
+{
+    struct live *live = mount->live;
+    if (!live) {
+        return;
+    }
+    pthread_mutex_lock(&mount->lock);
+    live->is_ending = true;
+    pthread_cond_broadcast(&live->changed);
+    pthread_mutex_unlock(&mount->lock);
+    pthread_join(live->thread, NULL);
+    client_free(live->client);
+    pthread_cond_destroy(&live->changed);
+    free(live);
+    mount->live = NULL;
+}
