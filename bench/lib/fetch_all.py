@@ -4,12 +4,11 @@ waits until they are there and durable."""
 
 import http.client
 import json
-import socket
 import sys
 import time
 
 POLL_S = 0.005
-AT_ONCE = 100  # requests on their way
+AT_ONCE = 900  # ids of a request
 
 
 def listed(address, port, path, count):
@@ -35,29 +34,14 @@ def fetched(address, port):
 
 
 def ask(address, port, ids):
-    connection = socket.create_connection((address, port))
-    answers = connection.makefile("rb")
+    connection = http.client.HTTPConnection(address, port)
     for first in range(0, len(ids), AT_ONCE):
-        some = ids[first : first + AT_ONCE]
-        bodies = [json.dumps({"op": "start", "id": id, "keep": True}).encode() for id in some]
-        connection.sendall(b"".join(
-            b"POST /fetches HTTP/1.1\r\nHost: node\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-            for body in bodies))  # fmt: skip
-        for _ in some:
-            answer = http_answer(answers)
-            if answer != 202:
-                raise SystemExit(f"answered {answer}")
-
-
-def http_answer(answers):
-    status = int(answers.readline().split()[1])
-    length = 0
-    while (line := answers.readline()) != b"\r\n":
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            length = int(value)
-    answers.read(length)
-    return status
+        body = json.dumps({"op": "start", "ids": ids[first : first + AT_ONCE], "keep": True})
+        connection.request("POST", "/fetches", body)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != 202:
+            raise SystemExit(f"answered {answer.status} {text}")
 
 
 def main():

@@ -100,6 +100,28 @@ static size_t body_post(struct request *request, struct bytes piece)
     return json_body_add(request->state, request, piece);
 }
 
+/* "id", or "ids" of any number: the caller frees *ret_ids. False: neither. */
+static bool read_ids(const struct json_body *body, struct id **ret_ids, size_t *ret_count)
+{
+    json_t *one = json_object_get(body->json, "id");
+    const json_t *list = json_object_get(body->json, "ids");
+    const size_t count = one ? 1 : json_array_size(list);
+    if (count == 0 || (one && list)) {
+        return false;
+    }
+    struct id *ids = mem_alloc_array(count, sizeof *ids);
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(one ? one : json_array_get(list, i));
+        if (!text || id_parse(bytes_of_string(text), &ids[i])) {
+            free(ids);
+            return false;
+        }
+    }
+    *ret_ids = ids;
+    *ret_count = count;
+    return true;
+}
+
 static void end_post(struct request *request)
 {
     const struct json_body *body = request->state;
@@ -107,14 +129,16 @@ static void end_post(struct request *request)
     if (!op) {
         return;
     }
-    const char *id = json_body_string(body, "id");
-    struct fetch_options options = {
+    const struct fetch_options options = {
         .reason = json_is_true(json_object_get(body->json, "keep")) ? STORE_COPY : STORE_CACHE};
-    if (strcmp(op, "start") != 0 || !id || id_parse(bytes_of_string(id), &options.file)) {
+    CLEANUP_FREE struct id *ids = NULL;
+    size_t ids_count = 0;
+    if (strcmp(op, "start") != 0 || !read_ids(body, &ids, &ids_count)) {
         json_body_refuse(request);
         return;
     }
-    const int err = fetch_begin(fetch_of(request), &options);
+    size_t count = 0;
+    const int err = fetch_begin_all(fetch_of(request), &options, ids, ids_count, &count);
     if (err == -EBUSY) {
         answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "busy",
                      "too many files are being fetched");
@@ -129,7 +153,11 @@ static void end_post(struct request *request)
         return;
     }
     json_t *answered = json_object();
-    json_object_set_new(answered, "id", json_of_id(&options.file));
+    if (json_object_get(body->json, "ids")) {
+        set_number(answered, "count", count);
+    } else {
+        json_object_set_new(answered, "id", json_of_id(&ids[0]));
+    }
     json_object_set_new(answered, "reason", json_string(store_reason_name(options.reason)));
     answer_json(request, MHD_HTTP_ACCEPTED, answered);
 }

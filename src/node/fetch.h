@@ -95,6 +95,10 @@ void fetch_start(struct fetch *fetch, const struct fetch_options *options, fetch
 /* The same without `done`, and tells whether it goes on: 0; -EBUSY: FETCH_FILES_MAX; -ECANCELED:
  * the node ends; an error of the disk. Waits for the fetch thread. */
 [[nodiscard]] int fetch_begin(struct fetch *fetch, const struct fetch_options *options);
+/* The same for many, each as `options` but for its id. *ret_count is set on failure too: so many
+ * of the first go on. */
+[[nodiscard]] int fetch_begin_all(struct fetch *fetch, const struct fetch_options *options,
+                                  const struct id *files, size_t files_count, size_t *ret_count);
 
 /* Gives up a fetch of this file, for all that wait for it: -ECANCELED. What came is dropped. One
  * that is not fetched is ignored. */

@@ -284,7 +284,10 @@ void fetch_start(struct fetch *fetch, const struct fetch_options *options, fetch
 }
 
 struct beginning {
-    const struct fetch_options *options;
+    struct fetch_options options;
+    const struct id *files;
+    size_t files_count;
+    size_t count;
     int err;
 };
 
@@ -293,14 +296,26 @@ static void ask_begin(struct fetch *fetch, void *context)
     struct beginning *beginning = context;
     const struct fetch_waiter waiter = {0};
     fetch_see_members(fetch);
-    beginning->err = fetch_join(fetch, beginning->options, &waiter);
+    while (!beginning->err && beginning->count < beginning->files_count) {
+        beginning->options.file = beginning->files[beginning->count];
+        beginning->err = fetch_join(fetch, &beginning->options, &waiter);
+        beginning->count += beginning->err == 0;
+    }
+}
+
+int fetch_begin_all(struct fetch *fetch, const struct fetch_options *options,
+                    const struct id *files, size_t files_count, size_t *ret_count)
+{
+    struct beginning beginning = {.options = *options, .files = files, .files_count = files_count};
+    fetch_ask(fetch, ask_begin, &beginning);
+    *ret_count = beginning.count;
+    return beginning.err;
 }
 
 int fetch_begin(struct fetch *fetch, const struct fetch_options *options)
 {
-    struct beginning beginning = {.options = options};
-    fetch_ask(fetch, ask_begin, &beginning);
-    return beginning.err;
+    size_t count = 0;
+    return fetch_begin_all(fetch, options, &options->file, 1, &count);
 }
 
 struct stopping {

@@ -374,6 +374,20 @@ class Background(Fetching):
         self.assertEqual(why(a, "file")["state"], "here")
         self.assertEqual(fetches(b), {})
 
+    def test_many_are_begun_at_once(self):
+        a, b = self.network(2)
+        files = {f"d/f{i}": content(f"many {i}", 5000 + i) for i in range(300)}
+        for path, data in files.items():
+            put(a, path, data)
+        wait_same([a, b])
+        ids = [file_id(data) for data in files.values()]
+        body = json.dumps({"op": "start", "ids": ids, "keep": True}).encode()
+        answer = b.request("POST", "/fetches", body=body)
+        self.assertEqual((answer.status, answer.json), (202, {"count": 300, "reason": "copy"}))
+        for path in files:
+            self.wait_holds(b, path)
+        wait_on([b], lambda: fetches(b) == {}, "all are over")
+
     def test_it_is_given_up(self):
         a, b = self.network(2)
         data = content("given up", 4 * MIB)

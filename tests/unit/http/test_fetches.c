@@ -6,6 +6,7 @@
 
 #define UNKNOWN "abababababababababababababababababababababababababababababababab"
 #define START(id) "{\"op\":\"start\",\"id\":\"" id "\"}"
+#define START_ALL(ids) "{\"op\":\"start\",\"ids\":[" ids "]}"
 
 static void nothing_is_fetched(void **state)
 {
@@ -70,6 +71,13 @@ static void what_makes_no_sense_is_refused(void **state)
     is_refused(fixture, "POST", "/fetches", "", 400, "bad_body");
     is_refused(fixture, "POST", "/fetches", "{\"op\":\"start\"}", 400, "bad_body");
     is_refused(fixture, "POST", "/fetches", START("x"), 400, "bad_body");
+    is_refused(fixture, "POST", "/fetches", START_ALL(""), 400, "bad_body");
+    is_refused(fixture, "POST", "/fetches", START_ALL("\"" UNKNOWN "\",7"), 400, "bad_body");
+    is_refused(fixture, "POST", "/fetches",
+               "{\"op\":\"start\",\"id\":\"" UNKNOWN "\",\"ids\":[\"" UNKNOWN "\"]}", 400,
+               "bad_body");
+    is_refused(fixture, "POST", "/fetches", "{\"op\":\"start\",\"ids\":\"" UNKNOWN "\"}", 400,
+               "bad_body");
     is_refused(fixture, "POST", "/fetches", "{\"op\":\"end\",\"id\":\"" UNKNOWN "\"}", 400,
                "bad_body");
     is_refused(fixture, "GET", "/fetches?limit=0", NULL, 400, "bad_query");
