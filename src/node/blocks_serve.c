@@ -170,20 +170,22 @@ static void name_others(struct receiver *receiver, const struct transfer_frame *
     }
 }
 
+static bool is_here_whole(const struct receiver *receiver, const struct id *file)
+{
+    enum store_held_state state = STORE_HELD_NONE;
+    return store_held_state(receiver->blocks->store, file, &state) == 0 &&
+           state == STORE_HELD_COMPLETE;
+}
+
 /* What is here of the file. What can't be read is not here. Of a file that is not whole the list of
  * blocks may be all that is here: that is worth telling, and so is what came just now, of which
  * store_held_state() knows only after the next flush. */
-static void look_at_file(struct receiver *receiver, const struct transfer_frame *ask,
+static void look_at_file(struct receiver *receiver, const struct transfer_frame *ask, bool is_whole,
                          struct answer *answer)
 {
     struct store *store = receiver->blocks->store;
     struct transfer_frame *offer = &answer->offer;
-    enum store_held_state state = STORE_HELD_NONE;
-    if (store_held_state(store, &ask->file, &state) != 0) {
-        return;
-    }
     const bool wants_text = ask->flags & TRANSFER_ASK_METADATA;
-    const bool is_whole = state == STORE_HELD_COMPLETE;
     if ((wants_text || !is_whole) &&
         store_file_metadata(store, &ask->file, &answer->metadata) != 0) {
         return;
@@ -205,16 +207,18 @@ static void take_ask(struct receiver *receiver, const struct transfer_frame *ask
     const bool wants_growth = ask->flags & TRANSFER_ASK_GROWTH;
     __attribute__((cleanup(answer_done))) struct answer answer = {
         .offer = {.type = TRANSFER_OFFER, .number = ask->number}};
-    if (wants_growth) {
+    bool is_whole = is_here_whole(receiver, &ask->file);
+    if (wants_growth && !is_whole) {
         /* Before the look, so that nothing falls between. */
         pthread_mutex_lock(&blocks->serve_lock);
         if (receiver->is_listed) {
             growth_subscribe(receiver, &ask->file);
         }
         pthread_mutex_unlock(&blocks->serve_lock);
+        is_whole = is_here_whole(receiver, &ask->file);
     }
     name_others(receiver, ask, &answer);
-    look_at_file(receiver, ask, &answer);
+    look_at_file(receiver, ask, is_whole, &answer);
     CLEANUP_BUF struct buf frame = BUF_INIT;
     transfer_frame_format(&answer.offer, 0, &frame);
     receiver_say(receiver, buf_bytes(&frame));

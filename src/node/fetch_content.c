@@ -73,6 +73,15 @@ static struct content *find_content(struct fetch *fetch, const struct id *id)
     return content;
 }
 
+bool content_is_coming(struct fetch *fetch, const struct id *id)
+{
+    const struct content *content = NULL;
+    pthread_mutex_lock(&fetch->contents_lock);
+    HASH_FIND(hh, fetch->contents, id, sizeof *id, content);
+    pthread_mutex_unlock(&fetch->contents_lock);
+    return content != NULL;
+}
+
 static bool bit_is_set(const uint8_t *bits, uint32_t index)
 {
     return bits[index / 8] >> (index % 8) & 1;

@@ -94,6 +94,8 @@ void contents_end(struct fetch *fetch);
 /* A block came: 0, -EBADMSG, -ECANCELED (nobody waits for it), or what the disk says. */
 int content_deliver(struct fetch *fetch, const struct id *file, uint32_t index,
                     const struct id *block, struct bytes bytes);
+/* From any thread: true if the file is being fetched. */
+bool content_is_coming(struct fetch *fetch, const struct id *id);
 /* True if block `index` can be read. */
 bool content_has(struct content *content, uint32_t index);
 bool content_is_done(struct content *content);

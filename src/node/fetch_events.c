@@ -223,7 +223,8 @@ static void on_lost(void *context, const struct node_id *peer, enum blocks_end w
 static void on_asked(void *context, const struct node_id *peer, const struct id *file)
 {
     struct fetch *fetch = context;
-    if (fetch->events_count > EVENTS_MAX) {
+    /* Most of them ask for what is here, and nobody has to be woken for that. */
+    if (fetch->events_count > EVENTS_MAX || !content_is_coming(fetch, file)) {
         return;
     }
     struct event *event = event_new(EVENT_ASKED, peer);
