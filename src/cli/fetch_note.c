@@ -14,9 +14,9 @@
 #define SILENCE_MS_MAX 2000
 /* A note goes when so many answers in a row have said nothing. */
 #define SILENT_MAX 3u
-/* Of the list of fetches, which is in the order of ids: of a node that fetches more, the note tells
- * what it sees of them. */
-#define FETCHES_MAX 100
+/* Of the list of those that somebody reads, which is in the order of ids: of a node with more
+ * readers, the note tells what it sees of them. */
+#define FETCHES_MAX 1000
 
 struct fetch_note {
     struct client *client;
@@ -134,7 +134,8 @@ struct fetch_note *fetch_note_begin(const struct client *client, const struct id
     struct fetch_note *note = mem_alloc(sizeof *note);
     note->client = client_clone(client);
     note->progress = progress;
-    note->target = id ? mem_format("/why/%s", hex) : mem_format("/fetches?limit=%d", FETCHES_MAX);
+    note->target =
+        id ? mem_format("/why/%s", hex) : mem_format("/fetches?read=1&limit=%d", FETCHES_MAX);
     pthread_mutex_init(&note->lock, NULL);
     pthread_cond_init(&note->ended, NULL);
     if (pthread_create(&note->thread, NULL, run, note) != 0) {

@@ -64,7 +64,12 @@ static void begin_get(struct request *request)
         return;
     }
     CLEANUP_FREE struct fetch_info *infos = mem_alloc_array((size_t)limit, sizeof *infos);
-    const size_t count = fetch_list(fetch_of(request), after ? &last : NULL, infos, (size_t)limit);
+    const struct fetch_list_options options = {
+        .after = after ? &last : NULL,
+        .limit = (size_t)limit,
+        .only_read = request_switch(request, "read"),
+    };
+    const size_t count = fetch_list(fetch_of(request), &options, infos);
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
         json_t *object = json_object();
@@ -80,7 +85,7 @@ static void begin_get(struct request *request)
     answer_json(request, MHD_HTTP_OK, body);
 }
 
-static const char *const parameters[] = {"limit", "after", NULL};
+static const char *const parameters[] = {"limit", "after", "read", NULL};
 
 const struct endpoint endpoint_fetches_get = {
     .method = "GET",

@@ -205,10 +205,14 @@ struct fetch_info {
     uint32_t readers_count;
 };
 
-/* Fetches after `after` in the order of ids (NULL: from the first on), at most `limit`; how many.
- */
-size_t fetch_list(struct fetch *fetch, const struct id *after, struct fetch_info *ret_infos,
-                  size_t limit);
+struct fetch_list_options {
+    const struct id *after; /* in the order of ids; NULL: from the first on */
+    size_t limit;
+    bool only_read; /* those that somebody reads */
+};
+/* How many were written to ret_infos, of `limit`. */
+size_t fetch_list(struct fetch *fetch, const struct fetch_list_options *options,
+                  struct fetch_info *ret_infos);
 
 /* One source of one fetch. */
 struct fetch_source {

@@ -105,9 +105,9 @@ bool fetch_report_running(struct fetch *fetch, const struct id *id, struct fetch
  */
 
 struct listing {
-    const struct id *after;
+    const struct fetch_list_options *options;
     struct fetch_info *infos;
-    size_t limit;
+    struct fetch_file **files; /* twice the limit */
     size_t count;
 };
 
@@ -117,30 +117,52 @@ static int compare_files(const void *a, const void *b)
                   sizeof(struct id));
 }
 
+/* The first ones in order, and no others. */
+static void sort_files(struct listing *listing)
+{
+    const size_t limit = listing->options->limit;
+    qsort((void *)listing->files, listing->count, sizeof(struct fetch_file *), compare_files);
+    listing->count = listing->count < limit ? listing->count : limit;
+}
+
+static bool is_listed(const struct listing *listing, const struct fetch_file *file)
+{
+    const struct fetch_list_options *options = listing->options;
+    return (!options->only_read || file->readers_count > 0) &&
+           (!options->after || memcmp(&file->id, options->after, sizeof file->id) > 0);
+}
+
+/* Of many thousands all are looked at, but few are sorted. */
 static void ask_list(struct fetch *fetch, void *context)
 {
     struct listing *listing = context;
-    struct fetch_file **files =
-        mem_alloc_array(HASH_COUNT(fetch->files) + 1, sizeof(struct fetch_file *));
-    size_t count = 0;
+    const size_t limit = listing->options->limit;
+    const struct fetch_file *last = NULL; /* of `limit` that come before it */
     for (struct fetch_file *file = fetch->files; file; file = file->hh.next) {
-        if (!listing->after || memcmp(&file->id, listing->after, sizeof file->id) > 0) {
-            files[count++] = file;
+        if (!is_listed(listing, file) ||
+            (last && memcmp(&file->id, &last->id, sizeof file->id) > 0)) {
+            continue;
+        }
+        listing->files[listing->count++] = file;
+        if (listing->count == 2 * limit) {
+            sort_files(listing);
+            last = listing->files[limit - 1];
         }
     }
-    qsort((void *)files, count, sizeof(struct fetch_file *), compare_files);
-    listing->count = count < listing->limit ? count : listing->limit;
+    sort_files(listing);
     for (size_t i = 0; i < listing->count; i++) {
         const char *ignored = NULL;
-        fill(fetch, files[i], &listing->infos[i], &ignored);
+        fill(fetch, listing->files[i], &listing->infos[i], &ignored);
     }
-    free((void *)files);
 }
 
-size_t fetch_list(struct fetch *fetch, const struct id *after, struct fetch_info *ret_infos,
-                  size_t limit)
+size_t fetch_list(struct fetch *fetch, const struct fetch_list_options *options,
+                  struct fetch_info *ret_infos)
 {
-    struct listing listing = {.after = after, .infos = ret_infos, .limit = limit};
+    CHECK(options->limit > 0);
+    CLEANUP_FREE struct fetch_file **files =
+        mem_alloc_array(2 * options->limit, sizeof(struct fetch_file *));
+    struct listing listing = {.options = options, .infos = ret_infos, .files = files};
     fetch_ask(fetch, ask_list, &listing);
     return listing.count;
 }

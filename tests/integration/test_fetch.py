@@ -388,6 +388,42 @@ class Background(Fetching):
             self.wait_holds(b, path)
         wait_on([b], lambda: fetches(b) == {}, "all are over")
 
+    def test_the_list_comes_in_pieces(self):
+        a = self.new().start()
+        b = self.new("--join", a.at, "--download-rate", "64K").start()  # so that nothing ends
+        self.wait_all_alive()
+        files = {f"{i:02}": content(("pieces", i), 4 * BLOCK_BYTES) for i in range(30)}
+        put_tar(a, "dir", files)
+        wait_same([a, b])
+        ids = {name: file_id(data) for name, data in files.items()}
+        read = sorted(ids[name] for name in ("03", "14", "25"))
+        for each in ids.values():
+            answer = b.request("POST", "/fetches", json.dumps({"op": "start", "id": each}))
+            self.assertEqual(answer.status, 202)
+        with contextlib.ExitStack() as stack:
+            for name in ("03", "14", "25"):
+                connection = stack.enter_context(contextlib.closing(b.connect()))
+                connection.request("GET", f"/fs/dir/{name}")
+            self.wait_readers(b, 3)
+            self.assertEqual(self.listed(b, limit=7), sorted(ids.values()))
+            self.assertEqual(self.listed(b, limit=1000), sorted(ids.values()))
+            self.assertEqual(self.listed(b, limit=2, read=1), read)
+            self.assertEqual(self.listed(b, limit=3, read=0), sorted(ids.values()))
+
+    def listed(self, node, limit, read=None):
+        """The ids of the whole list, in its order, by as many requests as it takes."""
+        found = []
+        after = ""
+        while after is not None:
+            query = f"?limit={limit}" + (f"&after={after}" if after else "")
+            query += "" if read is None else f"&read={read}"
+            answer = node.get(f"/fetches{query}")
+            self.assertEqual(answer.status, 200, answer)
+            self.assertLessEqual(len(answer.json["fetches"]), limit)
+            found += [each["id"] for each in answer.json["fetches"]]
+            after = answer.json.get("next")
+        return found
+
     def test_it_is_given_up(self):
         a, b = self.network(2)
         data = content("given up", 4 * MIB)

@@ -282,7 +282,8 @@ static void a_reader_is_told_that_nobody_has_it(void **state)
 static bool is_listed(const struct one *one, const struct id *id)
 {
     struct fetch_info infos[8];
-    const size_t count = fetch_list(fetch_of(one), NULL, infos, 8);
+    const struct fetch_list_options options = {.limit = ARRAY_SIZE(infos)};
+    const size_t count = fetch_list(fetch_of(one), &options, infos);
     for (size_t i = 0; i < count; i++) {
         if (id_equal(&infos[i].file, id)) {
             return true;
@@ -346,8 +347,9 @@ static void a_fetch_goes_on_after_a_restart(void **state)
     const struct fetch_options options = {.file = id, .reason = STORE_FOLLOW};
     fetch_start(fetch_of(&pair[1]), &options, fetched, &result);
     struct fetch_info info;
+    const struct fetch_list_options first = {.limit = 1};
     WAIT_FOR(result.waiting.answers > 0 ||
-             (fetch_list(fetch_of(&pair[1]), NULL, &info, 1) == 1 && info.here_count > 0));
+             (fetch_list(fetch_of(&pair[1]), &first, &info) == 1 && info.here_count > 0));
     stop_one(&pair[1]);
     wait_for_answers(&result.waiting, 1);
     assert_true(result.err == -ECANCELED || result.err == 0);
