@@ -402,9 +402,8 @@ struct user_write {
 static void finish_user_write(struct write *write, int err)
 {
     struct user_write *user = CONTAINER_OF(write, struct user_write, write);
-    (void)err;
     if (user->release) {
-        user->release(user->context);
+        user->release(user->context, err);
     }
     free(user);
 }

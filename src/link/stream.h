@@ -82,9 +82,9 @@ struct link_stream_options {
  * that is not closed is reset as canceled, and its `closed` still comes. */
 void link_stream_free(struct link_stream *stream);
 
-/* Called once when the bytes of a write are with the kernel, or dropped (the stream was reset or
- * lost); on the link thread. */
-typedef void link_release(void *context);
+/* Called once when the bytes of a write are with the kernel (`err` 0), or some of them were dropped
+ * (the stream was reset or lost: as `closed`); on the link thread. */
+typedef void link_release(void *context, int err);
 
 /* Queues `bytes` to be sent. With `release` they are borrowed until it is called, and go to the
  * socket without being copied; without (NULL) they are copied now. -EAGAIN: too much is waiting;

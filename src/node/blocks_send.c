@@ -69,8 +69,8 @@ static void finish(struct sending *sending, bool is_sent)
     free(sending);
 }
 
-/* On the thread of the link: the system has a piece, or it was dropped with the stream. */
-static void on_released(void *context)
+/* On the thread of the link: the system has a piece, or it was dropped with the stream (`err`). */
+static void on_released(void *context, int err)
 {
     struct sending *sending = context;
     struct receiver *receiver = sending->receiver;
@@ -79,12 +79,13 @@ static void on_released(void *context)
     const size_t left = sending->bytes.size - sending->released_bytes;
     sending->released_bytes += left < PIECE_BYTES ? left : PIECE_BYTES;
     const bool is_last = sending->released_bytes == sending->bytes.size;
-    const bool is_listed = receiver->is_listed;
+    sending->is_dropped = sending->is_dropped || err;
+    const bool is_sent = receiver->is_listed && !sending->is_dropped;
     receiver->moved_us = blocks_now_us();
     receiver->is_stuck = false;
     pthread_mutex_unlock(&blocks->serve_lock);
     if (is_last) {
-        finish(sending, is_listed);
+        finish(sending, is_sent);
     }
 }
 

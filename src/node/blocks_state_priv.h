@@ -160,6 +160,7 @@ struct sending {
     size_t released_bytes; /* that the link has given back; under serve_lock down to the end */
     bool is_queued;        /* among those of the receiver */
     bool is_given_up;      /* as far as upload is concerned */
+    bool is_dropped;       /* some of it never left */
     struct sending *queued_prev;
     struct sending *queued_next;
 };

@@ -279,6 +279,7 @@ struct test_stream {
     bool echoes; /* writes it back; ends when the other does */
     bool is_freed_when_closed;
     _Atomic unsigned releases_count;
+    _Atomic unsigned dropped_count; /* of these: that did not leave */
     struct link_stream *_Atomic stream;
 };
 
@@ -302,8 +303,9 @@ struct test_echo {
     uint8_t bytes[];
 };
 
-static inline void test_on_echoed(void *context)
+static inline void test_on_echoed(void *context, int err)
 {
+    (void)err;
     struct test_echo *echo = context;
     link_stream_grant(echo->stream, echo->size);
     free(echo);
@@ -363,9 +365,10 @@ static inline void test_on_closed(void *context, struct link_stream *stream, int
     test->closed_count++;
 }
 
-static inline void test_on_release(void *context)
+static inline void test_on_release(void *context, int err)
 {
     struct test_stream *test = context;
+    test->dropped_count += err != 0;
     test->releases_count++;
 }
 

@@ -111,6 +111,7 @@ static void borrowed_bytes_are_released_once(void **state)
     link_stream_end(stream);
     WAIT_FOR(test.closed_count == 1);
     assert_int_equal(test.releases_count, 2);
+    assert_int_equal(test.dropped_count, 0);
     assert_int_equal(test.received_bytes, size);
     assert_int_equal(test.wrong_bytes, 0);
     link_stream_free(stream);
@@ -143,6 +144,8 @@ static void one_that_reads_nothing_blocks_no_other(void **state)
     link_stream_reset(held, 300);
     WAIT_FOR(stuck.closed_count == 1 && pair->hold.closed_count == 1);
     WAIT_FOR(stuck.releases_count == 1);
+    assert_int_equal(stuck.dropped_count, 1);
+    assert_int_equal(test.dropped_count, 0);
     assert_int_equal(pair->hold.code, 300);
     assert_int_equal(pair->hold.err, -ECANCELED);
     link_stream_free(held);

@@ -566,6 +566,20 @@ static void who_does_not_read_keeps_nobody_else_waiting(void **state)
     scene_free(scene);
 }
 
+/* What was still to be sent when its stream went did not leave, and is not counted. */
+static void what_is_dropped_with_a_stream_was_not_sent(void **state)
+{
+    (void)state;
+    struct scene *scene = scene_new((struct blocks_options){.stall_ms = 60000});
+    begin_deaf_receiver(scene);
+    WAIT_FOR(scene->fake.got_bytes == LINK_WINDOW_BYTES_DEFAULT);
+    link_stream_reset(scene->fake.stream, LINK_RESET_CANCELED);
+    WAIT_FOR(counters_of(scene->us).receivers == 0);
+    WAIT_FOR(counters_of(scene->us).upload_queued == 0);
+    assert_in_range(counters_of(scene->us).sent_bytes, 1, LINK_WINDOW_BYTES_DEFAULT);
+    scene_free(scene);
+}
+
 static void who_does_not_read_for_long_is_ended(void **state)
 {
     (void)state;
@@ -672,6 +686,7 @@ int main(void)
         cmocka_unit_test(a_stranger_gets_no_stream),
         cmocka_unit_test(who_asks_and_does_not_read_is_not_answered_on),
         cmocka_unit_test(who_does_not_read_keeps_nobody_else_waiting),
+        cmocka_unit_test(what_is_dropped_with_a_stream_was_not_sent),
         cmocka_unit_test(who_does_not_read_for_long_is_ended),
         cmocka_unit_test(who_does_not_read_news_hears_them_later),
         cmocka_unit_test(a_second_stream_of_a_receiver_replaces_the_first),
