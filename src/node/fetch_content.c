@@ -520,14 +520,25 @@ static void intake_done(void *context, int err)
     pthread_mutex_unlock(&fetch->lock);
 }
 
-/* `is_committing` is set. */
-static void begin_commit(struct content *content)
+static void count_commit(struct fetch *fetch)
 {
-    struct fetch *fetch = content->fetch;
     pthread_mutex_lock(&fetch->lock);
     fetch->commits_count++;
     pthread_mutex_unlock(&fetch->lock);
+}
+
+/* `is_committing` is set. Waits while the writer has too much to do. */
+static void begin_commit(struct content *content)
+{
+    count_commit(content->fetch);
     store_intake_commit_async(content->intake, intake_done, content_reference(content));
+}
+
+static void work_commit(struct work *work)
+{
+    struct task *task = CONTAINER_OF(work, struct task, work);
+    store_intake_commit_async(task->content->intake, intake_done, content_reference(task->content));
+    task_free(task);
 }
 
 void content_commit(struct content *content)
@@ -557,7 +568,8 @@ void content_commit(struct content *content)
     } else if (!has_intake) {
         commit_is_over(content, -EAGAIN);
     } else if (!is_busy) {
-        begin_commit(content);
+        count_commit(content->fetch); /* before it is with the workers, who end after the commits */
+        put_task(task_new(content), work_commit);
     }
 }
 
@@ -672,9 +684,7 @@ static void begin_batch(struct fetch *fetch)
         fetch->batch_end = &fetch->batch;
     }
     fetch->batches_count++;
-    pthread_mutex_lock(&fetch->lock);
-    fetch->commits_count++;
-    pthread_mutex_unlock(&fetch->lock);
+    count_commit(fetch);
     workers_put(fetch->workers, &batch->work);
 }
 
