@@ -318,7 +318,7 @@ void flight_request(struct transfer *transfer, struct source *source, const uint
     count_on_way(transfer, peer, (uint32_t)count, bytes);
     DL_APPEND(peer->requests, request);
     source->told.on_way += (uint32_t)count;
-    transfer->credit_bytes -= (int64_t)bytes;
+    bucket_take(&transfer->limit, bytes);
     transfer->counters.requests++;
     transfer->counters.insisted += insists ? count : 0;
     transfer->counters.raced += is_race ? count : 0;

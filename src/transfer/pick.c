@@ -48,7 +48,6 @@
 #define RATE_UNKNOWN ((uint64_t)10 * 1000 * 1000)
 /* Nothing to do now, and no time known when there is. */
 #define LOOK_AGAIN_US (250 * MS)
-#define BURST_US (50 * MS)
 
 static uint64_t window_bytes(const struct transfer *transfer, const struct fetch *fetch)
 {
@@ -64,11 +63,6 @@ static uint64_t window_bytes(const struct transfer *transfer, const struct fetch
     return most(floor, least(fair, TRANSFER_WINDOW_BYTES_MAX));
 }
 
-static bool has_credit(const struct transfer *transfer)
-{
-    return transfer->rate_limit == 0 || transfer->credit_bytes >= 0;
-}
-
 /* They are asked for when there is room for many, or there would be a request for each that comes
  * (Clark 1982, RFC 813). */
 static bool has_small_blocks(const struct fetch *fetch)
@@ -80,7 +74,7 @@ bool pick_has_room(const struct transfer *transfer, const struct fetch *fetch)
 {
     const uint64_t window = window_bytes(transfer, fetch);
     return transfer->on_way_bytes < (has_small_blocks(fetch) ? window / 2 : window) &&
-           has_credit(transfer);
+           !bucket_is_empty(&transfer->limit);
 }
 
 bool pick_is_usable(const struct transfer *transfer, const struct source *source)
@@ -469,18 +463,6 @@ static void race(struct transfer *transfer, struct fetch *fetch)
     }
 }
 
-static void refill_credit(struct transfer *transfer)
-{
-    const uint64_t us = least(transfer->now_us - transfer->credit_us, SECOND);
-    const int64_t burst = (int64_t)(transfer->rate_limit / (SECOND / BURST_US));
-    const int64_t more = (int64_t)(transfer->rate_limit / MS * us / MS);
-    if (more > 0 || us == SECOND) {
-        transfer->credit_bytes += more;
-        transfer->credit_bytes = transfer->credit_bytes < burst ? transfer->credit_bytes : burst;
-        transfer->credit_us = transfer->now_us;
-    }
-}
-
 /* When there may be something to ask for, without anything coming in. */
 static void set_wake(struct transfer *transfer, struct fetch *fetch)
 {
@@ -498,14 +480,8 @@ static void set_wake(struct transfer *transfer, struct fetch *fetch)
 
 void pick_blocks(struct transfer *transfer, struct fetch *fetch)
 {
-    if (transfer->rate_limit > 0) {
-        refill_credit(transfer);
-        if (transfer->credit_bytes < 0) {
-            const uint64_t lacking = (uint64_t)-transfer->credit_bytes;
-            transfer_fetch_wake(transfer, fetch,
-                                transfer->now_us + MS +
-                                    lacking * MS / most(transfer->rate_limit / MS, 1));
-        }
+    if (!bucket_has(&transfer->limit, transfer->now_us)) {
+        transfer_fetch_wake(transfer, fetch, bucket_next_us(&transfer->limit));
     }
     bool is_going_on = true;
     struct turns turns;

@@ -46,7 +46,7 @@ static enum transfer_waits_for waits_for(const struct transfer *transfer, const 
     case TRANSFER_FETCHING:
         break;
     }
-    if (transfer->rate_limit > 0 && transfer->credit_bytes < 0) {
+    if (bucket_is_empty(&transfer->limit)) {
         return TRANSFER_WAITS_FOR_RATE;
     }
     if (fetch->flights) {

@@ -26,8 +26,7 @@ struct transfer *transfer_new(const struct transfer_options *options, uint64_t n
     transfer->wait_least_us = NEVER;
     transfer->wait_least_before_us = NEVER;
     random_init(&transfer->random, options->random_seed);
-    transfer->rate_limit = options->rate_bytes_per_s;
-    transfer->credit_us = now_us;
+    bucket_init(&transfer->limit, now_us, options->rate_bytes_per_s);
     return transfer;
 }
 

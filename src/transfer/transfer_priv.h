@@ -18,6 +18,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "transfer/bucket.h"
 #include "transfer/status.h"
 #include "transfer/transfer.h"
 
@@ -291,9 +292,7 @@ struct transfer {
     uint64_t on_way_bytes;
     bool has_room; /* less is on its way than before */
 
-    uint64_t rate_limit;
-    int64_t credit_bytes;
-    uint64_t credit_us;
+    struct bucket limit; /* of what is asked for */
 };
 
 static inline bool bit_get(const uint64_t *bits, uint32_t index)

@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "transfer/bucket.h"
 
 #define MS UINT64_C(1000)
 #define SECOND (1000 * MS)
@@ -28,8 +29,6 @@
 /* The rate is looked at over so long, counting only time in which something was being sent. */
 #define RATE_US (100 * MS)
 #define RATE_FIRST_US MS
-/* With a limit of the rate: so much may leave at once. */
-#define BURST_US (50 * MS)
 
 struct job {
     struct upload_job job;
@@ -96,10 +95,8 @@ struct upload {
     uint64_t busy_us;
     uint64_t busy_bytes;
 
-    uint64_t paced_us;   /* the next may begin, whether or not this one has left */
-    uint64_t rate_limit; /* bytes a second; 0: none */
-    int64_t credit_bytes;
-    uint64_t credit_us;
+    uint64_t paced_us; /* the next may begin, whether or not this one has left */
+    struct bucket limit;
 };
 
 struct upload *upload_new(const struct upload_options *options, uint64_t now_us)
@@ -156,9 +153,7 @@ void upload_free(struct upload *upload)
 
 void upload_set_rate(struct upload *upload, uint64_t now_us, uint64_t rate_bytes_per_s)
 {
-    upload->rate_limit = rate_bytes_per_s;
-    upload->credit_bytes = 0;
-    upload->credit_us = now_us;
+    bucket_init(&upload->limit, now_us, rate_bytes_per_s);
 }
 
 /* Receivers. */
@@ -418,20 +413,6 @@ void upload_peer_lost(struct upload *upload, uint64_t now_us, const struct node_
 
 /* Sending. */
 
-static void refill_credit(struct upload *upload, uint64_t now_us)
-{
-    const uint64_t us = now_us > upload->credit_us ? now_us - upload->credit_us : 0;
-    const int64_t most = (int64_t)(upload->rate_limit / (SECOND / BURST_US));
-    /* A second is enough to fill it, and cannot overflow. */
-    const uint64_t counted_us = us < SECOND ? us : SECOND;
-    const int64_t more = (int64_t)(upload->rate_limit / MS * counted_us / MS);
-    if (more > 0 || us >= SECOND) {
-        upload->credit_bytes += more;
-        upload->credit_bytes = upload->credit_bytes < most ? upload->credit_bytes : most;
-        upload->credit_us = now_us;
-    }
-}
-
 static bool may_send(struct upload *upload, uint64_t now_us)
 {
     const struct upload_counters *counters = &upload->counters;
@@ -444,11 +425,7 @@ static bool may_send(struct upload *upload, uint64_t now_us)
         (counters->sending_count >= UPLOAD_SENDING_MAX || now_us < upload->paced_us)) {
         return false;
     }
-    if (upload->rate_limit > 0) {
-        refill_credit(upload, now_us);
-        return upload->credit_bytes >= 0;
-    }
-    return true;
+    return bucket_has(&upload->limit, now_us);
 }
 
 bool upload_next(struct upload *upload, uint64_t now_us, struct upload_job *ret_job)
@@ -481,9 +458,7 @@ bool upload_next(struct upload *upload, uint64_t now_us, struct upload_job *ret_
     if (upload->counters.sending_count++ == 0) {
         upload->busy_since_us = now_us;
     }
-    if (upload->rate_limit > 0) {
-        upload->credit_bytes -= ret_job->size_bytes;
-    }
+    bucket_take(&upload->limit, ret_job->size_bytes);
     const uint64_t rate = upload->counters.rate_bytes_per_s;
     upload->paced_us =
         rate > 0 ? now_us + ret_job->size_bytes * PACE_PERCENT * (SECOND / 100) / rate : NEVER;
@@ -500,11 +475,8 @@ uint64_t upload_next_us(const struct upload *upload)
         return NEVER;
     }
     uint64_t at_us = is_paced ? upload->paced_us : 0;
-    if (upload->rate_limit > 0 && upload->credit_bytes < 0) {
-        const uint64_t lacking = (uint64_t)-upload->credit_bytes;
-        const uint64_t refilled_us =
-            upload->credit_us + lacking * MS / larger(1, upload->rate_limit / MS) + MS;
-        at_us = larger(at_us, refilled_us);
+    if (bucket_is_empty(&upload->limit)) {
+        at_us = larger(at_us, bucket_next_us(&upload->limit));
     }
     return at_us;
 }
