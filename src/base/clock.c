@@ -2,6 +2,7 @@
 #include "base/clock.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stddef.h>
 #include <time.h>
 
@@ -77,4 +78,16 @@ void clock_init_condition(pthread_cond_t *ret_condition)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(ret_condition, &attributes);
     pthread_condattr_destroy(&attributes);
+}
+
+int clock_wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until_us)
+{
+    if (until_us == UINT64_MAX) {
+        return -pthread_cond_wait(condition, lock);
+    }
+    const struct timespec until = {
+        .tv_sec = (time_t)(until_us / 1000000),
+        .tv_nsec = (long)(until_us % 1000000) * 1000,
+    };
+    return -pthread_cond_timedwait(condition, lock, &until);
 }

@@ -26,6 +26,10 @@ const struct clock *clock_real(void);
  * clock moves. */
 void clock_init_condition(pthread_cond_t *ret_condition);
 
+/* Waits for such a condition until `until_us`, in microseconds of CLOCK_MONOTONIC; UINT64_MAX: as
+ * long as it takes. 0: it was signalled, or for no reason, as pthread_cond_wait(); -ETIMEDOUT. */
+int clock_wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until_us);
+
 /* A clock that moves when it is told to; its wall time is its monotonic time. */
 struct clock_manual {
     struct clock clock;

@@ -53,17 +53,9 @@ void blocks_set_timer(struct blocks *blocks, uint64_t due_us)
 static bool wait_for_timer(struct blocks *blocks)
 {
     pthread_mutex_lock(&blocks->timer_lock);
-    /* The condition's clock is that of uv_hrtime(). */
+    /* blocks_now_us() is of the same clock. */
     while (!blocks->is_timer_ending && blocks_now_us() < blocks->timer_us) {
-        if (blocks->timer_us == UINT64_MAX) {
-            pthread_cond_wait(&blocks->timer_set, &blocks->timer_lock);
-        } else {
-            const struct timespec until = {
-                .tv_sec = (time_t)(blocks->timer_us / 1000000),
-                .tv_nsec = (long)(blocks->timer_us % 1000000) * 1000,
-            };
-            (void)pthread_cond_timedwait(&blocks->timer_set, &blocks->timer_lock, &until);
-        }
+        (void)clock_wait_until(&blocks->timer_set, &blocks->timer_lock, blocks->timer_us);
     }
     const bool goes_on = !blocks->is_timer_ending;
     blocks->timer_us = UINT64_MAX;

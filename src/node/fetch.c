@@ -283,18 +283,9 @@ static void wait_for_news(struct fetch *fetch)
     show_counters(fetch);
     uint64_t due_us = next_us(fetch);
     due_us = index_us < due_us ? index_us : due_us;
-    /* The condition's clock is that of uv_hrtime(). */
-    const uint64_t real_us =
-        due_us <= NETWORK_BEFORE_START_US ? 0 : due_us - NETWORK_BEFORE_START_US;
-    const struct timespec until = {
-        .tv_sec = (time_t)(real_us / 1000000),
-        .tv_nsec = (long)(real_us % 1000000) * 1000,
-    };
-    int err = due_us <= network_now_us() ? ETIMEDOUT : 0;
+    int err = due_us <= network_now_us() ? -ETIMEDOUT : 0;
     while (!fetch->has_news && !err) {
-        err = due_us == UINT64_MAX
-                  ? pthread_cond_wait(&fetch->news_came, &fetch->lock)
-                  : pthread_cond_timedwait(&fetch->news_came, &fetch->lock, &until);
+        err = network_wait_until(&fetch->news_came, &fetch->lock, due_us);
     }
     fetch->has_news = false;
     pthread_mutex_unlock(&fetch->lock);

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "node/inbox_priv.h"
 #include "node/members_file.h"
 #include "node/network.h"
@@ -127,6 +128,15 @@ struct network {
 static inline uint64_t network_now_us(void)
 {
     return uv_hrtime() / 1000 + NETWORK_BEFORE_START_US;
+}
+
+/* As clock_wait_until(), of network_now_us(). */
+static inline int network_wait_until(pthread_cond_t *condition, pthread_mutex_t *lock,
+                                     uint64_t until_us)
+{
+    const bool is_ever = until_us == UINT64_MAX;
+    const uint64_t before_us = is_ever ? 0 : NETWORK_BEFORE_START_US; /* since uv_hrtime() began */
+    return clock_wait_until(condition, lock, until_us > before_us ? until_us - before_us : 0);
 }
 
 /* network_core.c */

@@ -128,20 +128,11 @@ static bool wait_for_news(struct replica *replica)
     const uint64_t sync_us = tree_sync_next_us(replica->sync);
     const uint64_t asks_us = replica_asks_next_us(replica);
     const uint64_t due_us = sync_us < asks_us ? sync_us : asks_us;
-    /* The condition's clock is that of uv_hrtime(). */
-    const uint64_t real_us =
-        due_us <= NETWORK_BEFORE_START_US ? 0 : due_us - NETWORK_BEFORE_START_US;
-    const struct timespec until = {
-        .tv_sec = (time_t)(real_us / 1000000),
-        .tv_nsec = (long)(real_us % 1000000) * 1000,
-    };
     pthread_mutex_lock(&replica->lock);
     replica->counters = *tree_sync_counters(replica->sync);
     int err = 0;
     while (!replica->has_news && !err) {
-        err = due_us == UINT64_MAX
-                  ? pthread_cond_wait(&replica->news_came, &replica->lock)
-                  : pthread_cond_timedwait(&replica->news_came, &replica->lock, &until);
+        err = network_wait_until(&replica->news_came, &replica->lock, due_us);
     }
     const bool has_changed = replica->has_changed;
     replica->has_news = false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 
+#include <errno.h>
 #include <time.h>
 
 #include "helpers.h"
@@ -64,6 +65,47 @@ static void manual_clocks_are_apart(void **state)
     assert_int_equal(clock_monotonic_ms(&second.clock), 100);
 }
 
+struct signaler {
+    pthread_mutex_t lock;
+    pthread_cond_t came;
+    bool has_come;
+};
+
+static void *signal_it(void *context)
+{
+    struct signaler *signaler = context;
+    pthread_mutex_lock(&signaler->lock);
+    signaler->has_come = true;
+    pthread_cond_signal(&signaler->came);
+    pthread_mutex_unlock(&signaler->lock);
+    return NULL;
+}
+
+static void a_wait_ends_by_a_signal_or_in_time(void **state)
+{
+    (void)state;
+    struct signaler signaler = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    clock_init_condition(&signaler.came);
+    pthread_mutex_lock(&signaler.lock);
+    const uint64_t begin_ms = clock_monotonic_ms(clock_real());
+    int err = 0;
+    while (!err) {
+        err = clock_wait_until(&signaler.came, &signaler.lock, begin_ms * 1000 + 30000);
+    }
+    assert_int_equal(err, -ETIMEDOUT);
+    assert_true(clock_monotonic_ms(clock_real()) >= begin_ms + 29);
+    assert_int_equal(clock_wait_until(&signaler.came, &signaler.lock, 0), -ETIMEDOUT);
+
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, signal_it, &signaler), 0);
+    while (!signaler.has_come) {
+        assert_int_equal(clock_wait_until(&signaler.came, &signaler.lock, UINT64_MAX), 0);
+    }
+    pthread_mutex_unlock(&signaler.lock);
+    pthread_join(thread, NULL);
+    pthread_cond_destroy(&signaler.came);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -72,6 +114,7 @@ int main(void)
         cmocka_unit_test(real_wall_time_is_the_machines),
         cmocka_unit_test(manual_moves_when_told_to),
         cmocka_unit_test(manual_clocks_are_apart),
+        cmocka_unit_test(a_wait_ends_by_a_signal_or_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
