@@ -260,6 +260,7 @@ static uint64_t next_us(struct fetch *fetch)
 
 static void show_counters(struct fetch *fetch)
 {
+    const struct transfer_counters *transfer = transfer_counters(fetch->transfer);
     fetch->counters = (struct fetch_counters){
         .locate = *locate_counters(fetch->locate),
         .files_running = HASH_COUNT(fetch->files),
@@ -270,6 +271,9 @@ static void show_counters(struct fetch *fetch)
         .blocks_received = fetch->blocks_received,
         .bytes_received = fetch->bytes_received,
         .blocks_bad = fetch->blocks_bad,
+        .blocks_hedged = transfer->hedged,
+        .duplicate_bytes = transfer->duplicate_bytes,
+        .raced_bytes = transfer->raced_bytes,
         .no_space = fetch->no_space,
         .surveys = fetch->surveys_count,
     };

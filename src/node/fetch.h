@@ -266,6 +266,9 @@ struct fetch_counters {
     uint64_t blocks_received;
     uint64_t bytes_received;
     uint64_t blocks_bad;
+    uint64_t blocks_hedged;   /* asked for elsewhere too, since they were late */
+    uint64_t duplicate_bytes; /* of blocks that came twice */
+    uint64_t raced_bytes;     /* of these: when nothing else was to be asked for any more */
     uint64_t shunned;  /* times that a member had given so many of these that it is not asked */
     uint64_t no_space; /* times that the disk was full */
 

@@ -97,9 +97,14 @@ class Swarm(Background):
         """But for the last blocks, which are raced."""
         _, fetching = self.swarm(3)
         self.wait_whole(fetching)
-        received = sum(node.metric("fetch_received_bytes_total") for node in fetching)
+        received = sum(node.metric("fetch_bytes_total") for node in fetching)
         twice = sum(node.metric("fetch_duplicate_bytes_total") for node in fetching)
         raced = sum(node.metric("fetch_raced_bytes_total") for node in fetching)
+        wasted = sum(node.metric("blocks_wasted_bytes_total") for node in fetching)
+        hedged = sum(node.metric("fetch_blocks_hedged_total") for node in fetching)
+        print(f"{received / LENGTH:.2f} copies came; twice {100 * twice / received:.2f} %, "
+              f"{100 * raced / received:.2f} % at the end; not wanted any more "
+              f"{100 * wasted / received:.2f} %; {hedged} blocks were late", flush=True)
         check((twice - raced) * 1000 <= 5 * received, "duplicates", twice, raced, received)
 
 
