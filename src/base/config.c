@@ -28,6 +28,7 @@ struct layer {
 struct config {
     const struct config_key *keys;
     size_t keys_count;
+    const struct config_key *list; /* the one that may be given several times, or NULL */
     struct layer layers[SOURCES_COUNT];
 };
 
@@ -98,7 +99,14 @@ static bool switch_parse(const char *value, bool *ret_is_on)
     return false;
 }
 
-/* Takes a copy of `value`, the last one given wins. -EINVAL: too long, or no value of a switch. */
+void config_allow_list(struct config *config, const char *name)
+{
+    config->list = config_find(config, name);
+    CHECK(config->list && !config->list->is_switch);
+}
+
+/* Takes a copy of `value`, the last one given wins, or is added. -EINVAL: too long, or no value of
+ * a switch. */
 static int layer_set(struct layer layer, const struct config *config, const struct config_key *key,
                      const char *value)
 {
@@ -108,8 +116,13 @@ static int layer_set(struct layer layer, const struct config *config, const stru
         return -EINVAL;
     }
     char **slot = &layer.values[key - config->keys];
+    const bool is_more = key == config->list && *slot;
+    if (is_more && strlen(*slot) + strlen(value) >= CONFIG_LIST_BYTES_MAX) {
+        return -EINVAL;
+    }
+    char *text = is_more ? mem_format("%s\n%s", *slot, value) : mem_copy_string(value);
     free(*slot);
-    *slot = mem_copy_string(value);
+    *slot = text;
     return 0;
 }
 

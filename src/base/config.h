@@ -10,7 +10,7 @@
  * Key "cache-bytes" is `cache-bytes = 10G` in the file, ARTEL_CACHE_BYTES in the environment and
  * --cache-bytes on the command line. The file is INI: lines that begin with `;` or `#` are
  * comments, and so is what follows a blank and `;` in a line; no sections are needed and their
- * names are ignored; of a key given twice the last counts.
+ * names are ignored; of a key given twice the last counts, unless it is a list.
  *
  * Threads: load in one, before others start; after that any thread may read.
  */
@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #define CONFIG_VALUE_BYTES_MAX 4096 /* a path at its longest */
+#define CONFIG_LIST_BYTES_MAX (256 * 1024)
 #define CONFIG_FILE_BYTES_MAX (1024 * 1024)
 
 struct config_key {
@@ -34,6 +35,10 @@ struct config;
 /* `keys` (count of them) outlives the config. */
 struct config *config_new(const struct config_key *keys, size_t keys_count);
 void config_free(struct config *config);
+
+/* The key, which must be declared and be no switch, may be given several times: what one place
+ * gives is then one text, with an LF between them. Before anything is loaded. */
+void config_allow_list(struct config *config, const char *name);
 
 /* Reads an INI file, in place of one read before. -ENOENT, -EACCES, -EISDIR, -EIO, -EFBIG, -EINVAL
  * (*ret_line tells where: a key nobody declared, a line that is none, a value too long or not one

@@ -56,6 +56,7 @@ struct verb {
      * "config" among them it reads no settings. */
     const struct config_key *keys;
     size_t keys_count;
+    const char *list_key; /* the one that may be given several times, or NULL */
     const struct short_flag *shorts;
     size_t shorts_count;
     enum cli_status (*run)(const struct invocation *invocation);

@@ -275,6 +275,9 @@ enum cli_status cli_run(const struct verb *verb, char **words, int count)
         .config = config_new(keys, keys_count),
         .arguments = mem_alloc_array((size_t)count + 1, sizeof(char *)),
     };
+    if (verb->list_key) {
+        config_allow_list(invocation.config, verb->list_key);
+    }
     bool help = false;
     enum cli_status status = read_words(&invocation, words, count, &help);
     if (!status && help) {

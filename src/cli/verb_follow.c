@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -20,6 +21,7 @@ struct following {
     const struct invocation *invocation;
     struct follow *follow;
     bool is_json;
+    bool is_quiet;
 };
 
 static void print_json(json_t *object)
@@ -58,7 +60,7 @@ static void report_json(const struct follow_report *report)
 
 static void report_plain(const struct following *following, const struct follow_report *report)
 {
-    if (report->news == FOLLOW_ARRIVED) {
+    if (report->news == FOLLOW_ARRIVED && !following->is_quiet) {
         CLEANUP_BUF struct buf line = BUF_INIT;
         CLEANUP_FREE char *what =
             mem_format("%-7s %-64s", report->event, *report->id ? report->id : "-");
@@ -129,6 +131,16 @@ static enum cli_status run_signals(struct following *following)
     return err ? explain(following->invocation, err) : CLI_OK;
 }
 
+/* False: it has ended already. */
+static bool end_with_parent(const struct config *config)
+{
+    uint64_t parent = 0;
+    if (config_number(config, "parent", INT32_MAX, &parent)) {
+        return true; /* none was named */
+    }
+    return prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && (uint64_t)getppid() == parent;
+}
+
 static enum cli_status run_follow(const struct invocation *invocation)
 {
     const struct config *config = invocation->config;
@@ -144,7 +156,8 @@ static enum cli_status run_follow(const struct invocation *invocation)
         return cli_usage(invocation, "--keep is a number up to %u", FOLLOW_KEEP_MAX);
     }
     struct following following = {.invocation = invocation,
-                                  .is_json = config_switch(config, "json")};
+                                  .is_json = config_switch(config, "json"),
+                                  .is_quiet = config_switch(config, "quiet")};
     const struct follow_options options = {
         .address = config_string(config, "node"),
         .pattern = invocation->arguments[0],
@@ -160,6 +173,9 @@ static enum cli_status run_follow(const struct invocation *invocation)
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    if (!end_with_parent(config)) {
+        return CLI_OK;
+    }
     const int err = follow_open(&options, &following.follow);
     if (err) {
         return explain(invocation, err);
@@ -170,6 +186,8 @@ static enum cli_status run_follow(const struct invocation *invocation)
 }
 
 static const struct config_key keys[] = {
+    {"parent", NULL, "PID: of the process that started this; ends with it", false},
+    {"quiet", NULL, "print no arrivals", true},
     {"to", NULL, "DIR: the directory of this machine that is kept equal", false},
     {"exec", NULL, "COMMAND: run it for each arrival, one after the other", false},
     {"keep", KEEP_DEFAULT, "NUMBER: of old versions of a directory published with --atomic", false},

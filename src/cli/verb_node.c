@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "http/server.h"
+#include "node/followers.h"
 #include "node/network.h"
 #include "node/node.h"
 #include "node/resolve.h"
@@ -46,6 +47,7 @@ struct setup {
     struct node *node;
     struct network *network;
     struct server *server;
+    struct followers *followers;
 };
 
 /* Each open connection is a file; more is asked for as far as the system lets us. Gives how many
@@ -312,14 +314,36 @@ static enum cli_status serve(struct setup *setup, const sigset_t *signals)
     }
     printf("ready http://%s\n", server_address(setup->server));
     fflush(stdout);
+    followers_start(setup->followers);
     log_info("node_ready", KV("address", server_address(setup->server)),
              KV("data", node_data(setup->node)), KV("name", node_name(setup->node)),
              KV("connections_max", setup->server_options.connections_max));
     const enum cli_status status = wait_for_end(setup, signals);
+    followers_stop(setup->followers);
     network_leave_wait(setup->network, MEMBER_UNREACHABLE);
     server_stop(setup->server);
     network_close(setup->network);
     return status;
+}
+
+/* What `follow` says; or it has told why that makes no sense. */
+static bool read_followers(struct setup *setup)
+{
+    const struct invocation *invocation = setup->invocation;
+    const char *lines = config_string(invocation->config, "follow");
+    size_t line = 0;
+    CLEANUP_FREE char *absolute = realpath(setup->node_options.data, NULL);
+    CLEANUP_FREE char *socket_path =
+        mem_format("%s/socket", absolute ? absolute : setup->node_options.data);
+    if (followers_new(lines, socket_path, &line, &setup->followers)) {
+        cli_usage(invocation,
+                  "follow number %zu makes no sense, or is one too many (%u): it is "
+                  "PATTERN -> /DIR [keep NUMBER] [exec COMMAND]",
+                  line, FOLLOWERS_MAX);
+        return false;
+    }
+    setup->server_options.followers = setup->followers;
+    return true;
 }
 
 static enum cli_status run_node(const struct invocation *invocation)
@@ -340,7 +364,12 @@ static enum cli_status run_node(const struct invocation *invocation)
         explain(invocation, "data", setup.node_options.data, err);
         return CLI_FAILED;
     }
+    if (!read_followers(&setup)) {
+        node_close(setup.node);
+        return CLI_USAGE;
+    }
     const enum cli_status status = serve(&setup, &signals);
+    followers_free(setup.followers);
     node_close(setup.node);
     return status;
 }
@@ -366,6 +395,8 @@ static const struct config_key keys[] = {
     {"body-timeout", "30", "SECONDS: in each of which 8 KiB of a body have to come", false},
     {"idle-timeout", "300", "SECONDS: without a byte, then a connection is closed", false},
     {"ack", "0", "NUMBER: of other nodes that shall have a change first, if it names none", false},
+    {"follow", NULL,
+     "PATTERN -> DIR [keep NUMBER] [exec COMMAND]: as `artel follow`; several times", false},
     {"config", NULL, "FILE: read settings from it", false},
     {"log-level", "info", "LEVEL: debug, info, warn, error or off", false},
 };
@@ -379,8 +410,13 @@ const struct verb verb_node = {
              "served on the Unix socket DIR/socket.\n\n"
              "With --join it becomes a member of the network of those named; any of them will do,\n"
              "and names are looked up until one answers. It remembers the members that it has\n"
-             "met, so a restart needs no --join. The port is used for TCP and UDP.\n",
+             "met, so a restart needs no --join. The port is used for TCP and UDP.\n\n"
+             "With `follow = index/** -> /srv/index keep 2 exec systemctl reload search` in its\n"
+             "file of settings (or --follow; several of them) it starts an `artel follow` for\n"
+             "each, starts it again if it ends, and ends it with itself; `artel status` tells how\n"
+             "they are. The command goes to the end of the line, or to a blank and `;`.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
+    .list_key = "follow",
     .run = run_node,
 };

@@ -98,6 +98,36 @@ static void print_shunned(const json_t *shunned)
     }
 }
 
+/* A line for each directory that the node keeps equal. */
+static void print_follows(const json_t *follows)
+{
+    size_t i;
+    const json_t *follow;
+    json_array_foreach(follows, i, follow)
+    {
+        const bool to_terminal = isatty(STDOUT_FILENO);
+        CLEANUP_BUF struct buf line = BUF_INIT;
+        text_add_name(&line, entry_text(follow, "pattern"), to_terminal);
+        buf_add_string(&line, " -> ");
+        text_add_name(&line, entry_text(follow, "dir"), to_terminal);
+        buf_add_format(&line, ": %s, %" JSON_INTEGER_FORMAT " entries", entry_text(follow, "state"),
+                       json_integer_value(json_object_get(follow, "entries")));
+        static const char *const counts[] = {"arriving", "waiting", "hooks"};
+        for (size_t k = 0; k < ARRAY_SIZE(counts); k++) {
+            const json_int_t count = json_integer_value(json_object_get(follow, counts[k]));
+            if (count > 0) {
+                buf_add_format(&line, ", %" JSON_INTEGER_FORMAT " %s", count, counts[k]);
+            }
+        }
+        const char *error = entry_text(follow, "error");
+        if (*error) {
+            buf_add_string(&line, "; ");
+            text_add_name(&line, error, to_terminal);
+        }
+        print_line("follow", buf_string(&line));
+    }
+}
+
 static enum cli_status run_status(const struct invocation *invocation)
 {
     if (invocation->arguments_count > 0) {
@@ -125,7 +155,11 @@ static enum cli_status run_status(const struct invocation *invocation)
         json_object_del(status, "trees_same"); /* told together, in a line for people */
         json_t *shunned = json_incref(json_object_get(status, "shunned"));
         json_object_del(status, "shunned");
+        json_t *follows = json_incref(json_object_get(status, "follows"));
+        json_object_del(status, "follows");
         print_object(status, "");
+        print_follows(follows);
+        json_decref(follows);
         print_shunned(shunned);
         print_trees(trees);
         json_decref(shunned);

@@ -106,6 +106,7 @@ struct follow {
     pthread_t reader;
     bool has_reader;
     pthread_mutex_t report_lock;
+    char *trouble; /* the last, until all is well again; under that lock */
 
     pthread_mutex_t lock; /* over what follows */
     pthread_cond_t changed;

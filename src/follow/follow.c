@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "client/entry.h"
 #include "follow/engine_priv.h"
 #include "tree/glob.h"
@@ -34,6 +36,10 @@ void follow_tell(struct follow *follow, const struct follow_report *report)
 
 void follow_tell_trouble(struct follow *follow, const char *path, const char *why)
 {
+    pthread_mutex_lock(&follow->report_lock);
+    free(follow->trouble);
+    follow->trouble = path ? mem_format("%s: %s", path, why) : mem_copy_string(why);
+    pthread_mutex_unlock(&follow->report_lock);
     follow_tell(follow, &(struct follow_report){.news = FOLLOW_TROUBLE, .path = path, .why = why});
 }
 
@@ -254,6 +260,32 @@ static bool has_items(struct follow *follow)
     return has_some;
 }
 
+/* For the node that started this, and whoever looks. Replaced in one step, not durable: it says how
+ * things are now. */
+static void write_state(struct follow *follow, const struct follow_report *report)
+{
+    pthread_mutex_lock(&follow->report_lock);
+    if (report->is_current && report->hooks_count == 0) {
+        free(STEAL_PTR(follow->trouble));
+    }
+    json_t *state = json_pack(
+        "{s:i, s:b, s:I, s:I, s:I, s:I, s:s}", "pid", (int)getpid(), "current", report->is_current,
+        "entries", (json_int_t)report->entries_count, "arriving",
+        (json_int_t)report->arriving_count, "waiting", (json_int_t)report->waiting_count, "hooks",
+        (json_int_t)report->hooks_count, "error", follow->trouble ? follow->trouble : "");
+    pthread_mutex_unlock(&follow->report_lock);
+    char *text = state ? json_dumps(state, JSON_COMPACT) : NULL;
+    const int follow_fd = local_follow_fd(follow->local);
+    CLEANUP_FD int fd = -1;
+    if (text &&
+        file_open_at(follow_fd, "tmp/state", O_WRONLY | O_CREAT | O_TRUNC, 0644, &fd) == 0 &&
+        file_write_all(fd, bytes_of_string(text)) == 0) {
+        (void)renameat(follow_fd, "tmp/state", follow_fd, "state");
+    }
+    free(text);
+    json_decref(state);
+}
+
 static void tell_state(struct follow *follow, struct follow_report *last, uint64_t *last_ms)
 {
     const uint64_t now_ms = clock_monotonic_ms(clock_real());
@@ -266,17 +298,22 @@ static void tell_state(struct follow *follow, struct follow_report *last, uint64
         .is_current = follow->has_compared && !follow->wishes && !follow->builds &&
                       !follow->later && !has_items(follow),
     };
-    const bool is_same = report.entries_count == last->entries_count &&
+    pthread_mutex_lock(&follow->report_lock);
+    const bool has_trouble = follow->trouble != NULL;
+    pthread_mutex_unlock(&follow->report_lock);
+    const bool is_same = !has_trouble && report.entries_count == last->entries_count &&
                          report.arriving_count == last->arriving_count &&
                          report.waiting_count == last->waiting_count &&
                          report.hooks_count == last->hooks_count &&
                          report.is_current == last->is_current && last->news == FOLLOW_STATE;
     /* That it is current is told at once: somebody may wait for it. */
-    if (is_same || (report.is_current == last->is_current && !report.is_current &&
-                    now_ms - *last_ms < STATE_MS)) {
+    if (is_same || (has_trouble && now_ms - *last_ms < STATE_MS) ||
+        (report.is_current == last->is_current && !report.is_current &&
+         now_ms - *last_ms < STATE_MS)) {
         return;
     }
     follow_tell(follow, &report);
+    write_state(follow, &report);
     *last = report;
     *last_ms = now_ms;
 }
@@ -470,6 +507,7 @@ void follow_close(struct follow *follow)
     free(follow->cursor);
     free(follow->token);
     free(follow->pattern);
+    free(STEAL_PTR(follow->trouble));
     if (!hooks_free(follow->hooks)) {
         return; /* its thread goes on to use the rest, until the process ends */
     }

@@ -44,7 +44,8 @@ struct server_options {
      * acceptor's thread; must not block. NULL: such connections are closed. */
     void (*accept_link)(void *context, int fd);
     void *link_context;
-    struct network *network; /* outlives the server */
+    struct network *network;     /* outlives the server */
+    struct followers *followers; /* likewise; NULL: none */
 };
 
 /* Listens and serves. `node` outlives the server. -EINVAL: no such address; -EBUSY: the port is

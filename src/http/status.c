@@ -13,6 +13,7 @@
 #include "http/known.h"
 #include "http/server_priv.h"
 #include "node/fetch.h"
+#include "node/followers.h"
 #include "node/network.h"
 #include "node/replica.h"
 
@@ -130,6 +131,38 @@ static void add_bad(struct network *network, json_t *body)
     json_object_set_new(body, "shunned", shunned);
 }
 
+/* Processes that follow: what the node knows of each, and what it wrote about itself. */
+static void add_follows(struct followers *followers, json_t *body)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < followers_count(followers); i++) {
+        CLEANUP_BUF struct buf text = BUF_INIT;
+        struct follower_info info;
+        followers_read(followers, i, &info, &text);
+        json_t *state = json_loadb(buf_string(&text), text.size, 0, NULL);
+        /* One that just started may show what another one wrote. */
+        const bool is_its =
+            info.pid && json_integer_value(json_object_get(state, "pid")) == info.pid;
+        json_t *object = json_object();
+        json_object_set_new(object, "pattern", json_string(info.pattern));
+        json_object_set_new(object, "dir", json_string(info.dir));
+        const char *name = !info.pid                                         ? "restarting"
+                           : !is_its                                         ? "starting"
+                           : json_is_true(json_object_get(state, "current")) ? "current"
+                                                                             : "arriving";
+        json_object_set_new(object, "state", json_string(name));
+        json_object_set_new(object, "restarts", json_integer(info.restarts));
+        if (is_its) {
+            json_object_del(state, "pid");
+            json_object_del(state, "current");
+            json_object_update(object, state);
+        }
+        json_decref(state);
+        json_array_append_new(list, object);
+    }
+    json_object_set_new(body, "follows", list);
+}
+
 /* `trees` may be NULL. */
 static void answer_status(struct request *request, const struct trees *trees)
 {
@@ -166,6 +199,7 @@ static void answer_status(struct request *request, const struct trees *trees)
     json_object_set_new(body, "isolated", json_boolean(members.is_isolated));
     json_object_set_new(body, "cursor", json_string(cursor));
     add_bad(server->options.network, body);
+    add_follows(server->options.followers, body);
     json_object_set_new(body, "store", json_of_store(&store));
     if (trees) {
         add_trees(request, trees, body);

@@ -483,6 +483,94 @@ class Atomic(Following):
         self.assertIn(b"mine", [place.read_bytes() for place in self.dir.rglob("*/3")])
 
 
+class InTheNode(Nodes):
+    """`follow` in its settings."""
+
+    def setUp(self):
+        super().setUp()
+        self.dirs = [self.root / "one", self.root / "two"]
+        log = self.root / "log"
+        self.log = lambda: log.read_text().splitlines() if log.exists() else []
+        config = self.root / "config"
+        config.write_text(f"follow = a/** -> {self.dirs[0]} keep 2 exec echo $ARTEL_PATH >> {log}\n"
+                          f"follow = b -> {self.dirs[1]}\n")
+        self.node = self.new("--config", config).start()
+
+    def follows(self):
+        return self.node.status()["follows"]
+
+    def pid(self, number=0):
+        state = self.dirs[number] / ".artel-follow/state"
+        return json.loads(state.read_text())["pid"] if state.exists() else None
+
+    def wait_current(self):
+        wait_for(lambda: all(each["state"] == "current" for each in self.follows()), SOON_S,
+                 "all follow")
+
+    def wait_gone(self, pid):
+        def is_gone():
+            try:
+                status = pathlib.Path(f"/proc/{pid}/stat").read_text()
+            except OSError:
+                return True
+            return status.rsplit(")", 1)[1].split()[0] == "Z"
+
+        wait_for(is_gone, SOON_S, "its process has ended")
+
+    def test_it_starts_and_ends_with_the_node(self):
+        self.wait_current()
+        put(self.node, "a/x", b"1")
+        put(self.node, "b", b"2")
+        wait_for(lambda: seen(self.dirs[0]) == {"a": None, "a/x": b"1"}, SOON_S, "the first")
+        wait_for(lambda: seen(self.dirs[1]) == {"b": b"2"}, SOON_S, "the second")
+        wait_for(lambda: self.log() == ["a/x"], SOON_S, "the command of the first")
+        self.wait_current()
+        first, second = self.follows()
+        self.assertEqual((first["pattern"], first["dir"]), ("a/**", str(self.dirs[0])))
+        self.assertEqual((second["entries"], second["restarts"]), (1, 0))
+        told = harness.run("status", "--node", self.node.url).out.decode()
+        self.assertIn(f"b -> {self.dirs[1]}: current, 1 entries", told)
+        pids = [self.pid(0), self.pid(1)]
+        self.node.stop()
+        for pid in pids:
+            self.assertFalse(pathlib.Path(f"/proc/{pid}").exists())
+
+    def test_one_that_ends_is_started_again(self):
+        self.wait_current()
+        pid = self.pid()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: self.pid() != pid, SOON_S, "another process")
+        put(self.node, "a/x", b"1")
+        wait_for(lambda: seen(self.dirs[0]) == {"a": None, "a/x": b"1"}, SOON_S, "it follows")
+        wait_for(lambda: self.follows()[0]["restarts"] == 1, SOON_S, "the node says so")
+
+    def test_none_outlives_a_killed_node(self):
+        self.wait_current()
+        pids = [self.pid(0), self.pid(1)]
+        self.node.kill()
+        for pid in pids:
+            self.wait_gone(pid)
+        self.node.start()
+        self.wait_current()
+
+    def test_trouble_is_told(self):
+        node = self.new("--follow", f"a -> {self.root}/three exec exit 3").start()
+        put(node, "a/x", b"1")
+
+        def trouble():
+            return "status 3" in node.status()["follows"][0].get("error", "")
+
+        wait_for(trouble, SOON_S, "the command failed")
+        self.assertEqual(node.status()["follows"][0]["hooks"], 1)
+
+    def test_what_makes_no_sense(self):
+        for entry in ("a", "a -> b", "-> /b", "a -> /b keep some", "a -> /b exec "):
+            result = harness.run("node", "--data", self.root / "other", "--listen", "127.0.0.1:0",
+                                 "--follow", entry)
+            self.assertEqual(result.status, 2, entry)
+            self.assertIn("follow number 1", result.err)
+
+
 del Following, Nodes  # their cases are those of the classes above
 
 if __name__ == "__main__":

@@ -112,6 +112,39 @@ static void the_last_of_two_lines_wins(void **state)
     assert_string_equal(config_string(config, "join"), "c");
 }
 
+static void a_list_has_all_of_them(void **state)
+{
+    CLEANUP_CONFIG struct config *config = new_config();
+    config_allow_list(config, "join");
+    assert_loads(config, state, "join = a -> b\nlisten = x\njoin = c\nlisten = y\n");
+    assert_string_equal(config_string(config, "join"), "a -> b\nc");
+    assert_string_equal(config_string(config, "listen"), "y");
+    assert_loads(config, state, "join = d\n");
+    assert_string_equal(config_string(config, "join"), "d");
+    /* The command line replaces what the file has, and may repeat itself. */
+    assert_int_equal(config_set_flag(config, "join", "e"), 0);
+    assert_int_equal(config_set_flag(config, "join", "f"), 0);
+    assert_string_equal(config_string(config, "join"), "e\nf");
+}
+
+static void a_list_has_a_limit(void **state)
+{
+    (void)state;
+    CLEANUP_CONFIG struct config *config = new_config();
+    config_allow_list(config, "join");
+    char value[CONFIG_VALUE_BYTES_MAX + 1];
+    memset(value, 'x', sizeof value - 1);
+    value[sizeof value - 1] = 0;
+    int err = 0;
+    size_t count = 0;
+    while (!err && count < CONFIG_LIST_BYTES_MAX) {
+        err = config_set_flag(config, "join", value);
+        count += !err;
+    }
+    assert_int_equal(err, -EINVAL);
+    assert_int_equal(count, CONFIG_LIST_BYTES_MAX / (CONFIG_VALUE_BYTES_MAX + 1));
+}
+
 static void an_indented_line_is_a_line_of_its_own(void **state)
 {
     CLEANUP_CONFIG struct config *config = new_config();
@@ -373,6 +406,8 @@ int main(void)
         CONFIG_TEST(file_gives_values),
         CONFIG_TEST(what_the_command_line_gave_is_known),
         CONFIG_TEST(the_last_of_two_lines_wins),
+        CONFIG_TEST(a_list_has_all_of_them),
+        CONFIG_TEST(a_list_has_a_limit),
         CONFIG_TEST(an_indented_line_is_a_line_of_its_own),
         CONFIG_TEST(a_file_read_again_takes_the_place_of_the_first),
         CONFIG_TEST(bad_lines_are_told_and_nothing_is_taken),
