@@ -371,8 +371,8 @@ const struct verb verb_put = {
         "the exit status is 1; the change is made nevertheless, and goes on to the others.\n"
         "With --copies N it waits until N nodes, this one among them, hold all of the content: "
         "the\n"
-        "others are asked to fetch it, one in each other zone first, and keep it as copies. The\n"
-        "same holds if that takes too long.\n\n"
+        "others are asked to fetch it, one in each other zone first, and keep it as copies as\n"
+        "long as a path names it. The same holds if that takes too long.\n\n"
         "What is neither file, directory nor link is named, skipped, and makes the exit status 1.\n"
         "So does what can't be read; with --atomic nothing is published then.\n",
     .first_argument = CLI_ARGUMENT_FILE,

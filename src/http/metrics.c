@@ -47,6 +47,8 @@ static void add_server_metrics(struct request *request, struct buf *text)
         {"changes_total", "counter", "changes of the tree", node->changes},
         {"changes_failed_total", "counter", "changes that failed", node->changes_failed},
         {"collected_total", "counter", "blocks and files collected", node->collected},
+        {"copies_released_total", "counter", "copies kept for others that no path names any more",
+         node->copies_released},
         {"scrubbed_bytes_total", "counter", "bytes compared with their ids", node->scrubbed_bytes},
         {"scrub_bad_total", "counter", "blocks that scrub found wrong", node->scrub_bad},
     };

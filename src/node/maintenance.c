@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "node/node_priv.h"
+#include "node/unnamed_priv.h"
 #include "store/maintain.h"
 #include "store/writer.h"
 #include "tree/change.h"
@@ -115,10 +116,13 @@ static void tidy(struct maintenance *maintenance)
 static void *run(void *argument)
 {
     struct maintenance *maintenance = argument;
+    struct unnamed *unnamed = unnamed_new(maintenance->node, &maintenance->stopping);
     while (!pause_rounds(maintenance, 1)) {
+        report("release", unnamed_round(unnamed));
         tidy(maintenance);
         expire(maintenance);
     }
+    unnamed_free(unnamed);
     return NULL;
 }
 

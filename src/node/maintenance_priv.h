@@ -4,8 +4,8 @@
 
 /*
  * maintenance: the thread that does what nobody asks for: collection and holes every few seconds,
- * compaction when the disk wastes space, forgetting what is older than NODE_HISTORY_MS, and a slow
- * scrub without end.
+ * compaction when the disk wastes space, forgetting what is older than NODE_HISTORY_MS and copies
+ * that no path names any more (node/unnamed_priv.h), and a slow scrub without end.
  */
 
 struct maintenance;

@@ -230,6 +230,7 @@ void network_start(struct network *network)
     pthread_mutex_unlock(&network->ask_lock);
     replica_start(network->replica);
     fetch_run(network->fetch, network->link);
+    node_set_settled(network->node, network_is_settled, network);
 }
 
 static void close_loop(struct network *network)
@@ -252,6 +253,7 @@ void network_close(struct network *network)
     if (!network) {
         return;
     }
+    node_set_settled(network->node, NULL, NULL);
     if (network->has_thread) {
         pthread_mutex_lock(&network->ask_lock);
         network->stopping = true;

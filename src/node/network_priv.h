@@ -181,6 +181,11 @@ bool network_pick(struct network *network, struct random *random, struct node_id
 /* What is told in probes. */
 void network_set_digests(struct network *network, uint64_t vector, uint64_t tree);
 
+/* network_read.c */
+
+/* Others told their trees lately, and all of them had ours: for node_set_settled(). */
+bool network_is_settled(void *network);
+
 /* network_save.c */
 
 /* Reads the file; *ret_incarnation is one that was never used before, and is kept already. The

@@ -119,6 +119,29 @@ static bool agrees(const struct network *network, uint64_t now_us,
     return true;
 }
 
+static bool has_been_told_our_tree(const struct network *network, uint64_t now_us)
+{
+    for (size_t i = 0; i < TOLD_MAX; i++) {
+        const struct told *told = &network->told[i];
+        if (told->at_us != 0 && now_us - told->at_us <= NETWORK_AGREE_MS * (uint64_t)1000 &&
+            tells_our_tree(network, told)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool network_is_settled(void *context)
+{
+    struct network *network = context;
+    const uint64_t now_us = network_now_us();
+    pthread_mutex_lock(&network->lock);
+    const bool is_settled =
+        has_been_told_our_tree(network, now_us) && agrees(network, now_us, tells_our_tree);
+    pthread_mutex_unlock(&network->lock);
+    return is_settled;
+}
+
 void network_summarise(struct network *network, struct network_summary *ret_summary)
 {
     pthread_mutex_lock(&network->lock);

@@ -102,6 +102,7 @@ int node_open(const struct node_options *options, struct node **ret_node)
     node->clock = options->clock ? options->clock : clock_real();
     node->scrub_bytes_per_second = options->scrub_bytes_per_second;
     pthread_mutex_init(&node->lock, NULL);
+    pthread_mutex_init(&node->settled_lock, NULL);
     const struct store_options store_options = {
         .path = options->data,
         .clock = options->clock,
@@ -135,6 +136,7 @@ void node_close(struct node *node)
     maintenance_stop(node->maintenance);
     store_close(node->store);
     tree_close(node->tree);
+    pthread_mutex_destroy(&node->settled_lock);
     pthread_mutex_destroy(&node->lock);
     free(node->zone);
     free(node->name);
@@ -213,6 +215,14 @@ void node_listen(struct node *node, void (*changed)(void *context), void *contex
     node->changed = changed;
     node->changed_context = context;
     pthread_mutex_unlock(&node->lock);
+}
+
+void node_set_settled(struct node *node, bool (*is_settled)(void *context), void *context)
+{
+    pthread_mutex_lock(&node->settled_lock);
+    node->is_settled = is_settled;
+    node->settled_context = context;
+    pthread_mutex_unlock(&node->settled_lock);
 }
 
 static int do_nothing(struct store_job *job, struct kv_txn *txn)

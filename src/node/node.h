@@ -79,11 +79,17 @@ void node_listen_own(struct node *node, void (*changed)(void *context), void *co
  * listener, set before the first change and taken away (NULL) before it ends. */
 void node_listen(struct node *node, void (*changed)(void *context), void *context);
 
+/* Tells whether this node knows what others do: asked by the maintenance, which forgets what no path
+ * names only after it was once so. NULL takes it away, and it is not called any more when that
+ * returns. */
+void node_set_settled(struct node *node, bool (*is_settled)(void *context), void *context);
+
 /* Figures for /metrics. */
 struct node_counters {
     _Atomic uint64_t changes;
     _Atomic uint64_t changes_failed;
     _Atomic uint64_t collected;
+    _Atomic uint64_t copies_released;
     _Atomic uint64_t scrubbed_bytes;
     _Atomic uint64_t scrub_bad;
 };

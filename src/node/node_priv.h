@@ -21,6 +21,10 @@ struct node {
     void (*own_changed)(void *context); /* set before the first change */
     void *own_changed_context;
 
+    pthread_mutex_t settled_lock; /* over the two below */
+    bool (*is_settled)(void *context);
+    void *settled_context;
+
     pthread_mutex_t lock; /* over the two below */
     void (*changed)(void *context);
     void *changed_context;

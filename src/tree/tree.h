@@ -24,6 +24,7 @@
  * use it with a transaction of its own.
  */
 
+#include "base/buf.h"
 #include "base/bytes.h"
 #include "hash/id.h"
 #include "kv/kv.h"
@@ -116,6 +117,19 @@ struct tree_walk;
 /* Leaves out what is below the directory that was told last. */
 void tree_walk_skip(struct tree_walk *walk);
 void tree_walk_close(struct tree_walk *walk);
+
+/* Visits the content that heads name, shown or not, of up to `limit` rows behind *position (empty:
+ * from the first one on), and moves it; some twice or more. -ENOENT: that was all. Rows move about
+ * between two calls, but not those of what tree_named_since() does not tell. */
+[[nodiscard]] int tree_named(const struct tree *tree, struct kv_txn *txn, struct buf *position,
+                             size_t limit, void (*visit)(void *context, const struct id *file),
+                             void *context);
+/* The same for what changes of the feed behind *position name, of up to `limit` positions. -ENOENT:
+ * that was all; -ESTALE: not everything is known any more. */
+[[nodiscard]] int tree_named_since(const struct tree *tree, struct kv_txn *txn, uint64_t *position,
+                                   size_t limit,
+                                   void (*visit)(void *context, const struct id *file),
+                                   void *context);
 
 /* The versions of a path that were replaced or deleted and are still known, the newest first, up
  * to `limit`; and its heads, the shown one first. Calls `visit` for each until it is not 0. */

@@ -27,6 +27,7 @@
 #define SOON_MS 60000u
 
 struct one {
+    const struct clock *clock; /* NULL: clock_real() */
     char dir[32];
     int listen_fd;
     pthread_t acceptor;
@@ -76,7 +77,8 @@ static inline bool listen_at(struct one *one, uint16_t port)
 /* `join`: NULL, or whom to join. */
 static inline void start_one(struct one *one, const char *join)
 {
-    const struct node_options options = {.data = one->dir, .segment_bytes = (uint64_t)1 << 20};
+    const struct node_options options = {
+        .data = one->dir, .segment_bytes = (uint64_t)1 << 20, .clock = one->clock};
     assert_int_equal(node_open(&options, &one->node), 0);
     struct network_options network = {.join = join, .link_threads = 1};
     assert_int_equal(address_parse("127.0.0.1:0", &network.listen), 0);
@@ -91,11 +93,17 @@ static inline void start_one(struct one *one, const char *join)
     network_start(one->network);
 }
 
-static inline void open_one(struct one *one, const char *join)
+static inline void open_one_of(struct one *one, const char *join, const struct clock *clock)
 {
+    one->clock = clock;
     snprintf(one->dir, sizeof one->dir, "/tmp/test-node.XXXXXX");
     assert_non_null(mkdtemp(one->dir));
     start_one(one, join);
+}
+
+static inline void open_one(struct one *one, const char *join)
+{
+    open_one_of(one, join, NULL);
 }
 
 static inline void stop_one(struct one *one)
@@ -129,14 +137,20 @@ static inline size_t alive_count(const struct one *one)
     return summary.alive_count;
 }
 
-static inline void open_pair(struct one pair[2])
+/* The store of the second one goes by `clock`. */
+static inline void open_pair_of(struct one pair[2], const struct clock *clock)
 {
     char join[ADDRESS_TEXT_CHARS + 1];
     open_one(&pair[0], NULL);
     const struct address address = network_address(pair[0].network);
     address_format(&address, join);
-    open_one(&pair[1], join);
+    open_one_of(&pair[1], join, clock);
     WAIT_FOR(alive_count(&pair[0]) == 2 && alive_count(&pair[1]) == 2);
+}
+
+static inline void open_pair(struct one pair[2])
+{
+    open_pair_of(pair, NULL);
 }
 
 struct waiting {
