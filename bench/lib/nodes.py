@@ -16,12 +16,12 @@ import time
 from lib.common import *
 
 
-def need(*programs):
-    """Ends the benchmark if one of them is not installed."""
+def need(*programs, packages="nginx-light wrk curl"):
+    """Ends the benchmark if one of them is not installed; says which packages have them."""
     os.environ["PATH"] += ":/usr/sbin"
     missing = [program for program in programs if not shutil.which(program)]
     if missing:
-        raise SystemExit(f"needs {', '.join(missing)}: apt-get install nginx-light wrk curl")
+        raise SystemExit(f"needs {', '.join(missing)}: apt-get install {packages}")
 
 
 def free_port():
