@@ -139,15 +139,18 @@ static void look_up(struct store *store, const struct file_metadata *metadata, s
     }
 }
 
-/* Under serve_lock. What is known of the file without a look at the store, for the subscription. */
-static bool copy_known(struct subscription *subscription, struct buf *ret_have)
+/* Under serve_lock. What is known of the file without a look at the store, since somebody (the one
+ * who asks, or another) wants to know of its growth. */
+static bool copy_known(const struct growth *growth, struct subscription *subscription_or_null,
+                       struct buf *ret_have)
 {
-    struct growth *growth = subscription->growth;
-    if (!growth->has_base) {
+    if (!growth || !growth->has_base) {
         return false;
     }
     buf_add(ret_have, buf_bytes(&growth->have));
-    subscription->told_count = log_count(growth);
+    if (subscription_or_null) {
+        subscription_or_null->told_count = log_count(growth);
+    }
     return true;
 }
 
@@ -171,7 +174,7 @@ void growth_have(struct receiver *receiver, const struct id *file,
     struct blocks *blocks = receiver->blocks;
     pthread_mutex_lock(&blocks->serve_lock);
     struct subscription *subscription = find_subscription(receiver, file);
-    const bool is_known = subscription && copy_known(subscription, ret_have);
+    const bool is_known = copy_known(find_growth(blocks, file), subscription, ret_have);
     pthread_mutex_unlock(&blocks->serve_lock);
     if (is_known) {
         return;

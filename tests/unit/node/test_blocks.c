@@ -131,6 +131,14 @@ static void a_part_of_a_file_is_offered_with_its_growth(void **state)
     ask(to, from, 7, TRANSFER_ASK_GROWTH, &file.id);
     WAIT_FOR(to->seen->offers_count == 2);
     assert_int_equal(to->seen->offers[1].have.data[0], 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5);
+
+    /* As long as somebody follows it nobody has to look for each block, whoever asks. */
+    struct side *other = world_add(world, (struct blocks_options){0});
+    blocks_came(from->blocks, &file.id, 7);
+    ask(other, from, 1, 0, &file.id);
+    WAIT_FOR(other->seen->offers_count == 1);
+    assert_int_equal(other->seen->offers[0].have.data[0],
+                     1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 7);
 }
 
 static void growth_is_told_to_all_who_want_it_until_they_stop(void **state)
