@@ -108,6 +108,9 @@ struct network {
     struct told told[TOLD_MAX];
     struct digests own; /* of vector and tree; that of members is not kept here */
     bool has_left;
+    bool has_writer; /* that was looked for last: of a directory it is often the same one */
+    struct origin_id writer_origin;
+    struct node_id writer;
 
     pthread_mutex_t ask_lock; /* over the four below */
     pthread_cond_t started;

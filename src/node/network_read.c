@@ -71,23 +71,34 @@ static bool look_at_writer(void *context, const struct cluster_member *member)
     return !writer->is_found;
 }
 
-static bool find_writer(struct network *network, struct writer writer)
-{
-    pthread_mutex_lock(&network->lock);
-    cluster_walk(network->cluster, look_at_writer, &writer);
-    pthread_mutex_unlock(&network->lock);
-    return writer.is_found;
-}
-
 bool network_writer(struct network *network, const struct origin_id *origin, struct node_id *ret_id)
 {
-    return find_writer(network, (struct writer){.origin = origin, .id = ret_id});
+    struct cluster_member member;
+    pthread_mutex_lock(&network->lock);
+    bool is_found = network->has_writer && origin_id_equal(&network->writer_origin, origin) &&
+                    cluster_find(network->cluster, &network->writer, &member);
+    if (!is_found) {
+        struct writer writer = {.origin = origin, .id = &network->writer};
+        cluster_walk(network->cluster, look_at_writer, &writer);
+        is_found = writer.is_found;
+        network->has_writer = is_found;
+        network->writer_origin = *origin;
+    }
+    if (is_found) {
+        *ret_id = network->writer;
+    }
+    pthread_mutex_unlock(&network->lock);
+    return is_found;
 }
 
 bool network_writer_name(struct network *network, const struct origin_id *origin,
                          char ret_name[MEMBER_NAME_BYTES_MAX + 1])
 {
-    return find_writer(network, (struct writer){.origin = origin, .name = ret_name});
+    struct writer writer = {.origin = origin, .name = ret_name};
+    pthread_mutex_lock(&network->lock);
+    cluster_walk(network->cluster, look_at_writer, &writer);
+    pthread_mutex_unlock(&network->lock);
+    return writer.is_found;
 }
 
 static bool tells_our_list(const struct network *network, const struct told *told)
