@@ -223,7 +223,10 @@ struct first_place {
 static void find_same(struct fetch *fetch)
 {
     const uint32_t count = fetch->blocks_count;
-    struct first_place *all = mem_alloc_array(most(count, 1), sizeof *all);
+    if (count < 2) {
+        return;
+    }
+    struct first_place *all = mem_alloc_array(count, sizeof *all);
     struct first_place *by_id = NULL;
     for (uint32_t i = 0; i < count; i++) {
         const struct id *id = &fetch->metadata->blocks[i].id;
