@@ -329,7 +329,7 @@ static void *publisher_main(void *context)
 int publisher_start(struct mount *mount)
 {
     struct publisher *publisher = mem_alloc(sizeof *publisher);
-    publisher->queue = mem_alloc_array(QUEUE_FILES_MAX, sizeof *publisher->queue);
+    publisher->queue = mem_alloc_array(QUEUE_FILES_MAX, sizeof(struct inode *));
     clock_init_condition(&publisher->wake);
     mount->publisher = publisher;
     if (pthread_create(&publisher->thread, NULL, publisher_main, mount) != 0) {

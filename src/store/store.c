@@ -126,6 +126,7 @@ static int begin_session(struct store *store, const struct store_options *option
         return err;
     }
     store->clock_opened_ms = clock_monotonic_ms(store->clock);
+    store->maps_reads = options->read_only && options->maps_reads;
     store->segments = segments_new(store->layout->segments_fd, options->read_only,
                                    options->segment_bytes, options->reserve_bytes, next_segment);
     if (options->read_only) {

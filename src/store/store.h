@@ -56,8 +56,11 @@ const char *store_reason_name(enum store_reason reason);
 struct store;
 
 struct store_options {
-    const char *path;          /* the data directory; made if it is missing and its parent exists */
-    bool read_only;            /* read beside the process that writes; nothing is changed */
+    const char *path; /* the data directory; made if it is missing and its parent exists */
+    bool read_only;   /* read beside the process that writes; nothing is changed */
+    /* read_only: take bytes from mappings, which costs half as much for small pieces. A disk that
+     * can't be read ends the process then (SIGBUS), as it does that of the node. */
+    bool maps_reads;
     bool must_exist;           /* make no new store: -ENOENT if there is none */
     const struct clock *clock; /* NULL: clock_real() */
     /* 0: STORE_SEGMENT_BYTES_DEFAULT. Of segments that are begun from now on; it may differ from

@@ -16,6 +16,7 @@ struct store {
     struct segments *segments;
     struct pins *pins;
     struct writer *writer; /* NULL: read-only */
+    bool maps_reads;
     const struct clock *clock;
     uint64_t clock_base_ms;   /* store time at the opening */
     uint64_t clock_opened_ms; /* monotonic time at the opening */
