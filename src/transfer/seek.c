@@ -298,7 +298,8 @@ static bool seek_sources(struct transfer *transfer, struct fetch *fetch)
         begin_seek(transfer, fetch, false);
     }
     const bool is_somewhere = fetch->complete_count > 0 || next_nowhere(fetch, 0, NULL) == NO_BLOCK;
-    if (fetch->seek == SEEK_DONE && fetch->seek_us + AGAIN_US <= transfer->now_us &&
+    const uint64_t sought_us = most(fetch->seek_us, fetch->sought_us);
+    if (fetch->seek == SEEK_DONE && sought_us + AGAIN_US <= transfer->now_us &&
         fetch->block_seeks_count == 0 && (!is_somewhere || is_standing(transfer, fetch))) {
         fetch->seek = SEEK_NONE;
         fetch->unasked_count = 0;
@@ -370,7 +371,7 @@ static void found_by_all(struct transfer *transfer, struct block_find *find,
     {
         struct fetch *fetch = seek->fetch;
         if (found_block(transfer, seek, holders, holders_count, is_final, unasked_count)) {
-            fetch->seek_us = transfer->now_us;
+            fetch->sought_us = transfer->now_us;
             end_block_seek(transfer, seek, !is_final);
         } else {
             left = fetch;

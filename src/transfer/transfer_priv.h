@@ -239,6 +239,7 @@ struct fetch {
     uint64_t *sought;    /* bits: looked for singly in this round, and not found; NULL: none */
     uint32_t seek_next;  /* the first block to be looked at for that */
     uint32_t vain_count; /* looked for in vain in this round */
+    uint64_t sought_us;  /* when the last search for a single block ended */
 
     struct reader *readers;
     size_t readers_count;
