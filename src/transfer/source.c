@@ -348,8 +348,32 @@ static bool may_add(struct transfer *transfer, struct fetch *fetch)
     return find_useless(transfer, fetch) != NULL;
 }
 
+/* A single small block comes from one who has it. Who else there is does not matter, until that
+ * one is late or busy, or sends us to others: four who fetch a directory of small files would ask
+ * each other about each of them. */
+static bool is_served(const struct transfer *transfer, const struct fetch *fetch)
+{
+    if (!fetch->metadata || fetch->blocks_count != 1 ||
+        fetch->block_bytes_max >= TRANSFER_BATCHED_BYTES_MAX || fetch->refused_count > 0 ||
+        fetch->hedged_count > 0) {
+        return false;
+    }
+    for (size_t i = 0; i < fetch->sources_count; i++) {
+        const struct source *source = fetch->sources[i];
+        const struct peer *peer = source->peer;
+        if (source->state == TRANSFER_COMPLETE && !peer->is_late &&
+            peer->busy_until_us <= transfer->now_us && !transfer_peer_is_shunned(transfer, peer)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void source_ask_candidates(struct transfer *transfer, struct fetch *fetch)
 {
+    if (is_served(transfer, fetch)) {
+        return;
+    }
     struct candidate candidate;
     while (fetch->candidates_count > 0 && may_add(transfer, fetch) &&
            take_candidate(transfer, fetch, &candidate)) {

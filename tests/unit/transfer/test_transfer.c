@@ -589,6 +589,68 @@ static void the_rate_is_kept(void **state)
     net_free(net);
 }
 
+/* A file of one small block whose list is known; node 0 is asked, who names all others. */
+static struct net *net_with_small_file(void)
+{
+    struct net *net = net_new(4, 0);
+    net->names_others = true;
+    const uint32_t file = net_add_file(net, 1, 10000, 1, 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        net_give(net, i, file, 0, 1);
+    }
+    net_start(net, file, 0);
+    transfer_opened(net->transfer, net->now_us, &net->files[file].id, 0, &net->files[file].metadata,
+                    net->files[file].have);
+    return net;
+}
+
+static uint32_t asks_of_others(const struct net *net)
+{
+    return net->peers[1].asks + net->peers[2].asks + net->peers[3].asks;
+}
+
+static void a_small_file_is_asked_of_one(void **state)
+{
+    (void)state;
+    struct net *net = net_with_small_file();
+    assert_int_equal(net_finish(net, 0, NULL), 0);
+    assert_true(net_is_whole(net, 0));
+    assert_int_equal(net->peers[0].asks, 1);
+    assert_int_equal(asks_of_others(net), 0);
+    net_free(net);
+}
+
+static void a_small_file_is_asked_of_others_if_one_does_not_give(void **state)
+{
+    (void)state;
+    enum { BUSY, REDIRECTS, FROZEN, LOST, LIAR, WAYS };
+    for (unsigned way = 0; way < WAYS; way++) {
+        struct net *net = net_with_small_file();
+        const struct node_id first = node_of(0);
+        net->peers[0].is_busy = way == BUSY;
+        net->peers[0].redirects = way == REDIRECTS;
+        net->peers[0].given_to = 1;
+        net->peers[0].lies = way == LIAR;
+        net->peers[0].block_us = 50 * MS_US;
+        while (net->peers[0].requested == 0) {
+            net_step(net, net->now_us + MS_US);
+        }
+        if (way == FROZEN) {
+            net_freeze(net, 0, 100000);
+        } else if (way == LOST) {
+            net->peers[0].is_silent = true;
+            net_freeze(net, 0, 100000);
+            transfer_peer_lost(net->transfer, net->now_us, &first);
+        }
+        uint64_t took_us = 0;
+        assert_int_equal(net_finish(net, 0, &took_us), 0);
+        assert_true(net_is_whole(net, 0));
+        assert_true(asks_of_others(net) > 0);
+        assert_true(took_us < 3000 * MS_US);
+        net_free(net);
+    }
+}
+
 static void nonsense_changes_nothing(void **state)
 {
     (void)state;
@@ -688,6 +750,8 @@ int main(void)
         cmocka_unit_test(growth_is_followed),
         cmocka_unit_test(who_asks_us_becomes_a_source),
         cmocka_unit_test(the_rate_is_kept),
+        cmocka_unit_test(a_small_file_is_asked_of_one),
+        cmocka_unit_test(a_small_file_is_asked_of_others_if_one_does_not_give),
         cmocka_unit_test(nonsense_changes_nothing),
         cmocka_unit_test(sources_are_known_by_what_they_did),
     };

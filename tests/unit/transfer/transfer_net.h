@@ -114,6 +114,7 @@ struct net {
     uint64_t file_find_us;        /* what a search takes; 0: as little as it can */
     uint64_t block_find_us;
     bool finds_nobody;
+    bool names_others; /* offers tell of all other peers */
 };
 
 static inline struct node_id node_of(uint32_t index)
@@ -413,6 +414,13 @@ static inline void net_offer(struct net *net, const struct event *event)
             have++;
         }
     }
+    struct node_id others[PEERS_MAX];
+    size_t others_count = 0;
+    for (uint32_t i = 0; net->names_others && i < net->peers_count; i++) {
+        if (i != event->peer) {
+            others[others_count++] = node_of(i);
+        }
+    }
     const bool has_list = peer->has_list[event->file] && !peer->is_stale;
     const bool sends = event->flags & TRANSFER_ASK_METADATA && has_list && !peer->hides_list;
     const struct transfer_offer offer = {
@@ -422,6 +430,8 @@ static inline void net_offer(struct net *net, const struct event *event)
         .metadata_text =
             sends ? bytes_of_string(peer->sends_lies ? "bad" : "list") : (struct bytes){0},
         .have = BYTES(bits, (count + 7) / 8),
+        .others = others,
+        .others_count = others_count,
     };
     const struct node_id node = node_of(event->peer);
     transfer_offered(net->transfer, net->now_us, &node, event->number, &offer);
