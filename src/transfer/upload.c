@@ -23,6 +23,9 @@
  * had the time for it, that of so many blocks. An idle link for a moment costs less than copies
  * that the receivers can make themselves. */
 #define FIRSTS_EARLY 8
+/* As long as so many of them were, the last first copies are on their way to the others: what was
+ * given just now is not given again either, but what they should have passed on already is. */
+#define FIRSTS_LATE 4
 #define FRESH_BLOCKS 20u
 /* Who asked in this epoch or the last one has a share of the place that there is. */
 #define EPOCH_US (200 * MS)
@@ -323,9 +326,11 @@ enum upload_verdict upload_request(struct upload *upload, uint64_t now_us,
     struct receiver *receiver = note_receiver(upload, now_us, &job->peer);
     *ret_given_to_count = list_given(upload, now_us, job, ret_given_to);
     const bool is_at_work = counters->waiting_count > 0 || counters->sending_count > 0;
-    const bool is_early = __builtin_popcount(upload->firsts) >= FIRSTS_EARLY;
+    const int firsts = __builtin_popcount(upload->firsts);
+    const bool is_early = firsts >= FIRSTS_EARLY;
     if (*ret_given_to_count > 0 && !insists &&
-        (upload->first_count > 0 || (is_early && (is_at_work || is_fresh(upload, now_us, job))))) {
+        (upload->first_count > 0 || (is_early && is_at_work) ||
+         (firsts >= FIRSTS_LATE && is_fresh(upload, now_us, job)))) {
         counters->refused_given++;
         return UPLOAD_BUSY;
     }

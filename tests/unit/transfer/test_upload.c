@@ -113,6 +113,31 @@ static void a_block_given_lately_is_redirected(void **state)
     upload_free(upload);
 }
 
+/* The last first copies have left; those who got them need a moment to pass them on. */
+static void what_was_given_just_now_is_not_given_again(void **state)
+{
+    (void)state;
+    struct upload *upload = new_upload(0);
+    struct upload_job job;
+    uint64_t now_us = 0;
+    for (uint32_t block = 1; block <= 8; block++) {
+        assert_int_equal(ask(upload, now_us, 1, block, block, BLOCK_BYTES, false, NULL),
+                         UPLOAD_TAKEN);
+        assert_true(upload_next(upload, now_us, &job));
+        now_us += 40 * MS_US;
+        upload_done(upload, now_us, &job, true);
+    }
+    now_us += 500 * MS_US; /* the first is 820 ms old, the last 540 */
+    assert_int_equal(ask(upload, now_us, 2, 1, 1, BLOCK_BYTES, false, NULL), UPLOAD_TAKEN);
+    assert_true(upload_next(upload, now_us, &job));
+    now_us += 40 * MS_US;
+    upload_done(upload, now_us, &job, true);
+    assert_int_equal(ask(upload, now_us, 2, 2, 8, BLOCK_BYTES, false, NULL), UPLOAD_BUSY);
+    now_us += 1000 * MS_US;
+    assert_int_equal(ask(upload, now_us, 2, 3, 8, BLOCK_BYTES, false, NULL), UPLOAD_TAKEN);
+    upload_free(upload);
+}
+
 static void without_other_work_it_is_given_again(void **state)
 {
     (void)state;
@@ -309,6 +334,7 @@ int main(void)
         cmocka_unit_test(what_is_asked_for_is_given_in_order),
         cmocka_unit_test(too_much_is_refused),
         cmocka_unit_test(a_block_given_lately_is_redirected),
+        cmocka_unit_test(what_was_given_just_now_is_not_given_again),
         cmocka_unit_test(without_other_work_it_is_given_again),
         cmocka_unit_test(what_is_cancelled_was_not_given),
         cmocka_unit_test(a_block_that_failed_was_not_given),
