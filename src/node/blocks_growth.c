@@ -18,6 +18,8 @@
 
 #define NEWS_US ((uint64_t)20 * 1000)
 #define NEWS_RECEIVERS 8u
+/* Of fewer blocks it is told to half as many: or on a slow link each message would tell of one. */
+#define NEWS_FEW_BLOCKS 4u
 /* A receiver with so many bytes that the link did not take is told when it has taken them. */
 #define UNWRITTEN_BYTES_MAX ((size_t)256 * 1024)
 /* Files of whose growth a receiver may want to know; of more he is told nothing. */
@@ -341,14 +343,15 @@ static bool gather_news(struct growth *growth, struct news **news)
         if (!subscription->is_active || subscription->told_count == log_count(growth)) {
             continue;
         }
-        is_more = count == NEWS_RECEIVERS;
+        is_more = count >= NEWS_RECEIVERS;
         if (is_more) {
             break;
         }
+        const size_t news_count = log_count(growth) - subscription->told_count;
         if (add_news(subscription, news)) {
             DL_DELETE(growth->subscriptions, subscription);
             DL_APPEND(told, subscription);
-            count++;
+            count += news_count < NEWS_FEW_BLOCKS ? 2 : 1;
         }
     }
     DL_CONCAT(growth->subscriptions, told);

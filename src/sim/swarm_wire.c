@@ -14,8 +14,10 @@
 
 /* Growth is told after so long, all that came meanwhile together. */
 #define TELL_US (20 * SIM_US_PER_MS)
-/* To so many at a time, the others in turn: who hears of it first can give it to the next. */
+/* To so many at a time, the others in turn: who hears of it first can give it to the next. To half
+ * as many if it is less than FEW_BLOCKS. */
 #define TOLD_MAX 8u
+#define FEW_BLOCKS 4u
 /* A block is hashed and written at this rate, and in no less than so long. */
 #define WRITE_BYTES_PER_US 1000u
 #define WRITE_US_MIN 50u
@@ -455,15 +457,16 @@ static void tell(void *context, uint64_t argument)
     size_t i = 0;
     for (; i < count && told < TOLD_MAX; i++) {
         struct follower *follower = &node->followers[node->followers_next++ % count];
-        if (follower->told_count == node->grown_count) {
+        const uint32_t news_count = node->grown_count - follower->told_count;
+        if (news_count == 0) {
             continue;
         }
         struct message *message = new_message(swarm, SAYS_MORE, node->index, follower->node, 0);
-        message->indices_count = node->grown_count - follower->told_count;
+        message->indices_count = news_count;
         message->indices = node->grown + follower->told_count;
         send(swarm, message);
         follower->told_count = node->grown_count;
-        told++;
+        told += news_count < FEW_BLOCKS ? 2 : 1;
     }
     node->told_us = sim_engine_now_us(swarm->engine);
     if (i < count) {
