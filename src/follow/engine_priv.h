@@ -180,6 +180,8 @@ void land_remove_parents(struct follow *follow, const char *path);
                                  const char *path, uint64_t version);
 [[nodiscard]] int land_link(struct follow *follow, const struct wanted *wanted, const char *path,
                             uint64_t version);
+/* True if just that link stands at `path`. */
+bool land_is_link(struct follow *follow, const struct wanted *wanted, const char *path);
 /* The same content with another mode or time. */
 [[nodiscard]] int land_touch(struct follow *follow, const struct wanted *wanted,
                              struct place *place);

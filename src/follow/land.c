@@ -355,7 +355,11 @@ int land_remove(struct follow *follow, struct place *place)
     if (!err) {
         err = local_parent(follow->local, path, false, &fd, &name);
     }
-    if (!err && !local_is_ours(follow->local, place, &info)) {
+    if (!err && S_ISDIR(info.st_mode) && place->kind != PLACE_DIRECTORY) {
+        /* Of a change that a crash has interrupted, or somebody's: nothing of it is ours. */
+        (void)unlinkat(fd, name, AT_REMOVEDIR);
+        local_forget(follow->local);
+    } else if (!err && !local_is_ours(follow->local, place, &info)) {
         err = land_keep(follow, path);
     } else if (!err && S_ISDIR(info.st_mode)) {
         err = unlinkat(fd, name, AT_REMOVEDIR) < 0 ? err_from_errno(errno) : 0;
@@ -428,15 +432,21 @@ int land_directory(struct follow *follow, const struct wanted *wanted, const cha
     return 0;
 }
 
+bool land_is_link(struct follow *follow, const struct wanted *wanted, const char *path)
+{
+    struct stat info;
+    CLEANUP_FREE struct place *standing = mem_alloc(sizeof *standing + strlen(path) + 1);
+    *standing = place_of(wanted, 0);
+    memcpy(standing->path, path, strlen(path) + 1);
+    return local_stat(follow->local, path, &info) == 0 &&
+           local_is_ours(follow->local, standing, &info);
+}
+
 int land_link(struct follow *follow, const struct wanted *wanted, const char *path,
               uint64_t version)
 {
     const struct place values = place_of(wanted, version);
-    struct stat info;
-    CLEANUP_FREE struct place *standing = mem_alloc(sizeof *standing + strlen(path) + 1);
-    *standing = values;
-    memcpy(standing->path, path, strlen(path) + 1);
-    if (local_stat(follow->local, path, &info) || !local_is_ours(follow->local, standing, &info)) {
+    if (!land_is_link(follow, wanted, path)) {
         int fd = -1;
         const char *name = NULL;
         const int staging_fd = local_staging_fd(follow->local);

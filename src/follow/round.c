@@ -394,6 +394,11 @@ static int remove_one(struct round *round, const char *path)
         return 0;
     }
     const bool is_directory = place->kind == PLACE_DIRECTORY;
+    const struct wanted *wanted = wanted_find(&round->wanted, path);
+    if (wanted && wanted->kind == PLACE_SYMLINK && land_is_link(follow, wanted, path)) {
+        places_delete(follow->places, place); /* a crash has interrupted its change */
+        return 0;
+    }
     const int err = land_remove(follow, place);
     if (err) {
         follow_tell_trouble(follow, path, err_text(err));

@@ -636,6 +636,7 @@ int version_recover(struct follow *follow)
 {
     struct path_set *gone = NULL;
     struct path_set *switching = NULL;
+    struct path_set *crowded = NULL;
     const struct place *place;
     const struct root *root;
     for (place = places_all(follow->places); place; place = place->hh.next) {
@@ -657,13 +658,19 @@ int version_recover(struct follow *follow)
     for (root = places_roots(follow->places); root; root = root->hh.next) {
         if (root->is_switching) {
             path_set_add(&switching, root->path);
+        } else if (root->old_count > follow->options.keep_count) {
+            path_set_add(&crowded, root->path);
         }
     }
     int err = 0;
     for (const struct path_set *each = switching; !err && each; each = each->hh.next) {
         err = switch_link(follow, each->path);
     }
+    for (const struct path_set *each = crowded; each; each = each->hh.next) {
+        remove_old(follow, places_find_root(follow->places, each->path));
+    }
     path_set_free(&gone);
     path_set_free(&switching);
+    path_set_free(&crowded);
     return err ? err : land_commit(follow);
 }

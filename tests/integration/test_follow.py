@@ -29,9 +29,10 @@ class Follower:
         self.process = None
         test.stack.callback(self.kill)
 
-    def start(self):
+    def start(self, fault=None):
         self.told, self.state = [], {}
-        self.process = harness.start(*self.arguments, cwd=self.test.root)
+        begin = fault.start if fault else harness.start
+        self.process = begin(*self.arguments, cwd=self.test.root)
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
         return self

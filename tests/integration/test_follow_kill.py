@@ -14,7 +14,7 @@ import harness
 from harness import SEED, check, wait_for
 from test_follow import Follower, of_tree, seen
 from test_members import Nodes
-from trees import SOON_S, put_tar, wait_same
+from trees import SOON_S, put, put_tar, wait_same
 
 ROUNDS = harness.scaled(25, sanitized=0.2)
 FILES = 12  # of the directory that is switched
@@ -170,6 +170,82 @@ class Kill(Nodes):
                 self.assertNotIn(path, entries)
         if "a/d" in entries:
             self.assertEqual(last["a/d"], "atomic")
+
+
+class Sweep(Nodes):
+    """Killed at the n-th call that changes something below the directory, for many n."""
+
+    def publish(self, node, number):
+        """Each time all of it becomes something else, while nobody follows."""
+        data = b"%d" % number
+        for name in ("a/same", "a/deep/er/file"):
+            put(node, name, data + name.encode())
+        put(node, f"a/new{number}", data)
+        if number > 0:
+            answer = node.delete(f"a/new{number - 1}")
+            check(answer.status == 200, "delete", answer)
+            answer = node.post(f"a/moved{number - 1}", {"op": "rename", "to": f"a/moved{number}"})
+            check(answer.status == 200, "rename", answer)
+        else:
+            put(node, "a/moved0", b"moved")
+        if number > 0:
+            node.delete("a/kind/below" if number % 2 else "a/kind")
+        put(node, "a/kind" if number % 2 else "a/kind/below", b"a file, or in a directory")
+        put_tar(node, "a/d", {str(i): data for i in range(3)} | {"same": b"same"}, "?atomic=1")
+
+    def round(self, number, fault):
+        node, follower = self.node, self.follower
+        self.publish(node, number)
+        follower.start(fault)
+        process = follower.process
+
+        def is_over():
+            done = follower.state.get("current") and not follower.state["hooks"]
+            return done or process.poll() is not None
+
+        wait_for(is_over, SOON_S, f"{fault}: it is done, or dead")
+        follower.kill()
+        fault.collect()
+        follower.start()
+        wait_for(lambda: follower.state.get("current") and not follower.state["hooks"], SOON_S,
+                 f"{fault}: the next one does it all")
+        follower.stop()
+        here, there = seen(self.directory), of_tree(node, "a")
+        check(here == there, f"{fault}: not what the tree is", here, there)
+        halves = len(os.listdir(self.directory / "a/.artel"))
+        check(halves == 2, f"{fault}: {halves} versions, not the last and the one before")
+        done = self.log.read_text().splitlines()
+        self.log.write_text("")
+        for told in (f"put a/new{number}", "put a/same", "put a/deep/er/file", "atomic a/d",
+                     f"delete a/new{number - 1}"):
+            check(told in done, f"{fault}: no run for '{told}'", done)
+        check(any(told.endswith(f" a/moved{number}") for told in done), f"{fault}: the move", done)
+        return fault.struck
+
+    def test_killed_at_any_call(self):
+        self.node = self.new().start()
+        self.directory, self.log = self.root / "to", self.root / "log"
+        self.log.write_text("")
+        self.follower = Follower(self, self.node, "a", self.directory,
+                                 command=f'echo "$ARTEL_EVENT $ARTEL_PATH" >> {self.log}')
+        self.publish(self.node, 0)
+        self.follower.start()
+        wait_for(lambda: self.follower.state.get("current"), SOON_S, "it follows")
+        self.follower.stop()
+        number = 1
+        self.publish(self.node, 1)
+        self.follower.start()
+        wait_for(lambda: self.follower.state.get("current"), SOON_S, "it has two versions")
+        self.follower.stop()
+        at, step = 1, 30 if harness.SANITIZED else 3
+        while True:
+            number += 1
+            action = "kill" if number % 2 else "kill-after"
+            fault = harness.Fault(self.directory, "any", at, action)
+            if not self.round(number, fault):
+                break
+            at += self.random.randrange(step) + 1
+        self.assertGreater(at, 40)
 
 
 del Nodes
