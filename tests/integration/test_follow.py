@@ -274,7 +274,7 @@ class Changed(Following):
         want = {"a/replaced": b"mine replaced", "a/deleted": b"mine deleted", "a/taken": b"mine"}
         wait_for(lambda: kept() == want, SOON_S, "three are kept")
         for path in want:
-            self.assertTrue(follower.has_told("kept", path))
+            wait_for(lambda path=path: follower.has_told("kept", path), SOON_S, f"{path} is told")
         self.assertEqual((self.dir / "a/replaced").read_bytes(), b"new")
         self.assertFalse((self.dir / "a/deleted").exists())
         self.assertEqual((self.dir / "a/left").read_bytes(), b"mine left")
