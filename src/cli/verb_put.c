@@ -15,9 +15,9 @@
 #include "base/mem.h"
 #include "cli/ack.h"
 #include "cli/connect.h"
-#include "client/crew.h"
 #include "cli/pack.h"
 #include "cli/publish.h"
+#include "client/crew.h"
 #include "client/entry.h"
 #include "client/text.h"
 

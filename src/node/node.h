@@ -79,8 +79,8 @@ void node_listen_own(struct node *node, void (*changed)(void *context), void *co
  * listener, set before the first change and taken away (NULL) before it ends. */
 void node_listen(struct node *node, void (*changed)(void *context), void *context);
 
-/* Tells whether this node knows what others do: asked by the maintenance, which forgets what no path
- * names only after it was once so. NULL takes it away, and it is not called any more when that
+/* Tells whether this node knows what others do: asked by the maintenance, which forgets what no
+ * path names only after it was once so. NULL takes it away, and it is not called any more when that
  * returns. */
 void node_set_settled(struct node *node, bool (*is_settled)(void *context), void *context);
 
