@@ -166,6 +166,7 @@ class Faults(Background):
         self.assertEqual(c.metric("fetch_blocks_bad_total"), status["bad_blocks"])
         said = self.artel("status", c)
         self.assertIn(b"n0 gave wrong bytes", said.out)
+        self.assertIn(f"event=source_shunned member={a.status()['node']}".encode(), c.log)
         self.assertEqual(b.status()["shunned"], [])
 
         # What only it has is not found, and it is said why.
