@@ -22,6 +22,12 @@
 #define LINGER_US (FETCH_LINGER_MS * UINT64_C(1000))
 /* Small files that wait for their commit. */
 #define SETTLING_MAX 4096u
+/* One that could not go on since others were out of reach is tried again after so long, and after
+ * half of the time that it has been tried. */
+#define UNREACHED_US_MIN ((uint64_t)2 * 1000 * 1000)
+#define UNREACHED_US_MAX ((uint64_t)60 * 1000 * 1000)
+/* Thousands may find the disk full at a time; the log is told so often. */
+#define FULL_LOG_US ((uint64_t)60 * 1000 * 1000)
 /* Times that one whose block went before the commit is fetched again. */
 #define RETRIES_MAX 8u
 #define SETTLING_BYTES_MAX ((uint64_t)64 * 1024 * 1024)
@@ -79,9 +85,15 @@ int fetch_file_begin(struct fetch *fetch, const struct id *id, const struct node
     if (file) {
         file->reason = reason < file->reason ? reason : file->reason;
         *ret_file = file;
-        return file->is_taking || file->is_settling
-                   ? 0
-                   : transfer_start(fetch->transfer, network_now_us(), id, publisher, priority);
+        if (file->is_taking || file->is_settling) {
+            return 0;
+        }
+        const int err = transfer_start(fetch->transfer, network_now_us(), id, publisher, priority);
+        if (!err && file->retry_us != UINT64_MAX) {
+            file->retry_us = UINT64_MAX; /* somebody wants it now */
+            resume(file);
+        }
+        return err;
     }
     fetch_aside_take(fetch, id);
     file = mem_alloc(sizeof *file);
@@ -215,7 +227,11 @@ static void run_full(struct fetch *fetch, struct fetch_news *news)
 
 static void tell_full(struct fetch *fetch, const struct fetch_file *file)
 {
-    fetch->no_space++;
+    const uint64_t now_us = network_now_us();
+    if (fetch->no_space++ == 0 || fetch->full_us + FULL_LOG_US <= now_us) {
+        log_warn("fetches_wait_for_room", KV("times", fetch->no_space));
+        fetch->full_us = now_us;
+    }
     fetch_asides_forget(fetch);
     const struct fetch_waiter *waiter = NULL;
     LL_FOREACH(file->waiters, waiter)
@@ -453,9 +469,31 @@ void fetch_file_commit(struct fetch *fetch, struct fetch_file *file)
     content_commit(file->content);
 }
 
+static void retry_at(struct fetch *fetch, struct fetch_file *file, uint64_t at_us)
+{
+    file->retry_us = at_us;
+    if (file->retry_us < fetch->linger_due_us) {
+        fetch->linger_due_us = file->retry_us;
+    }
+}
+
+/* What an earlier life began is gone on with when those come back that could not be asked: after a
+ * power cut all start at once, and the others may be late. */
+static void wait_for_members(struct fetch *fetch, struct fetch_file *file)
+{
+    const uint64_t now_us = network_now_us();
+    const uint64_t half_us = (now_us - file->begun_us) / 2;
+    retry_at(fetch, file,
+             now_us + (half_us < UNREACHED_US_MIN   ? UNREACHED_US_MIN
+                       : half_us > UNREACHED_US_MAX ? UNREACHED_US_MAX
+                                                    : half_us));
+}
+
 void fetch_file_ended(struct fetch *fetch, struct fetch_file *file, int err)
 {
-    if (!file->is_settling) {
+    if (err == -EHOSTUNREACH && file->is_resumed && !file->waiters && !file->readers) {
+        wait_for_members(fetch, file);
+    } else if (!file->is_settling) {
         fetch_file_end(fetch, file, err);
     }
 }
@@ -477,10 +515,7 @@ static void begin_again(struct fetch *fetch, struct fetch_file *file)
 static void wait_for_room(struct fetch *fetch, struct fetch_file *file)
 {
     tell_full(fetch, file);
-    file->retry_us = network_now_us() + TRANSFER_NOSPACE_MS * UINT64_C(1000);
-    if (file->retry_us < fetch->linger_due_us) {
-        fetch->linger_due_us = file->retry_us;
-    }
+    retry_at(fetch, file, network_now_us() + TRANSFER_NOSPACE_MS * UINT64_C(1000));
 }
 
 static void try_again(struct fetch *fetch, struct fetch_file *file)

@@ -157,6 +157,7 @@ struct fetch {
     uint64_t bytes_received;
     uint64_t blocks_bad;
     uint64_t no_space;
+    uint64_t full_us; /* when the log was told so last */
 };
 
 /* Opens and closes: the network, in this order, before and around the link; as the replica. After

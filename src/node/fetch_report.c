@@ -76,6 +76,11 @@ static void fill(struct fetch *fetch, const struct fetch_file *file, struct fetc
         .readers_count = file->readers_count,
     };
     *ret_waits_for = "this node's disk";
+    if (file->retry_us != UINT64_MAX && !file->is_taking && !file->is_settling) {
+        ret_info->state = FETCH_SEARCHING;
+        *ret_waits_for = "members that can't be reached";
+        return;
+    }
     if (!transfer_status(fetch->transfer, now_us, &file->id, &status)) {
         return; /* it is here already */
     }

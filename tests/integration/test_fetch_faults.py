@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 import harness
-from harness import BLOCK_BYTES, MIB, Store, check, content, file_id
+from harness import BLOCK_BYTES, MIB, Store, check, content, file_id, metadata_text
 from test_disk_full import Ballast, command
 from test_fetch import Fetching, fetches, get, why
 from trees import put, wait_on, wait_same
@@ -56,6 +56,30 @@ class Faults(Background):
         b.start()
         self.wait_all_alive()
         self.wait_done(b, "file", data)
+
+    def test_what_had_come_does_not_come_again(self):
+        a = self.new("--upload-rate", "8M").start()
+        b = self.new("--join", a.at).start()
+        self.wait_all_alive()
+        data = content("not again", 24 * MIB)
+        put(a, "file", data)
+        wait_same([a, b])
+        self.start_fetch(b, data)
+        # What the index knows; what came after the last flush may be lost.
+        blocks = json.loads(metadata_text(data))["blocks"]
+        wait_on([b], lambda: b.metric("store_blocks") >= len(blocks) // 3, "a third is kept")
+        b.kill()
+        a.kill()
+        b.start()
+        here = b.metric("store_blocks")
+        self.assertGreaterEqual(here, len(blocks) // 3)
+        wait_on([b], lambda: why(b, "file").get("waits_for") == "members that can't be reached",
+                "it waits for those that have it")
+        a.start()
+        self.wait_all_alive()
+        self.wait_done(b, "file", data)
+        came = b.metric("fetch_bytes_total") - b.metric("fetch_duplicate_bytes_total")
+        self.assertEqual(came, len(data) - here * BLOCK_BYTES)
 
     def test_only_one_node_has_it_and_no_owner_knows(self):
         """All but the holder restart with nothing; those who knew of it are gone."""
@@ -250,6 +274,36 @@ class FullDisk(Background):
                 "it waits for room")
         self.assertEqual(b.metric("fetch_no_space_total") > 0, True)
         ballast.drop()
+        self.wait_done(b, "file", data)
+
+    def test_a_full_disk_loses_nothing(self):
+        """Killed while it waits for room, with a reader whose answer stands still."""
+        a, b, ballast = self.pair_with_small_disk()
+        data = content("kept", 12 * MIB)
+        own = content("own", MIB)
+        put(a, "file", data)
+        put(b, "own", own)
+        wait_same([a, b])
+        ballast.leave(18 * MIB)
+        self.start_fetch(b, data)
+        wait_on([b], lambda: fetches(b).get(file_id(data), {}).get("state") == "no_space",
+                "it waits for room")
+        answer = b.put("more", content("more", 4 * MIB))
+        self.assertEqual((answer.status, answer.error), (507, "no_space"))
+        self.assertIn(b"event=fetches_wait_for_room", b.log)
+        b.kill()
+        b.start()
+        self.wait_all_alive()
+        wait_on([b], lambda: fetches(b).get(file_id(data), {}).get("state") == "no_space",
+                "it waits again")
+        self.assertEqual(get(b, "own") == own, True)
+        got = []
+        thread = threading.Thread(target=lambda: got.append(get(b, "file")))
+        thread.start()
+        self.wait_readers(b, 1)
+        ballast.drop()
+        thread.join()
+        self.assertEqual([each == data for each in got], [True])
         self.wait_done(b, "file", data)
 
     def test_small_files_wait_for_room(self):
