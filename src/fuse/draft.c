@@ -68,18 +68,6 @@ static int fill(struct mount *mount, struct draft *draft, struct content *conten
     return err;
 }
 
-/* Under mount.lock: a new draft of `inode`, whose content is locked, for who fills it. */
-static struct draft *install(struct mount *mount, struct inode *inode)
-{
-    struct draft *draft = new_draft(mount);
-    /* Nobody else knows it: this does not wait. */
-    pthread_rwlock_wrlock(&draft->content);
-    draft->references++;
-    draft->changers++;
-    inode->draft = draft;
-    return draft;
-}
-
 /* It stays only if it could be filled. */
 static void give_up(struct mount *mount, uint64_t number, struct draft *draft)
 {
@@ -117,40 +105,67 @@ static int wait_for(struct mount *mount, uint64_t number, struct draft *draft)
     return err;
 }
 
+/* The draft of the file, for who changes it, or `fresh` if it has none: then *ret_content is what
+ * the file holds. -ESTALE. */
+static int take_draft(struct mount *mount, uint64_t number, struct draft *fresh,
+                      struct draft **ret_draft, struct content **ret_content,
+                      uint64_t *ret_size_bytes)
+{
+    int err = 0;
+    pthread_mutex_lock(&mount->lock);
+    struct inode *inode = inodes_find(&mount->inodes, number);
+    if (!inode || inode->shape.kind != TREE_FILE) {
+        err = -ESTALE;
+    } else if (inode->draft || fresh) {
+        if (!inode->draft) {
+            *ret_content = content_of(inode);
+            *ret_size_bytes = inode->shape.size_bytes;
+            inode->draft = fresh;
+            fresh->references++;
+        }
+        inode->draft->references++;
+        inode->draft->changers++;
+        *ret_draft = inode->draft;
+    }
+    pthread_mutex_unlock(&mount->lock);
+    return err;
+}
+
+/* A draft that nobody else knows yet, and that has no other reference then. */
+static int make_draft(struct mount *mount, uint64_t number, bool is_empty, struct draft **ret_draft)
+{
+    struct content *content = NULL;
+    uint64_t size_bytes = 0;
+    struct draft *fresh = new_draft(mount);
+    /* Whoever finds it waits until it is filled. */
+    pthread_rwlock_wrlock(&fresh->content);
+    int err = take_draft(mount, number, fresh, ret_draft, &content, &size_bytes);
+    if (content && !is_empty) {
+        err = fill(mount, fresh, content, size_bytes);
+    }
+    fresh->fill_err = err;
+    pthread_rwlock_unlock(&fresh->content);
+    if (content && err) {
+        give_up(mount, number, fresh);
+    }
+    pthread_mutex_lock(&mount->lock);
+    content_drop(content);
+    draft_drop(fresh);
+    pthread_mutex_unlock(&mount->lock);
+    return err;
+}
+
 int draft_make(struct mount *mount, uint64_t number, bool is_empty, struct draft **ret_draft)
 {
     struct content *content = NULL;
     uint64_t size_bytes = 0;
-    pthread_mutex_lock(&mount->lock);
-    struct inode *inode = inodes_find(&mount->inodes, number);
-    if (!inode || inode->shape.kind != TREE_FILE) {
-        pthread_mutex_unlock(&mount->lock);
-        return -ESTALE;
+    struct draft *draft = NULL;
+    int err = take_draft(mount, number, NULL, &draft, &content, &size_bytes);
+    if (!err && !draft) {
+        err = make_draft(mount, number, is_empty, &draft);
     }
-    struct draft *draft = inode->draft;
-    const bool is_here = draft != NULL;
-    if (is_here) {
-        draft->references++;
-        draft->changers++;
-    } else {
-        content = content_of(inode);
-        size_bytes = inode->shape.size_bytes;
-        draft = install(mount, inode);
-    }
-    pthread_mutex_unlock(&mount->lock);
-    int err = 0;
-    if (is_here) {
+    if (!err) {
         err = wait_for(mount, number, draft);
-    } else {
-        err = is_empty ? 0 : fill(mount, draft, content, size_bytes);
-        draft->fill_err = err;
-        pthread_rwlock_unlock(&draft->content);
-        pthread_mutex_lock(&mount->lock);
-        content_drop(content);
-        pthread_mutex_unlock(&mount->lock);
-        if (err) {
-            give_up(mount, number, draft);
-        }
     }
     if (!err) {
         *ret_draft = draft;

@@ -50,13 +50,9 @@ static void listen_on(const struct live *live, struct client_stream *stream)
 static void wait_ms(struct mount *mount, uint64_t ms)
 {
     struct live *live = mount->live;
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    until.tv_sec += (time_t)(ms / 1000) + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const uint64_t until_us = (clock_monotonic_ms(clock_real()) + ms) * 1000;
     pthread_mutex_lock(&mount->lock);
-    while (!live->is_ending && pthread_cond_timedwait(&live->changed, &mount->lock, &until) == 0) {
+    while (!live->is_ending && clock_wait_until(&live->changed, &mount->lock, until_us) == 0) {
     }
     pthread_mutex_unlock(&mount->lock);
 }

@@ -253,16 +253,10 @@ static bool rename_here(struct mount *mount, const struct rename *rename)
     return is_here;
 }
 
-/* What goes with the name has to be in the tree under the old one, and what is replaced may not
- * come back. */
-static int settle_names(struct mount *mount, const struct rename *rename, enum tree_kind kind)
+/* A file that was closed goes with its name, and what is replaced may not come back. What is below
+ * a directory and not published yet gets the new name here. */
+static int settle_names(struct mount *mount, const struct rename *rename)
 {
-    if (kind == TREE_DIRECTORY) {
-        const int err = publish_all(mount);
-        if (err) {
-            return err;
-        }
-    }
     pthread_mutex_lock(&mount->lock);
     struct inode *there = find_child(mount, rename->new_parent, rename->new_name);
     int err = 0;
@@ -369,7 +363,7 @@ static int rename_entry(struct mount *mount, const struct rename *rename)
     if (kind == TREE_FILE && rename_here(mount, rename)) {
         return 0;
     }
-    err = settle_names(mount, rename, kind);
+    err = settle_names(mount, rename);
     if (err) {
         return err;
     }
@@ -377,10 +371,12 @@ static int rename_entry(struct mount *mount, const struct rename *rename)
     struct busy_name to = {.parent = rename->new_parent, .name = rename->new_name};
     begin_busy(mount, &from);
     begin_busy(mount, &to);
+    publish_pause(mount);
     err = rename_there(mount, rename);
     if (!err) {
         move_known(mount, rename);
     }
+    publish_go_on(mount);
     end_busy(mount, &from);
     end_busy(mount, &to);
     return err;

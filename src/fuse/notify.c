@@ -154,12 +154,8 @@ static void *notifier_main(void *context)
     struct notifier *notifier = mount->notifier;
     pthread_mutex_lock(&mount->lock);
     while (!notifier->is_ending) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += (long)LOOK_MS * 1000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&notifier->wake, &mount->lock, &until);
+        const uint64_t now_ms = clock_monotonic_ms(clock_real());
+        (void)clock_wait_until(&notifier->wake, &mount->lock, (now_ms + LOOK_MS) * 1000);
         bool is_ending = notifier->is_ending;
         while (!is_ending) {
             pthread_mutex_unlock(&mount->lock);

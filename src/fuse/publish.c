@@ -27,6 +27,8 @@
 /* What goes at once: long enough to be worth a transaction, short enough to be soon. */
 #define BATCH_FILES 512u
 #define BATCH_BYTES ((uint64_t)16 * 1024 * 1024)
+/* Room in the ring for all that may wait and for a batch that comes back. */
+#define QUEUE_PLACES (QUEUE_FILES_MAX + BATCH_FILES)
 /* Between attempts while the node does not take anything. */
 #define RETRY_MS 500u
 
@@ -37,6 +39,9 @@ struct publisher {
     size_t queue_first;
     size_t queue_count;
     uint64_t queue_bytes;
+    uint64_t pushed;        /* to the queue, ever */
+    uint64_t popped;        /* and taken from it */
+    uint64_t ended;         /* of those, the first so many are through */
     size_t in_flight_count; /* whoever sends them */
     bool is_failing;        /* the node took nothing the last time */
     bool is_ending;
@@ -48,10 +53,11 @@ struct publisher {
 
 static void push(struct publisher *publisher, struct inode *inode)
 {
-    const size_t at = (publisher->queue_first + publisher->queue_count) % QUEUE_FILES_MAX;
-    CHECK(publisher->queue_count < QUEUE_FILES_MAX);
+    const size_t at = (publisher->queue_first + publisher->queue_count) % QUEUE_PLACES;
+    CHECK(publisher->queue_count < QUEUE_PLACES);
     publisher->queue[at] = inode;
     publisher->queue_count++;
+    publisher->pushed++;
     publisher->queue_bytes += inode->shape.size_bytes;
     inodes_pin(inode);
     inode->draft->is_queued = true;
@@ -62,8 +68,9 @@ static void push(struct publisher *publisher, struct inode *inode)
 static struct inode *pop(struct publisher *publisher)
 {
     struct inode *inode = publisher->queue[publisher->queue_first];
-    publisher->queue_first = (publisher->queue_first + 1) % QUEUE_FILES_MAX;
+    publisher->queue_first = (publisher->queue_first + 1) % QUEUE_PLACES;
     publisher->queue_count--;
+    publisher->popped++;
     if (publisher->queue_count == 0) {
         publisher->queue_bytes = 0;
     } else if (publisher->queue_bytes > inode->shape.size_bytes) {
@@ -141,11 +148,41 @@ struct inode *publish_wait(struct mount *mount, uint64_t number)
     }
 }
 
+/* Under mount.lock, which is given back meanwhile. */
+static void wait_for_renames(struct mount *mount)
+{
+    while (mount->renames > 0) {
+        pthread_cond_wait(&mount->settled, &mount->lock);
+    }
+}
+
+void publish_pause(struct mount *mount)
+{
+    pthread_mutex_lock(&mount->lock);
+    mount->renames++;
+    while (mount->publisher->in_flight_count > 0) {
+        pthread_cond_wait(&mount->settled, &mount->lock);
+    }
+    pthread_mutex_unlock(&mount->lock);
+}
+
+void publish_go_on(struct mount *mount)
+{
+    pthread_mutex_lock(&mount->lock);
+    mount->renames--;
+    pthread_cond_broadcast(&mount->settled);
+    pthread_mutex_unlock(&mount->lock);
+}
+
 int publish_now(struct mount *mount, uint64_t number)
 {
     struct send_job job;
+    struct inode *inode = NULL;
     pthread_mutex_lock(&mount->lock);
-    struct inode *inode = publish_wait(mount, number);
+    do {
+        wait_for_renames(mount);
+        inode = publish_wait(mount, number);
+    } while (mount->renames > 0);
     const bool is_dirty = inode && inode->draft && draft_is_dirty(inode->draft);
     if (is_dirty) {
         inodes_pin(inode);
@@ -217,7 +254,9 @@ int publish_all(struct mount *mount)
     struct publisher *publisher = mount->publisher;
     int err = 0;
     pthread_mutex_lock(&mount->lock);
-    while (!err && (publisher->queue_count > 0 || publisher->in_flight_count > 0)) {
+    /* What is closed while this waits is not meant. */
+    const uint64_t last = publisher->pushed;
+    while (!err && publisher->ended < last) {
         if (publisher->is_failing || !mount->is_live) {
             err = -ENOTCONN;
         } else {
@@ -238,18 +277,18 @@ static size_t take_batch(struct mount *mount, struct send_job jobs[BATCH_FILES])
     uint64_t bytes = 0;
     size_t count = 0;
     while (publisher->queue_count > 0 && count < BATCH_FILES && bytes < BATCH_BYTES) {
-        struct inode *inode = pop(publisher);
-        struct draft *draft = inode->draft;
-        if (draft->is_in_flight) {
-            /* Somebody waits for it; if it is dirty after that, it comes again. */
-            inodes_pin(inode);
-            draft->references++;
-            const uint64_t number = inode->number;
-            (void)publish_wait(mount, number);
-            draft_drop(draft);
-            inodes_unpin(&mount->inodes, inode);
+        struct inode *inode = publisher->queue[publisher->queue_first];
+        if (inode->draft->is_in_flight || mount->renames > 0) {
+            /* Somebody else sends it, or names change: what is taken already goes first. */
+            if (count > 0) {
+                break;
+            }
+            pthread_cond_wait(&mount->settled, &mount->lock);
+            continue;
         }
-        if (inode->draft != draft || !draft_is_dirty(draft)) {
+        inode = pop(publisher);
+        struct draft *draft = inode->draft;
+        if (!draft_is_dirty(draft)) {
             draft_settle(inode);
             draft_drop(draft);
             inodes_unpin(&mount->inodes, inode);
@@ -288,13 +327,9 @@ static bool end_batch(struct mount *mount, struct send_job *jobs, size_t count)
 
 static void wait_ms(struct mount *mount, struct publisher *publisher, unsigned ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)ms * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const uint64_t until_us = (clock_monotonic_ms(clock_real()) + ms) * 1000;
     while (!publisher->is_ending &&
-           pthread_cond_timedwait(&publisher->wake, &mount->lock, &until) == 0) {
+           clock_wait_until(&publisher->wake, &mount->lock, until_us) == 0) {
     }
 }
 
@@ -316,6 +351,7 @@ static void *publisher_main(void *context)
         send_many(mount, jobs, count);
         pthread_mutex_lock(&mount->lock);
         publisher->is_failing = end_batch(mount, jobs, count);
+        publisher->ended = publisher->popped;
         pthread_cond_broadcast(&mount->settled);
         if (publisher->is_failing) {
             wait_ms(mount, publisher, RETRY_MS);
@@ -329,7 +365,7 @@ static void *publisher_main(void *context)
 int publisher_start(struct mount *mount)
 {
     struct publisher *publisher = mem_alloc(sizeof *publisher);
-    publisher->queue = mem_alloc_array(QUEUE_FILES_MAX, sizeof(struct inode *));
+    publisher->queue = mem_alloc_array(QUEUE_PLACES, sizeof(struct inode *));
     clock_init_condition(&publisher->wake);
     mount->publisher = publisher;
     if (pthread_create(&publisher->thread, NULL, publisher_main, mount) != 0) {

@@ -29,6 +29,11 @@ void publish_released(struct mount *mount, uint64_t number);
 /* The same for all that was closed. */
 [[nodiscard]] int publish_all(struct mount *mount);
 
+/* While names change nothing goes out, so that nothing comes to stand under an old one. Begins when
+ * what is under way has ended. */
+void publish_pause(struct mount *mount);
+void publish_go_on(struct mount *mount);
+
 /* Under mount.lock, which is given back meanwhile: waits until nothing of the file is under way.
  * NULL: the file went. */
 struct inode *publish_wait(struct mount *mount, uint64_t number);
