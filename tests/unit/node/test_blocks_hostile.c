@@ -459,7 +459,7 @@ static void who_does_not_read_for_long_is_ended(void **state)
 static void who_does_not_read_news_hears_them_later(void **state)
 {
     (void)state;
-    enum { FILES = 24 };
+    enum { FILES = IS_SANITIZED ? 4 : 24 }; /* the latter would fill a queue without bound */
     struct scene *scene = scene_new((struct blocks_options){0});
     begin_receiver(scene, true);
     struct id files[FILES] = {0};
