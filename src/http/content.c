@@ -255,13 +255,17 @@ static int make_mapped(struct content *content, size_t count, struct MHD_Respons
     return 0;
 }
 
-/* A body that is read when there is room for it; leaves `content` empty. */
+/* A body that is read when there is room for it; leaves `content` empty. libmicrohttpd takes a
+ * buffer of `piece_size` bytes for it, and zeroes that. */
 static int make_streamed(struct content *content, size_t piece_size,
                          struct MHD_Response **ret_response)
 {
+    const uint64_t size = content->end_bytes - content->begin_bytes;
+    if (size < piece_size) {
+        piece_size = size > 0 ? (size_t)size : 1;
+    }
     *ret_response = MHD_create_response_from_callback(
-        content->end_bytes - content->begin_bytes, piece_size, content_read,
-        mem_copy(content, sizeof *content), content_free);
+        size, piece_size, content_read, mem_copy(content, sizeof *content), content_free);
     *content = (struct content){.metadata = FILE_METADATA_INIT};
     return 0;
 }
