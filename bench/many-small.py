@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """many-small: a directory of files of 4 to 16 KiB from one machine to others, in memory.
 
-Machines are network namespaces behind a bridge, without a bound on their links. "artel get" makes
-plain files, as the others do, and leaves a copy in the store of each receiver; "artel fetch" makes that
-copy alone. rsync checks nothing, artel and libtorrent compare all that comes with its hash.
+Machines are network namespaces behind a bridge, without a bound on their links. "artel" is `artel
+get`: plain files, as the others make, and a copy in the store of each receiver; "artel fetch" that
+copy alone (POST /fetches), "artel follow" plain files that the store has as its own. rsync checks
+nothing, artel and libtorrent compare all that comes with its hash.
 """
 
 import argparse
@@ -24,12 +25,29 @@ class ArtelFetch(Artel):
         return None
 
 
+class ArtelFollow(Artel):
+    name = "artel follow"
+    LOOK_S = 0.05  # a look at all files takes a while
+
+    def go(self, number):
+        self.files = sum(path.is_file() for path in self.source.rglob("*"))
+        self.looked = {}
+        words = [ARTEL, "follow", "--quiet", "--node", self.url(number), f"{self.source.name}/**"]
+        self.run(number, [*words, "--to", self.directory(number)])
+
+    def is_done(self, number):
+        if time.monotonic() < self.looked.get(number, 0) + self.LOOK_S:
+            return False
+        self.looked[number] = time.monotonic()
+        return sum(len(files) for _, _, files in os.walk(self.copy(number))) == self.files
+
+
 class SmallLibtorrent(Libtorrent):
     def piece_bytes(self):
         return 256 * KIB
 
 
-RACERS = {kind.name: kind for kind in (Artel, ArtelFetch, Rsync, SmallLibtorrent)}
+RACERS = {kind.name: kind for kind in (Artel, ArtelFetch, ArtelFollow, Rsync, SmallLibtorrent)}
 RACES = ((1, 10000), (4, 100000))  # receivers, files
 
 
