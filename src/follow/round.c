@@ -17,6 +17,7 @@
 #include "base/backoff.h"
 #include "base/err.h"
 #include "base/random.h"
+#include "client/entry.h"
 #include "client/text.h"
 #include "follow/engine_priv.h"
 #include "tree/glob.h"
@@ -26,6 +27,10 @@
 #define ASK_FIRST_MS 100u
 #define ASK_LIMIT_MS 10000u
 #define PAUSE_MS 100u
+/* A node that starts without its tree knows its members and has compared trees with them by then.
+ */
+#define SETTLE_MS 10000
+#define SETTLE_LOOK_MS 1000u
 
 struct scope {
     bool is_all;
@@ -244,6 +249,56 @@ static struct summary *summary_of(const struct round *round, const char *path)
 /* ---- what the tree has ------------------------------------------------------------------------
  */
 
+/* Waits a moment; false: it is the end. */
+static bool pause_for(const struct follow *follow, struct backoff *backoff)
+{
+    uint64_t number = 0;
+    random_system(&number, sizeof number);
+    uint64_t left_ms = backoff_next_ms(backoff, number);
+    while (left_ms > 0 && !follow->is_stopped) {
+        const uint64_t pause_ms = left_ms < PAUSE_MS ? left_ms : PAUSE_MS;
+        const struct timespec pause = {0, (long)pause_ms * 1000000};
+        nanosleep(&pause, NULL);
+        left_ms -= pause_ms;
+    }
+    return !follow->is_stopped;
+}
+
+/* True if the node has the feed of `cursor`, or, if it got another one (a new disk, an older copy
+ * of it), ran for long enough to have the tree that others have. */
+static bool is_settled(struct follow *follow, const char *cursor)
+{
+    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
+    const struct client_request request = {.target = "/status", .is_stopped = &follow->is_stopped};
+    if (!client_perform(follow->client, &request, &response)) {
+        return false;
+    }
+    json_t *status = json_loadb(buf_string(&response.body), response.body.size, 0, NULL);
+    const char *now = entry_text(status, "cursor");
+    const size_t epoch = strcspn(cursor, ":") + 1;
+    const bool is_same = strncmp(cursor, now, epoch) == 0;
+    const bool agrees = json_is_true(json_object_get(status, "agree"));
+    const bool is_old = json_integer_value(json_object_get(status, "up_ms")) >= SETTLE_MS;
+    json_decref(status);
+    return is_same || (agrees && is_old);
+}
+
+/* A node that has lost its tree and gets it back lacks for a while what is no reason to delete
+ * anything here. False: it is the end. */
+static bool wait_until_settled(struct follow *follow)
+{
+    struct backoff backoff = {.first_ms = ASK_FIRST_MS, .limit_ms = SETTLE_LOOK_MS};
+    CLEANUP_FREE char *cursor = places_get(follow->places, "cursor");
+    bool is_waiting = cursor && !is_settled(follow, cursor);
+    if (is_waiting) {
+        follow_tell_trouble(follow, NULL, "the node has no tree yet, or another one than before");
+    }
+    while (is_waiting && pause_for(follow, &backoff)) {
+        is_waiting = !is_settled(follow, cursor);
+    }
+    return !is_waiting;
+}
+
 /* Lists or looks: until the node answers. False: it is the end. */
 static bool ask(struct follow *follow, struct wanted_map *map, const char *path, bool is_below)
 {
@@ -259,15 +314,7 @@ static bool ask(struct follow *follow, struct wanted_map *map, const char *path,
         if (backoff.failures == 0) {
             follow_tell_trouble(follow, path, buf_string(&response.failure));
         }
-        uint64_t number = 0;
-        random_system(&number, sizeof number);
-        uint64_t left_ms = backoff_next_ms(&backoff, number);
-        while (left_ms > 0 && !follow->is_stopped) {
-            const uint64_t pause_ms = left_ms < PAUSE_MS ? left_ms : PAUSE_MS;
-            const struct timespec pause = {0, (long)pause_ms * 1000000};
-            nanosleep(&pause, NULL);
-            left_ms -= pause_ms;
-        }
+        (void)pause_for(follow, &backoff);
     }
     return false;
 }
@@ -277,7 +324,7 @@ static bool ask_all(struct round *round)
     struct follow *follow = round->follow;
     const struct scope *scope = &round->scope;
     if (scope->is_all) {
-        return ask(follow, &round->wanted, "", true);
+        return wait_until_settled(follow) && ask(follow, &round->wanted, "", true);
     }
     for (const struct path_set *each = scope->below; each; each = each->hh.next) {
         /* A listing of a file is none; and it does not have its own top. */

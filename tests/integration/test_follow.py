@@ -253,6 +253,29 @@ class Files(Following):
         wait_for(lambda: follower.state.get("current"), SOON_S, "all is done")
 
 
+    def test_a_node_without_its_tree_is_no_reason_to_delete(self):
+        other = self.new("--join", self.node.at).start()
+        self.wait_all_alive()
+        for i in range(20):
+            put(self.node, f"a/{i}", b"%d" % i)
+        command, done = self.hook()
+        follower = Follower(self, other, "a", self.dir, command=command).start()
+        self.wait_equal()
+        wait_for(lambda: follower.state.get("current") and not follower.state["hooks"], SOON_S,
+                 "all is done")
+        follower.stop()
+        self.node.stop()
+        other.stop()
+        shutil.rmtree(other.data)
+        other.start()  # empty
+        self.node.start()
+        follower.start()
+        self.delete("a/7")
+        wait_for(lambda: "delete  a/7" in done(), SOON_S, "the one that was deleted")
+        self.wait_equal()
+        self.assertEqual([told for told in done() if told.startswith("delete")], ["delete  a/7"])
+
+
 class Changed(Following):
     def test_what_somebody_changed_is_kept(self):
         for name in ("replaced", "deleted", "left"):
