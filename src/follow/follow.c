@@ -307,9 +307,8 @@ static void tell_state(struct follow *follow, struct follow_report *last, uint64
                          report.hooks_count == last->hooks_count &&
                          report.is_current == last->is_current && last->news == FOLLOW_STATE;
     /* That it is current is told at once: somebody may wait for it. */
-    if (is_same || (has_trouble && now_ms - *last_ms < STATE_MS) ||
-        (report.is_current == last->is_current && !report.is_current &&
-         now_ms - *last_ms < STATE_MS)) {
+    if (is_same || (report.is_current == last->is_current && !report.is_current &&
+                    now_ms - *last_ms < STATE_MS)) {
         return;
     }
     follow_tell(follow, &report);
