@@ -178,6 +178,10 @@ static bool read_network_options(const struct invocation *invocation,
                   CLUSTER_SEEDS_MAX);
         return false;
     }
+    if (config_bytes(config, "cache-bytes", &network->cache_bytes)) {
+        cli_usage(invocation, "--cache-bytes is a number of bytes, as 10G, or 0: no limit");
+        return false;
+    }
     return read_rate(invocation, "download-rate", &network->download_rate) &&
            read_rate(invocation, "upload-rate", &network->upload_rate) &&
            check_listen(invocation, &network->listen);
@@ -389,6 +393,8 @@ static const struct config_key keys[] = {
      false},
     {"upload-rate", "0", "RATE: bytes a second of content for other nodes, as 10M; 0: no limit",
      false},
+    {"cache-bytes", "0",
+     "BYTES: of content that was only read here, above which it makes room; 0: no limit", false},
     CLI_KEY_SEGMENT_BYTES,
     {"max-connections", "24000", "NUMBER: of open connections", false},
     {"header-timeout", "15", "SECONDS: for the line and headers of a request", false},
@@ -405,16 +411,20 @@ const struct verb verb_node = {
     .name = "node",
     .summary = "run a node",
     .synopsis = "--data DIR [--listen ADDRESS:PORT] [--join HOST:PORT[,...]] [--zone ZONE]",
-    .about = "Runs in the foreground and logs to standard error. When it serves, it prints one\n"
-             "line `ready http://ADDRESS:PORT`; SIGTERM or SIGINT ends it cleanly. The same is\n"
-             "served on the Unix socket DIR/socket.\n\n"
-             "With --join it becomes a member of the network of those named; any of them will do,\n"
-             "and names are looked up until one answers. It remembers the members that it has\n"
-             "met, so a restart needs no --join. The port is used for TCP and UDP.\n\n"
-             "With `follow = index/** -> /srv/index keep 2 exec systemctl reload search` in its\n"
-             "file of settings (or --follow; several of them) it starts an `artel follow` for\n"
-             "each, starts it again if it ends, and ends it with itself; `artel status` tells how\n"
-             "they are. The command goes to the end of the line, or to a blank and `;`.\n",
+    .about =
+        "Runs in the foreground and logs to standard error. When it serves, it prints one\n"
+        "line `ready http://ADDRESS:PORT`; SIGTERM or SIGINT ends it cleanly. The same is\n"
+        "served on the Unix socket DIR/socket.\n\n"
+        "With --join it becomes a member of the network of those named; any of them will do,\n"
+        "and names are looked up until one answers. It remembers the members that it has\n"
+        "met, so a restart needs no --join. The port is used for TCP and UDP.\n\n"
+        "With `follow = index/** -> /srv/index keep 2 exec systemctl reload search` in its\n"
+        "file of settings (or --follow; several of them) it starts an `artel follow` for\n"
+        "each, starts it again if it ends, and ends it with itself; `artel status` tells how\n"
+        "they are. The command goes to the end of the line, or to a blank and `;`.\n\n"
+        "Content that was read here stays as cache. With --cache-bytes the least recently used\n"
+        "of it makes room, but only what another node has and promises to keep: there may be\n"
+        "more of what nobody else has.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .list_key = "follow",

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "node/blocks_priv.h"
+#include "node/evict_priv.h"
 #include "node/fetch_files_priv.h"
 #include "node/network_priv.h"
 #include "node/survey_priv.h"
@@ -138,7 +139,8 @@ static void take_arrived(struct fetch *fetch)
         } else if (message->kind == ARRIVED_KEEP_MESSAGE) {
             /* Of a stranger nothing is taken. */
             if (network_knows(fetch->network, &message->from) &&
-                !survey_message(fetch, &message->from, bytes)) {
+                !survey_message(fetch, &message->from, bytes) &&
+                !evict_message(fetch->evict, &message->from, bytes)) {
                 copies_message(fetch->copies, network_now_us(), &message->from, bytes);
             }
         } else {
@@ -252,6 +254,8 @@ static uint64_t next_us(struct fetch *fetch)
     const uint64_t survey_us = survey_next_us(fetch);
     due_us = copies_us < due_us ? copies_us : due_us;
     due_us = survey_us < due_us ? survey_us : due_us;
+    const uint64_t evict_us = evict_next_us(fetch->evict);
+    due_us = evict_us < due_us ? evict_us : due_us;
     if (fetch->members_changed && fetch->members_us < due_us) {
         due_us = fetch->members_us;
     }
@@ -261,6 +265,7 @@ static uint64_t next_us(struct fetch *fetch)
 static void show_counters(struct fetch *fetch)
 {
     const struct transfer_counters *transfer = transfer_counters(fetch->transfer);
+    const struct evict_counters *evict = evict_counters(fetch->evict);
     fetch->counters = (struct fetch_counters){
         .locate = *locate_counters(fetch->locate),
         .files_running = HASH_COUNT(fetch->files),
@@ -276,6 +281,10 @@ static void show_counters(struct fetch *fetch)
         .raced_bytes = transfer->raced_bytes,
         .no_space = fetch->no_space,
         .surveys = fetch->surveys_count,
+        .evicted_blocks = evict->evicted_blocks,
+        .evicted_bytes = evict->evicted_bytes,
+        .evict_refused_blocks = evict->refused_blocks,
+        .promised_blocks = evict->promised_blocks,
     };
 }
 
@@ -305,6 +314,7 @@ static void turn(struct fetch *fetch)
     run_queue(fetch, &fetch->after);
     fetch_copies_due(fetch);
     survey_due(fetch);
+    evict_due(fetch->evict);
     fetch_files_due(fetch);
     contents_due(fetch);
     run_queue(fetch, &fetch->after);
@@ -387,6 +397,7 @@ int fetch_open(struct network *network, const struct network_options *options,
     struct fetch *fetch = mem_alloc(sizeof *fetch);
     init(fetch, network, options->download_rate);
     fetch_copies_open(fetch);
+    fetch->evict = evict_new(fetch, options->cache_bytes);
     int err = fetch_locate_open(fetch);
     if (!err) {
         err = workers_open(FETCH_WORKERS, &fetch->workers);
@@ -479,6 +490,7 @@ void fetch_halt(struct fetch *fetch)
     drain(fetch);
     fetch_copies_end(fetch);
     survey_end_all(fetch);
+    evict_end(fetch->evict);
     survey_measures_drop(fetch);
     fetch_files_end(fetch);
     fetch_seeks_end(fetch);
@@ -496,6 +508,7 @@ void fetch_free(struct fetch *fetch)
     blocks_free(fetch->blocks);
     transfer_free(fetch->transfer);
     fetch_copies_close(fetch);
+    evict_free(fetch->evict);
     fetch_report_free(fetch);
     fetch_asides_free(fetch);
     fetch_locate_close(fetch);

@@ -263,6 +263,10 @@ struct fetch_counters {
     uint64_t files_stopped;
     uint64_t readers; /* now */
     uint64_t surveys; /* now */
+    uint64_t evicted_blocks;
+    uint64_t evicted_bytes;
+    uint64_t evict_refused_blocks; /* that no other node promised to keep */
+    uint64_t promised_blocks;      /* to others, which may have evicted them then */
     uint64_t blocks_received;
     uint64_t bytes_received;
     uint64_t blocks_bad;

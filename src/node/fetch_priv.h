@@ -11,6 +11,7 @@
  *   fetch_content.c  files on their way into the store (fetch_content_priv.h)
  *   fetch_files.c   files that are fetched, and more (fetch_files_priv.h)
  *   fetch_copies.c  copies that others keep for this node, and it for others
+ *   evict.c         what is here as cache alone is kept below a limit (evict_priv.h)
  *   survey.c        how many have a path whole (survey_priv.h)
  */
 
@@ -28,6 +29,7 @@ struct blocks;
 struct content;
 struct copies;
 struct copying;
+struct evict;
 struct fetch_aside;
 struct fetch_file;
 struct fetch_past;
@@ -143,6 +145,7 @@ struct fetch {
     struct copies *copies;
     struct copying *copyings; /* that wait for others to keep something */
     struct keeping *keepings; /* files that are fetched for others */
+    struct evict *evict;
     struct survey *surveys;
     size_t surveys_count;
     struct measuring *measures; /* that wait for a worker */

@@ -50,6 +50,7 @@ struct network_options {
      * it goes, else NETWORK_RATE_MIN to NETWORK_RATE_MAX. */
     uint64_t download_rate;
     uint64_t upload_rate;
+    uint64_t cache_bytes; /* of content that is here as cache alone; 0: no limit */
     /* Called once on the core thread; must not block. `other` is set for a conflict only. */
     void (*ended)(void *context, enum network_end why, const struct address *other);
     void *context;

@@ -247,3 +247,11 @@ void store_evict_cancel(struct store *store, const struct id *ids, size_t count)
         pins_unmark_candidate(store->pins, &ids[i]);
     }
 }
+
+int store_evict_put_off(struct store *store, const struct id *ids, size_t count)
+{
+    uint64_t evicted_bytes = 0;
+    const int err = submit_blocks(store, refresh_apply, ids, count, &evicted_bytes);
+    store_evict_cancel(store, ids, count);
+    return err;
+}

@@ -134,23 +134,32 @@ void store_unpin(struct store *store, const struct id *id)
     pins_drop(store->pins, id);
 }
 
-int store_promise(struct store *store, const struct id *id, uint64_t duration_ms)
+/* Only the index counts: what it does not name yet would not survive a crash. */
+static bool is_offered(struct store *store, const struct id *id)
 {
-    if (duration_ms > STORE_PROMISE_MS_MAX) {
-        duration_ms = STORE_PROMISE_MS_MAX;
-    }
-    const uint64_t now_ms = clock_monotonic_ms(store->clock);
-    const int err = pins_add_until(store->pins, id, now_ms, now_ms + duration_ms);
-    if (err) {
-        return err;
-    }
-    /* Pinned first, then looked at: what is seen now stays. Only the index counts: what it does not
-     * name yet would not survive a crash. */
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
     struct block_record record = {0};
     int failed = kv_read(store->kv, &txn);
     if (!failed) {
         failed = index_block(txn, id, &record);
     }
-    return !failed && record.locations_count > 0 ? 0 : -ENOENT;
+    return !failed && block_is_offered(&record);
+}
+
+int store_promise(struct store *store, const struct id *id, uint64_t duration_ms)
+{
+    if (duration_ms > STORE_PROMISE_MS_MAX) {
+        duration_ms = STORE_PROMISE_MS_MAX;
+    }
+    /* What was never here leaves no pin. */
+    if (!is_offered(store, id)) {
+        return -ENOENT;
+    }
+    const uint64_t now_ms = clock_monotonic_ms(store->clock);
+    const int err = pins_add_until(store->pins, id, now_ms, now_ms + duration_ms);
+    if (err) {
+        return err;
+    }
+    /* Pinned first, then looked at: what is seen now stays. */
+    return is_offered(store, id) ? 0 : -ENOENT;
 }

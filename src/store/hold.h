@@ -53,7 +53,8 @@ bool store_pin(struct store *store, const struct id *id);
 void store_unpin(struct store *store, const struct id *id);
 
 /* Promises another node to keep the block for `duration_ms` (at most STORE_PROMISE_MS_MAX).
- * -EBUSY: it is being evicted here, ask somebody else; -ENOENT: not here, or not durable yet. */
+ * -EBUSY: it is being evicted here, ask somebody else; -ENOENT: not here, not durable yet, or held
+ * by nobody any more. */
 #define STORE_PROMISE_MS_MAX ((uint64_t)10 * 60 * 1000)
 [[nodiscard]] int store_promise(struct store *store, const struct id *id, uint64_t duration_ms);
 

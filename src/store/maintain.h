@@ -53,6 +53,8 @@ struct store_candidate {
 
 /* Takes the marks off without evicting. */
 void store_evict_cancel(struct store *store, const struct id *ids, size_t count);
+/* The same, and they count as used now: others come first for a while. Errors of a commit. */
+[[nodiscard]] int store_evict_put_off(struct store *store, const struct id *ids, size_t count);
 
 /* Scrub: reads everything in the order of the disk and compares it with its SHA-256. */
 struct store_scrub_options {

@@ -59,6 +59,8 @@ void copies_message(struct copies *copies, uint64_t now_us, const struct node_id
         break;
     case KEEP_SURVEY:
     case KEEP_SURVEYED:
+    case KEEP_PROMISE:
+    case KEEP_PROMISED:
         break; /* not about copies */
     }
 }

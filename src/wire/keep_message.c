@@ -38,6 +38,12 @@ void keep_message_format(const struct keep_message *message, struct buf *ret_byt
     case KEEP_SURVEYED:
         put_survey(ret_bytes, &message->survey);
         break;
+    case KEEP_PROMISE:
+        buf_add(ret_bytes, message->blocks);
+        break;
+    case KEEP_PROMISED:
+        buf_add(ret_bytes, message->promises);
+        break;
     }
 }
 
@@ -64,6 +70,31 @@ static void get_survey(struct field_reader *reader, struct keep_survey *ret_surv
     }
 }
 
+/* All that is left, as ids. */
+static struct bytes get_ids(struct field_reader *reader, size_t count_max)
+{
+    const struct bytes ids = field_get_raw(reader, reader->left.size);
+    const size_t count = ids.size / ID_BYTES;
+    if (count == 0 || count > count_max || ids.size % ID_BYTES != 0) {
+        field_fail(reader);
+    }
+    return ids;
+}
+
+static struct bytes get_promises(struct field_reader *reader)
+{
+    const struct bytes promises = field_get_raw(reader, reader->left.size);
+    if (promises.size == 0 || promises.size > KEEP_BLOCKS_MAX) {
+        field_fail(reader);
+    }
+    for (size_t i = 0; i < promises.size; i++) {
+        if (promises.data[i] > 1) {
+            field_fail(reader);
+        }
+    }
+    return promises;
+}
+
 int keep_message_parse(struct bytes bytes, struct keep_message *ret_message)
 {
     struct field_reader reader = field_reader_of(bytes);
@@ -73,17 +104,13 @@ int keep_message_parse(struct bytes bytes, struct keep_message *ret_message)
     if (err) {
         return err;
     }
-    if (type < KEEP_KEEP || type > KEEP_SURVEYED) {
+    if (type < KEEP_KEEP || type > KEEP_PROMISED) {
         return -EPROTONOSUPPORT;
     }
     struct keep_message message = {.type = (enum keep_message_type)type};
     message.number = field_get_u64(&reader);
     if (type == KEEP_KEEP) {
-        message.files = field_get_raw(&reader, reader.left.size);
-        const size_t count = message.files.size / ID_BYTES;
-        if (count == 0 || count > KEEP_FILES_MAX || message.files.size % ID_BYTES != 0) {
-            field_fail(&reader);
-        }
+        message.files = get_ids(&reader, KEEP_FILES_MAX);
     } else if (type == KEEP_KEPT) {
         const uint8_t verdict = field_get_u8(&reader);
         message.kept = field_get_u32(&reader);
@@ -102,6 +129,10 @@ int keep_message_parse(struct bytes bytes, struct keep_message *ret_message)
         }
     } else if (type == KEEP_SURVEYED) {
         get_survey(&reader, &message.survey);
+    } else if (type == KEEP_PROMISE) {
+        message.blocks = get_ids(&reader, KEEP_BLOCKS_MAX);
+    } else if (type == KEEP_PROMISED) {
+        message.promises = get_promises(&reader);
     }
     if (reader.bad || (reader.left.size > 0 && is_exact)) {
         return -EPROTO;

@@ -3,8 +3,8 @@
 #define WIRE_KEEP_MESSAGE_H
 
 /*
- * keep_message: what nodes say to each other about copies that one wants others to keep, and about
- * how much of a path each of them has.
+ * keep_message: what nodes say to each other about copies that one wants others to keep, about how
+ * much of a path each of them has, and about what may be evicted.
  *
  * Major u8, minor u8, type u8, then
  *
@@ -15,8 +15,12 @@
  *   SURVEYED  number u64, extent u8, state u8, files u32, whole files u32, bytes u64, bytes here
  * u64, rate u64
  *
- * with file = its id, 32 bytes. Lists and the path run up to the end. Fields as in wire/fields.h;
- * versions are treated as in wire/datagram.h, but a list at the end leaves no room behind it.
+ *   PROMISE   number u64, blocks: which of these do you hold, and keep for ten minutes from now?
+ *   PROMISED  number u64, for each of them in this order u8: 1 I do, 0 I don't
+ *
+ * with file and block = its id, 32 bytes. Lists and the path run up to the end. Fields as in
+ * wire/fields.h; versions are treated as in wire/datagram.h, but a list at the end leaves no room
+ * behind it.
  */
 
 #include <stdint.h>
@@ -29,12 +33,17 @@
 /* Of one KEEP: half a megabyte. */
 #define KEEP_FILES_MAX 16384u
 
+/* Of one PROMISE. */
+#define KEEP_BLOCKS_MAX 1024u
+
 enum keep_message_type {
     KEEP_KEEP = 1,
     KEEP_KEPT = 2,
     KEEP_RELEASE = 3,
     KEEP_SURVEY = 4,
     KEEP_SURVEYED = 5,
+    KEEP_PROMISE = 6,
+    KEEP_PROMISED = 7,
 };
 
 enum keep_verdict {
@@ -79,7 +88,9 @@ struct keep_message {
     uint64_t number; /* the asker's */
     enum keep_verdict verdict;
     uint32_t kept;
-    struct bytes files; /* ID_BYTES each, at least one */
+    struct bytes files;    /* ID_BYTES each, at least one */
+    struct bytes blocks;   /* ID_BYTES each, at least one */
+    struct bytes promises; /* a byte each, 0 or 1, at least one */
     struct id digest;
     struct bytes path; /* at most PATH_BYTES_MAX; not checked further */
     struct keep_survey survey;

@@ -24,6 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     CHECK(is_within(message.files, bytes));
     CHECK(is_within(message.path, bytes));
+    CHECK(is_within(message.blocks, bytes));
+    CHECK(is_within(message.promises, bytes));
     CHECK((message.type == KEEP_KEEP) == (message.files.size > 0));
 
     CLEANUP_BUF struct buf formatted = BUF_INIT;

@@ -28,6 +28,7 @@
 
 struct one {
     const struct clock *clock; /* NULL: clock_real() */
+    uint64_t cache_bytes;      /* when it is started again */
     char dir[32];
     int listen_fd;
     pthread_t acceptor;
@@ -80,7 +81,8 @@ static inline void start_one(struct one *one, const char *join)
     const struct node_options options = {
         .data = one->dir, .segment_bytes = (uint64_t)1 << 20, .clock = one->clock};
     assert_int_equal(node_open(&options, &one->node), 0);
-    struct network_options network = {.join = join, .link_threads = 1};
+    struct network_options network = {
+        .join = join, .link_threads = 1, .cache_bytes = one->cache_bytes};
     assert_int_equal(address_parse("127.0.0.1:0", &network.listen), 0);
     for (;;) {
         assert_int_equal(network_open(one->node, &network, &one->network), 0);
@@ -96,6 +98,7 @@ static inline void start_one(struct one *one, const char *join)
 static inline void open_one_of(struct one *one, const char *join, const struct clock *clock)
 {
     one->clock = clock;
+    one->cache_bytes = 0;
     snprintf(one->dir, sizeof one->dir, "/tmp/test-node.XXXXXX");
     assert_non_null(mkdtemp(one->dir));
     start_one(one, join);

@@ -79,6 +79,37 @@ static void the_oldest_first(void **state)
     free_cached(&cached);
 }
 
+static void what_is_put_off_comes_last(void **state)
+{
+    struct scratch *scratch = *state;
+    struct cached cached;
+    put_cached(scratch, &cached);
+    struct id ids[FILES];
+    assert_int_equal(candidates_for(scratch->store, 2 * SIZE, ids), 2);
+    advance(scratch, 1000);
+    assert_ok(store_evict_put_off(scratch->store, ids, 2));
+    assert_int_equal(store_promise(scratch->store, &ids[0], 1), 0); /* no candidate any more */
+    advance(scratch, 1000);
+    assert_int_equal(candidates_for(scratch->store, FILES * SIZE, ids), FILES);
+    for (size_t i = 0; i < FILES; i++) {
+        assert_is_block(&ids[i], &cached, (i + 2) % FILES);
+    }
+    store_evict_cancel(scratch->store, ids, FILES);
+    assert_int_equal(status_of(scratch->store).cache_bytes, FILES * SIZE);
+    free_cached(&cached);
+}
+
+static void who_is_not_held_is_not_promised(void **state)
+{
+    struct scratch *scratch = *state;
+    struct cached cached;
+    put_cached(scratch, &cached);
+    assert_int_equal(store_promise(scratch->store, &cached.blocks[0], 1000), 0);
+    assert_ok(store_release(scratch->store, &cached.files[0], STORE_CACHE));
+    assert_int_equal(store_promise(scratch->store, &cached.blocks[0], 1000), -ENOENT);
+    free_cached(&cached);
+}
+
 static void the_limit_and_the_wish(void **state)
 {
     struct scratch *scratch = *state;
@@ -326,6 +357,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_TEST(the_oldest_first),
+        STORE_TEST(what_is_put_off_comes_last),
+        STORE_TEST(who_is_not_held_is_not_promised),
         STORE_TEST(the_limit_and_the_wish),
         STORE_TEST(a_read_gives_a_second_chance),
         STORE_TEST(a_candidate_is_not_promised),

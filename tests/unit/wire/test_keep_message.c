@@ -36,6 +36,8 @@ static const struct keep_message messages[] = {
                 .length_bytes = KEEP_SURVEY_NUMBER_MAX,
                 .here_bytes = 5,
                 .rate_bytes_per_second = 6}},
+    {.type = KEEP_PROMISE, .number = 5, .blocks = {files, sizeof files}},
+    {.type = KEEP_PROMISED, .number = 6, .promises = {(const uint8_t *)"\1\0\1", 3}},
 };
 
 static void assert_same_survey(const struct keep_survey *a, const struct keep_survey *b)
@@ -65,7 +67,14 @@ static void what_is_formatted_is_parsed(void **state)
         assert_true(id_equal(&parsed.digest, &messages[i].digest));
         assert_true(bytes_equal(parsed.path, messages[i].path));
         assert_same_survey(&parsed.survey, &messages[i].survey);
+        assert_true(bytes_equal(parsed.blocks, messages[i].blocks));
+        assert_true(bytes_equal(parsed.promises, messages[i].promises));
     }
+}
+
+static bool is_list(const struct keep_message *message)
+{
+    return message->type == KEEP_KEEP || message->type == KEEP_PROMISE;
 }
 
 static void what_is_cut_off_or_too_long_is_refused(void **state)
@@ -78,14 +87,15 @@ static void what_is_cut_off_or_too_long_is_refused(void **state)
         struct keep_message parsed = {.number = 5};
         for (size_t cut = 0; cut < size; cut++) {
             const bool is_shorter_list =
-                (messages[i].type == KEEP_KEEP && cut > 11 && (cut - 11) % ID_BYTES == 0) ||
+                (is_list(&messages[i]) && cut > 11 && (cut - 11) % ID_BYTES == 0) ||
+                (messages[i].type == KEEP_PROMISED && cut > 11) ||
                 (messages[i].type == KEEP_SURVEY && cut >= 11 + ID_BYTES);
             assert_int_equal(keep_message_parse(BYTES(bytes.data, cut), &parsed),
                              is_shorter_list ? 0 : -EPROTO);
             parsed.number = 5;
         }
-        if (messages[i].type == KEEP_SURVEY) {
-            continue; /* a longer path */
+        if (messages[i].type == KEEP_SURVEY || messages[i].type == KEEP_PROMISED) {
+            continue; /* a longer path; one promise more */
         }
         buf_add(&bytes, BYTES(files, 1));
         assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTO);
@@ -93,7 +103,7 @@ static void what_is_cut_off_or_too_long_is_refused(void **state)
         /* A later version may say more, but not behind a list. */
         bytes.data[MINOR_AT] = DATAGRAM_MINOR + 1;
         assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed),
-                         messages[i].type == KEEP_KEEP ? -EPROTO : 0);
+                         is_list(&messages[i]) ? -EPROTO : 0);
     }
 }
 
@@ -161,6 +171,29 @@ static void surveys_that_make_no_sense_are_refused(void **state)
     assert_int_equal(parse_survey(&bad), -EPROTO);
 }
 
+static void promises_have_their_limits(void **state)
+{
+    (void)state;
+    static const uint8_t zeros[(KEEP_BLOCKS_MAX + 1) * ID_BYTES];
+    struct keep_message parsed;
+    for (size_t i = 0; i < 2; i++) {
+        CLEANUP_BUF struct buf bytes = BUF_INIT;
+        struct keep_message message = {.type = KEEP_PROMISE};
+        message.blocks = BYTES(zeros, (KEEP_BLOCKS_MAX + i) * ID_BYTES);
+        keep_message_format(&message, &bytes);
+        assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), i == 0 ? 0 : -EPROTO);
+        buf_clear(&bytes);
+        message = (struct keep_message){.type = KEEP_PROMISED};
+        message.promises = BYTES(zeros, KEEP_BLOCKS_MAX + i);
+        keep_message_format(&message, &bytes);
+        assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), i == 0 ? 0 : -EPROTO);
+    }
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    const struct keep_message message = {.type = KEEP_PROMISED, .promises = bytes_of_string("\1\2")};
+    keep_message_format(&message, &bytes);
+    assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTO);
+}
+
 static void a_path_has_its_limit(void **state)
 {
     (void)state;
@@ -184,7 +217,7 @@ static void other_versions_and_types_are_not_known(void **state)
     keep_message_format(&messages[4], &bytes);
     bytes.data[TYPE_AT] = 0;
     assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTONOSUPPORT);
-    bytes.data[TYPE_AT] = KEEP_SURVEYED + 1;
+    bytes.data[TYPE_AT] = KEEP_PROMISED + 1;
     assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTONOSUPPORT);
     bytes.data[TYPE_AT] = KEEP_RELEASE;
     bytes.data[MAJOR_AT] = DATAGRAM_MAJOR + 1;
@@ -198,6 +231,7 @@ int main(void)
         cmocka_unit_test(what_is_cut_off_or_too_long_is_refused),
         cmocka_unit_test(what_makes_no_sense_is_refused),
         cmocka_unit_test(surveys_that_make_no_sense_are_refused),
+        cmocka_unit_test(promises_have_their_limits),
         cmocka_unit_test(a_path_has_its_limit),
         cmocka_unit_test(other_versions_and_types_are_not_known),
     };

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Two real nodes that have the same blocks as cache: who evicts what, and when. As people see it:
+ * tests/integration/test_evict.py. */
+
+#include "real_nodes.h"
+
+#include "node/fetch.h"
+#include "store/hold.h"
+#include "store/maintain.h"
+#include "store/put.h"
+
+#define FILES 5u
+
+static void put_cached(struct node *node)
+{
+    for (unsigned i = 0; i < FILES; i++) {
+        char content[16];
+        struct store_put *put = NULL;
+        struct store_put_result result;
+        snprintf(content, sizeof content, "content %u", i);
+        assert_int_equal(store_put_begin(node_store(node), STORE_CACHE, &put), 0);
+        assert_int_equal(store_put_write(put, bytes_of_string(content)), 0);
+        assert_int_equal(store_put_commit(put, &result), 0);
+    }
+}
+
+static struct fetch_counters counters_of(const struct one *one)
+{
+    struct fetch_counters counters;
+    fetch_read_counters(network_fetch(one->network), &counters);
+    return counters;
+}
+
+/* The first is started again, with a limit that nothing is below. */
+static void limit(struct one pair[2])
+{
+    char join[ADDRESS_TEXT_CHARS + 1];
+    const struct address address = network_address(pair[1].network);
+    address_format(&address, join);
+    stop_one(&pair[0]);
+    pair[0].cache_bytes = 1;
+    start_one(&pair[0], join);
+}
+
+static void what_another_is_about_to_evict_stays(void **state)
+{
+    (void)state;
+    struct one pair[2];
+    open_pair(pair);
+    put_cached(pair[0].node);
+    put_cached(pair[1].node);
+    /* The other one has marked them all, and has not asked yet. */
+    struct store *other = node_store(pair[1].node);
+    struct store_candidate candidates[FILES];
+    struct id ids[FILES];
+    size_t count = 0;
+    assert_int_equal(store_evict_candidates(other, UINT64_MAX, FILES, candidates, &count), 0);
+    assert_int_equal(count, FILES);
+    for (size_t i = 0; i < FILES; i++) {
+        ids[i] = candidates[i].id;
+    }
+    limit(pair);
+    WAIT_FOR(counters_of(&pair[0]).evict_refused_blocks >= 2 * FILES);
+    assert_int_equal(counters_of(&pair[0]).evicted_blocks, 0);
+    assert_int_equal(counters_of(&pair[1]).promised_blocks, 0);
+    /* It thinks better of it, promises them, and keeps them. */
+    store_evict_cancel(other, ids, FILES);
+    WAIT_FOR(counters_of(&pair[0]).evicted_blocks == FILES);
+    assert_int_equal(counters_of(&pair[1]).promised_blocks, FILES);
+    assert_int_equal(store_evict_candidates(other, UINT64_MAX, FILES, candidates, &count), 0);
+    assert_int_equal(count, 0);
+    close_one(&pair[0]);
+    close_one(&pair[1]);
+}
+
+static void what_nobody_else_has_stays(void **state)
+{
+    (void)state;
+    struct one pair[2];
+    open_pair(pair);
+    put_cached(pair[0].node);
+    limit(pair);
+    WAIT_FOR(counters_of(&pair[0]).evict_refused_blocks >= FILES);
+    assert_int_equal(counters_of(&pair[0]).evicted_blocks, 0);
+    put_cached(pair[1].node);
+    WAIT_FOR(counters_of(&pair[0]).evicted_blocks == FILES);
+    assert_int_equal(counters_of(&pair[1]).evicted_blocks, 0); /* it has no limit */
+    close_one(&pair[0]);
+    close_one(&pair[1]);
+}
+
+int main(void)
+{
+    log_set_level(LOG_OFF);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_another_is_about_to_evict_stays),
+        cmocka_unit_test(what_nobody_else_has_stays),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
