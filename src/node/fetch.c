@@ -336,6 +336,7 @@ static void *run(void *argument)
         turn(fetch);
         wait_for_news(fetch);
     }
+    fetch_index_end_turns(fetch->index);
     return NULL;
 }
 

@@ -118,6 +118,13 @@ static void flush(struct fetch_index *index)
     }
 }
 
+void fetch_index_end_turns(struct fetch_index *index)
+{
+    if (index) {
+        flush(index);
+    }
+}
+
 static void close_index(struct fetch_index *index, bool is_kept)
 {
     if (!index) {

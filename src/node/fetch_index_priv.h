@@ -35,6 +35,10 @@ void fetch_index_discard(struct fetch_index *index);
  * each wait, and by the time that it gives (UINT64_MAX: no time). NULL is allowed. */
 uint64_t fetch_index_tend(struct fetch_index *index, uint64_t now_us);
 
+/* The thread that used it ends, another one goes on: a transaction is of one thread. NULL is
+ * allowed. */
+void fetch_index_end_turns(struct fetch_index *index);
+
 /* Something that was set is not there: it must not be used any more. The error; 0: all is well. */
 int fetch_index_failed(const struct fetch_index *index);
 
