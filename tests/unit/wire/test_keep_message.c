@@ -189,7 +189,8 @@ static void promises_have_their_limits(void **state)
         assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), i == 0 ? 0 : -EPROTO);
     }
     CLEANUP_BUF struct buf bytes = BUF_INIT;
-    const struct keep_message message = {.type = KEEP_PROMISED, .promises = bytes_of_string("\1\2")};
+    const struct keep_message message = {.type = KEEP_PROMISED,
+                                         .promises = bytes_of_string("\1\2")};
     keep_message_format(&message, &bytes);
     assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTO);
 }
