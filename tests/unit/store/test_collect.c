@@ -132,10 +132,13 @@ static void a_restart_ends_pins(void **state)
 static void what_is_promised_stays_until_then(void **state)
 {
     struct scratch *scratch = *state;
-    put_and_release(scratch->store, 1, 5000);
+    const struct id id = put_seed(scratch->store, STORE_ORIGIN, 1, 5000);
     const struct id block = block_of(1, 5000);
+    assert_ok(store_promise(scratch->store, &block, COLLECT_MS + 3000));
+    assert_ok(store_release(scratch->store, &id, STORE_ORIGIN));
+    /* Nobody holds it any more: that is no promise to give again. */
+    assert_int_equal(store_promise(scratch->store, &block, COLLECT_MS + 3000), -ENOENT);
     advance(scratch, COLLECT_MS);
-    assert_ok(store_promise(scratch->store, &block, 3000));
     assert_int_equal(collect(scratch), 1); /* the file */
     advance(scratch, 2999);
     assert_int_equal(collect(scratch), 0);
