@@ -20,7 +20,6 @@
 #include "base/mem.h"
 #include "store/fetches_priv.h"
 #include "store/files_priv.h"
-#include "store/hold.h"
 #include "store/index_priv.h"
 #include "store/read.h"
 #include "store/store_priv.h"
@@ -167,21 +166,9 @@ static int look_at_blocks(struct store *store, const struct block_ref *blocks, s
     return err;
 }
 
-/* Of a file of which no block is here. What was kept for a reason was lost: its list of blocks may
- * be the only one that is left. What was evicted from the cache is elsewhere, with its list. */
-static int listed_state(struct store *store, const struct id *id, enum store_held_state *ret_state)
-{
-    struct store_file_info info;
-    const int err = store_file_info(store, id, &info);
-    uint32_t holders = 0;
-    for (int reason = 0; !err && reason < STORE_CACHE; reason++) {
-        holders |= info.holders[reason];
-    }
-    *ret_state = holders != 0 ? STORE_HELD_PARTIAL : STORE_HELD_NONE;
-    return err == -ENOENT ? 0 : err;
-}
-
-/* Of a file that is held, block by block. */
+/* Of a file that is held, block by block. If none is here, its list of blocks may still be the only
+ * one that is left: others promise blocks to who evicts them, which they may have in other files.
+ */
 static int checked_state(struct store *store, const struct id *id, enum store_held_state *ret_state)
 {
     CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
@@ -199,7 +186,7 @@ static int checked_state(struct store *store, const struct id *id, enum store_he
         at += count;
     }
     *ret_state = any_absent ? STORE_HELD_PARTIAL : STORE_HELD_COMPLETE;
-    return err || any_here || !any_absent ? err : listed_state(store, id, ret_state);
+    return err;
 }
 
 static int quick_state(struct store *store, const struct id *id, enum store_held_state *ret_state,
