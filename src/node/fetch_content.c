@@ -257,6 +257,26 @@ static int open_intake(struct content *content)
     return err ? err : -ECANCELED;
 }
 
+static bool begin_use(struct content *content);
+static void end_use(struct content *content);
+static int copy_block(struct content *content, uint32_t index);
+
+/* A small one has no intake that would count what is here already, in another file. */
+static bool has_small(const struct content *content)
+{
+    return content->is_small && content->metadata.blocks_count == 1 &&
+           store_has_block(node_store(content->fetch->node), &content->metadata.blocks[0].id);
+}
+
+static void take_small(struct content *content)
+{
+    if (begin_use(content)) {
+        const int err = copy_block(content, 0);
+        (void)err; /* then it is fetched */
+        end_use(content);
+    }
+}
+
 static void work_open(struct work *work)
 {
     struct task *task = CONTAINER_OF(work, struct task, work);
@@ -271,6 +291,8 @@ static void work_open(struct work *work)
     }
     if (!task->err && !content->is_small) {
         task->err = open_intake(content);
+    } else if (!task->err && has_small(content)) {
+        take_small(content);
     }
     if (!task->err) {
         take_have(content, task);
@@ -293,7 +315,7 @@ void content_open(struct content *content, struct bytes text)
     } else if (!content->has_metadata) {
         buf_add(&task->text, text);
     }
-    if (task->err || (content->has_metadata && content->is_small)) {
+    if (task->err || (content->has_metadata && content->is_small && !has_small(content))) {
         if (!task->err) {
             take_have(content, task);
         }

@@ -90,12 +90,70 @@ static void what_nobody_else_has_stays(void **state)
     close_one(&pair[1]);
 }
 
+#define BLOCK ((size_t)256 * 1024)
+
+static struct id put_long(struct node *node, enum store_reason reason, size_t size)
+{
+    uint8_t *data = mem_alloc(size);
+    for (size_t i = 0; i < size; i++) {
+        data[i] = (uint8_t)(i * 31 + i / 251);
+    }
+    struct store_put *put = NULL;
+    struct store_put_result result;
+    assert_int_equal(store_put_begin(node_store(node), reason, &put), 0);
+    assert_int_equal(store_put_write(put, BYTES(data, size)), 0);
+    assert_int_equal(store_put_commit(put, &result), 0);
+    free(data);
+    return result.id;
+}
+
+struct had {
+    _Atomic bool is_over;
+    int err;
+};
+
+static void done(void *context, const struct fetch_result *result)
+{
+    struct had *had = context;
+    had->err = result->err;
+    had->is_over = true;
+}
+
+/* The other one has the block in another file: the list of this one is here alone. */
+static void find_evicted(unsigned blocks)
+{
+    struct one pair[2];
+    open_pair(pair);
+    const struct id file = put_long(pair[0].node, STORE_CACHE, blocks * BLOCK);
+    put_long(pair[1].node, STORE_ORIGIN, blocks * BLOCK + 1000);
+    limit(pair);
+    WAIT_FOR(counters_of(&pair[0]).evicted_blocks == blocks);
+    WAIT_FOR(alive_count(&pair[0]) == 2 && alive_count(&pair[1]) == 2);
+    for (int i = 1; i >= 0; i--) {
+        struct had had = {.err = 1};
+        const struct fetch_options options = {.file = file, .reason = STORE_COPY};
+        fetch_start(network_fetch(pair[i].network), &options, done, &had);
+        WAIT_FOR(had.is_over);
+        assert_int_equal(had.err, 0);
+    }
+    close_one(&pair[0]);
+    close_one(&pair[1]);
+}
+
+static void a_file_whose_blocks_were_evicted_is_found(void **state)
+{
+    (void)state;
+    find_evicted(2);
+    find_evicted(1);
+}
+
 int main(void)
 {
     log_set_level(LOG_OFF);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_another_is_about_to_evict_stays),
         cmocka_unit_test(what_nobody_else_has_stays),
+        cmocka_unit_test(a_file_whose_blocks_were_evicted_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
