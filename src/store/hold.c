@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "store/fetches_priv.h"
 #include "store/files_priv.h"
 #include "store/index_priv.h"
 #include "store/pins_priv.h"
@@ -134,8 +135,24 @@ void store_unpin(struct store *store, const struct id *id)
     pins_drop(store->pins, id);
 }
 
+/* An intake may be dropped, with what came, whoever has evicted it meanwhile; and what it counts
+ * can't be told from copies. */
+static bool is_of_intakes(struct kv_txn *txn, const struct block_record *record)
+{
+    for (int reason = 0; reason < STORE_REASONS; reason++) {
+        if (reason != INTAKE_REASON && record->holders[reason] > 0) {
+            return false;
+        }
+    }
+    CLEANUP(kv_cursor_close) struct kv_cursor *cursor = NULL;
+    struct bytes key;
+    struct bytes value;
+    const int err = kv_cursor_open(txn, TABLE_FETCHES, &cursor);
+    return err || kv_seek(cursor, BYTES(NULL, 0), &key, &value) != -ENOENT;
+}
+
 /* Only the index counts: what it does not name yet would not survive a crash. */
-static bool is_offered(struct store *store, const struct id *id)
+static bool is_kept(struct store *store, const struct id *id)
 {
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
     struct block_record record = {0};
@@ -143,7 +160,7 @@ static bool is_offered(struct store *store, const struct id *id)
     if (!failed) {
         failed = index_block(txn, id, &record);
     }
-    return !failed && block_is_offered(&record);
+    return !failed && block_is_offered(&record) && !is_of_intakes(txn, &record);
 }
 
 int store_promise(struct store *store, const struct id *id, uint64_t duration_ms)
@@ -152,7 +169,7 @@ int store_promise(struct store *store, const struct id *id, uint64_t duration_ms
         duration_ms = STORE_PROMISE_MS_MAX;
     }
     /* What was never here leaves no pin. */
-    if (!is_offered(store, id)) {
+    if (!is_kept(store, id)) {
         return -ENOENT;
     }
     const uint64_t now_ms = clock_monotonic_ms(store->clock);
@@ -161,5 +178,5 @@ int store_promise(struct store *store, const struct id *id, uint64_t duration_ms
         return err;
     }
     /* Pinned first, then looked at: what is seen now stays. */
-    return is_offered(store, id) ? 0 : -ENOENT;
+    return is_kept(store, id) ? 0 : -ENOENT;
 }

@@ -5,6 +5,8 @@
  */
 #include "intake_helpers.h"
 
+#include "store/held.h"
+
 #include <sys/wait.h>
 
 static uint32_t holders_of(struct store *store, const struct coming *coming,
@@ -26,6 +28,23 @@ static void evict_all(struct store *store)
         ids[i] = candidates[i].id;
     }
     assert_ok(store_evict(store, ids, count, &evicted_bytes));
+}
+
+/* Who evicts its own may not rely on what a drop takes. */
+static void what_may_be_dropped_is_not_promised(void **state)
+{
+    struct scratch *scratch = *state;
+    CLEANUP_COMING struct coming coming;
+    make_coming(&coming, 1, SIZE);
+    struct store_intake *intake = open_intake(scratch->store, &coming, STORE_COPY);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        assert_ok(store_intake_block(intake, i, block_of(&coming, i)));
+    }
+    assert_ok(store_intake_flush(intake));
+    const struct id *id = &coming.metadata.blocks[0].id;
+    assert_int_equal(store_promise(scratch->store, id, 1000), -ENOENT);
+    assert_ok(store_intake_commit(intake));
+    assert_ok(store_promise(scratch->store, id, 1000));
 }
 
 /* ---- blocks --------------------------------------------------------------------------------- */
@@ -254,16 +273,18 @@ static void flushes_come_by_themselves(void **state)
     CLEANUP_COMING struct coming coming;
     make_coming(&coming, 1, SIZE);
     struct store_intake *intake = open_intake(scratch->store, &coming, STORE_COPY);
-    const uint64_t promise_ms = 1000;
+    enum store_held_state held = STORE_HELD_NONE;
     const struct id *first = &coming.metadata.blocks[0].id;
     give(intake, &coming, 0, 1);
     drain(scratch->store);
-    /* Only what is durable is promised to others. */
-    assert_int_equal(store_promise(scratch->store, first, promise_ms), -ENOENT);
+    /* Only what is durable is told to others. */
+    assert_ok(store_held_state(scratch->store, first, &held));
+    assert_int_equal(held, STORE_HELD_NONE);
     advance(scratch, STORE_INTAKE_FLUSH_MS);
     give(intake, &coming, 1, 2);
     drain(scratch->store);
-    assert_ok(store_promise(scratch->store, first, promise_ms));
+    assert_ok(store_held_state(scratch->store, first, &held));
+    assert_int_equal(held, STORE_HELD_COMPLETE);
     assert_ok(store_intake_close(intake));
 }
 
@@ -575,6 +596,7 @@ static void read_only(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        STORE_TEST(what_may_be_dropped_is_not_promised),
         STORE_TEST(any_order_and_twice),
         STORE_TEST(wrong_bytes_are_refused),
         STORE_TEST(the_same_block_many_times),
