@@ -370,7 +370,6 @@ static void init(struct fetch *fetch, struct network *network, uint64_t download
     };
     fetch->node = network->node;
     fetch->network = network;
-    fetch->next_number = 1;
     fetch->requests_due_us = UINT64_MAX;
     fetch->linger_due_us = UINT64_MAX;
     fetch->members_changed = true;
@@ -378,6 +377,8 @@ static void init(struct fetch *fetch, struct network *network, uint64_t download
     uint64_t seed = 0;
     random_system(&seed, sizeof seed);
     random_init(&fetch->random, seed);
+    /* Answers to an earlier life may still come. */
+    fetch->next_number = random_u64(&fetch->random) / 2;
     pthread_mutex_init(&fetch->lock, NULL);
     pthread_mutex_init(&fetch->contents_lock, NULL);
     pthread_cond_init(&fetch->answered, NULL);
