@@ -89,6 +89,30 @@ static void unlock_shard(struct shard *shard, struct pin *pin)
     pthread_mutex_unlock(&shard->lock);
 }
 
+/* Nobody is busy with it. */
+static bool is_free(struct pin *pin, uint64_t now_ms)
+{
+    if (pin->until_ms <= now_ms) {
+        pin->until_ms = 0;
+    }
+    return pin->count == 0 && pin->until_ms == 0;
+}
+
+/* Looks at two of them in turn, so that promises that are over do not pile up: nobody else may
+ * ever come to them. */
+static void sweep(struct shard *shard, uint64_t now_ms)
+{
+    for (int i = 0; i < 2 && shard->pins; i++) {
+        struct pin *pin = shard->pins;
+        HASH_DEL(shard->pins, pin);
+        if (is_free(pin, now_ms) && !pin->removal && !pin->candidate) {
+            free(pin);
+        } else {
+            HASH_ADD(hh, shard->pins, id, sizeof pin->id, pin);
+        }
+    }
+}
+
 bool pins_add(struct pins *pins, const struct id *id)
 {
     struct shard *shard = lock_shard(pins, id);
@@ -112,6 +136,7 @@ void pins_drop(struct pins *pins, const struct id *id)
 int pins_add_until(struct pins *pins, const struct id *id, uint64_t now_ms, uint64_t until_ms)
 {
     struct shard *shard = lock_shard(pins, id);
+    sweep(shard, now_ms);
     struct pin *pin = find_or_add(shard, id);
     int err = 0;
     if (pin->removal || pin->candidate) {
@@ -121,15 +146,6 @@ int pins_add_until(struct pins *pins, const struct id *id, uint64_t now_ms, uint
     }
     unlock_shard(shard, pin);
     return err;
-}
-
-/* Nobody is busy with it. */
-static bool is_free(struct pin *pin, uint64_t now_ms)
-{
-    if (pin->until_ms <= now_ms) {
-        pin->until_ms = 0;
-    }
-    return pin->count == 0 && pin->until_ms == 0;
 }
 
 bool pins_is_busy(struct pins *pins, const struct id *id, uint64_t now_ms)
