@@ -41,6 +41,7 @@ struct candidate {
     struct fetch_find find;
     struct evict *evict;
     struct id id;
+    uint32_t size_bytes;
     bool is_finding;
     bool is_promised;
     struct node_id holders[HOLDERS_ASKED];
@@ -64,6 +65,8 @@ struct evict {
     uint64_t due_us;
     uint64_t pause_us;
     uint64_t asked_us;
+    uint64_t cached_bytes; /* when it was looked */
+    uint64_t vain_bytes;   /* refused since something was evicted, or all was gone through */
     struct candidate *candidates;
     size_t candidates_count;
     size_t finding_count;
@@ -141,6 +144,7 @@ struct evicting {
     size_t promised_count;
     struct id *refused;
     size_t refused_count;
+    uint64_t refused_bytes;
     uint64_t evicted_bytes;
     int err;
 };
@@ -167,12 +171,17 @@ static void run_evicted(struct fetch *fetch, struct fetch_news *news)
         log_warn("evict_failed", KV("error", err_name(evicting->err)));
     }
     evict->counters.refused_blocks += evicting->refused_count;
+    evict->vain_bytes += evicting->refused_bytes;
     if (evicting->evicted_bytes > 0) {
         evict->counters.evicted_blocks += evicting->promised_count;
         evict->counters.evicted_bytes += evicting->evicted_bytes;
         evict->pause_us = PAUSE_US_MIN;
+        evict->vain_bytes = 0;
         rest(evict, 0);
+    } else if (evict->vain_bytes < evict->cached_bytes) {
+        rest(evict, LOOK_US / 2 + random_below(&evict->fetch->random, LOOK_US)); /* others follow */
     } else {
+        evict->vain_bytes = 0;
         rest_longer(evict);
     }
     free(evicting->promised);
@@ -214,6 +223,7 @@ static void begin_evicting(struct evict *evict)
             evicting->promised[evicting->promised_count++] = candidate->id;
         } else {
             evicting->refused[evicting->refused_count++] = candidate->id;
+            evicting->refused_bytes += candidate->size_bytes;
         }
     }
     free(STEAL_PTR(evict->candidates));
@@ -359,6 +369,7 @@ struct looking {
     struct evict *evict;
     struct store_candidate candidates[CANDIDATES_MAX];
     size_t count;
+    uint64_t cached_bytes;
     int err;
 };
 
@@ -375,11 +386,13 @@ static void run_looked(struct fetch *fetch, struct fetch_news *news)
         /* The marks go with the process. */
         rest(evict, 0);
     } else {
+        evict->cached_bytes = looking->cached_bytes;
         evict->candidates = mem_alloc_array(looking->count, sizeof *evict->candidates);
         evict->candidates_count = looking->count;
         for (size_t i = 0; i < looking->count; i++) {
             evict->candidates[i].evict = evict;
             evict->candidates[i].id = looking->candidates[i].id;
+            evict->candidates[i].size_bytes = looking->candidates[i].size_bytes;
         }
         begin_finding(evict);
     }
@@ -393,6 +406,7 @@ static void run_looking(struct work *work)
     struct store *store = node_store(evict->fetch->node);
     struct store_status status;
     looking->err = store_status(store, &status);
+    looking->cached_bytes = looking->err ? 0 : status.cache_bytes;
     if (!looking->err && status.cache_bytes > evict->limit_bytes) {
         const uint64_t wanted =
             status.cache_bytes - (evict->limit_bytes - evict->limit_bytes / SLACK_SHARE);
