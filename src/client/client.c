@@ -42,6 +42,7 @@ struct client {
     char *url;         /* without '/' at its end */
     char *socket_path; /* or NULL */
     CURL *easy;
+    const _Atomic bool *is_stopped; /* of requests that name none */
     char why[CURL_ERROR_SIZE];
 };
 
@@ -113,6 +114,11 @@ struct client *client_clone(const struct client *client)
 {
     return new_client(mem_copy_string(client->url),
                       client->socket_path ? mem_copy_string(client->socket_path) : NULL);
+}
+
+void client_set_stopped(struct client *client, const _Atomic bool *is_stopped)
+{
+    client->is_stopped = is_stopped;
 }
 
 void client_free(struct client *client)
@@ -401,7 +407,9 @@ static bool end_exchange(struct exchange *exchange, CURLcode result)
 bool client_perform(struct client *client, const struct client_request *request,
                     struct client_response *response)
 {
-    struct exchange exchange = {.client = client, .request = request, .response = response};
+    struct client_request own = *request;
+    own.is_stopped = own.is_stopped ? own.is_stopped : client->is_stopped;
+    struct exchange exchange = {.client = client, .request = &own, .response = response};
     begin_exchange(&exchange);
     return end_exchange(&exchange, curl_easy_perform(client->easy));
 }

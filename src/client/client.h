@@ -57,6 +57,9 @@ struct client_request {
     const _Atomic bool *is_stopped;
 };
 
+/* From now on each client_perform() of `client` that names no `is_stopped` has this one. */
+void client_set_stopped(struct client *client, const _Atomic bool *is_stopped);
+
 /* What is gathered in memory: metadata text is 13.5 MB at most, a page of a listing less. */
 #define CLIENT_BODY_BYTES_MAX ((size_t)64 * 1024 * 1024)
 

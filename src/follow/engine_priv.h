@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 
+#include "base/backoff.h"
 #include "client/changes.h"
 #include "follow/arrive_priv.h"
 #include "follow/follow.h"
@@ -149,6 +150,18 @@ void follow_arrived(struct follow *follow, const char *event, const char *path, 
 /* Looks at what the items are about. */
 [[nodiscard]] int round_run(struct follow *follow, struct item *items, bool is_full);
 
+/* ---- settled.c ---------------------------------------------------------------------------------
+ */
+
+/* False: the node has lost its tree, so that what it lacks is no reason to remove anything. */
+bool settled_is(struct follow *follow);
+
+/* Waits until it has. False: it is the end. */
+bool settled_wait(struct follow *follow);
+
+/* Waits a moment. False: it is the end. */
+bool settled_pause(const struct follow *follow, struct backoff *backoff);
+
 /* ---- land.c ------------------------------------------------------------------------------------
  */
 
@@ -204,6 +217,8 @@ void land_touched(struct follow *follow, const char *path);
 [[nodiscard]] int version_look(struct follow *follow, const char *path, bool *ret_begun);
 /* A wish of it has arrived. */
 [[nodiscard]] int version_landed(struct follow *follow, uint64_t number);
+/* A wish of it could not be had: what has replaced it meanwhile is not held up. */
+void version_failed(struct follow *follow, uint64_t number);
 /* Ends at the start what was begun: half-made versions go, a link that was to be switched is. */
 [[nodiscard]] int version_recover(struct follow *follow);
 void version_free_builds(struct follow *follow);

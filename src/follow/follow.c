@@ -468,6 +468,7 @@ int follow_open(const struct follow_options *options, struct follow **ret_follow
     int err = follow->client ? glob_check(bytes_of_string(follow->pattern)) : -EINVAL;
     err = err == -ENAMETOOLONG ? -EINVAL : err;
     if (!err) {
+        client_set_stopped(follow->client, &follow->is_stopped);
         follow->watching = client_clone(follow->client);
         err = open_places(follow);
     }

@@ -200,6 +200,7 @@ static void fail_wish(struct follow *follow, struct wish *wish, const char *why)
     wish->failures++;
     wish->is_waiting = true;
     follow->waiting_count++;
+    version_failed(follow, wish->version);
 }
 
 /* ---- names ------------------------------------------------------------------------------------

@@ -255,12 +255,15 @@ bool local_is_ours(struct local *local, const struct place *place, const struct 
         break;
     }
     const struct mark mark = mark_of(info);
-    if (!S_ISREG(info->st_mode) || !mark_is_same_content(&mark, &place->mark)) {
+    if (!S_ISREG(info->st_mode) || mark.size_bytes != place->mark.size_bytes) {
         return false;
     }
     /* A version of a directory shares its files with the next one, and links change the ctime. */
-    return place->version || place->is_intended || mark_equal(&mark, &place->mark) ||
-           local_has_content(local, place->path, &place->id);
+    if (place->version || place->is_intended) {
+        return mark_is_same_content(&mark, &place->mark);
+    }
+    /* A crash between a change of the time and its note here leaves another time. */
+    return mark_equal(&mark, &place->mark) || local_has_content(local, place->path, &place->id);
 }
 
 int local_keep(struct local *local, const char *path, char **ret_beside)
@@ -284,7 +287,10 @@ int local_keep(struct local *local, const char *path, char **ret_beside)
             buf_add_format(&suffix, "-%u", i);
         }
         const size_t room = NAME_MAX - suffix.size;
-        const size_t size = strlen(name) < room ? strlen(name) : room;
+        size_t size = strlen(name) < room ? strlen(name) : room;
+        while (size > 0 && ((unsigned char)name[size] & 0xc0) == 0x80) {
+            size--; /* of a character all or nothing */
+        }
         CLEANUP_FREE char *kept = mem_format("%.*s%s", (int)size, name, buf_string(&suffix));
         if (renameat2(fd, name, fd, kept, RENAME_NOREPLACE) == 0) {
             *ret_beside = mem_format("%.*s%s", (int)(name - path), path, kept);

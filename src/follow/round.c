@@ -11,12 +11,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/backoff.h"
 #include "base/err.h"
-#include "base/random.h"
 #include "client/entry.h"
 #include "client/text.h"
 #include "follow/engine_priv.h"
@@ -26,11 +24,6 @@
 #define STEPS_MAX 512u
 #define ASK_FIRST_MS 100u
 #define ASK_LIMIT_MS 10000u
-#define PAUSE_MS 100u
-/* A node that starts without its tree knows its members and has compared trees with them by then.
- */
-#define SETTLE_MS 10000
-#define SETTLE_LOOK_MS 1000u
 
 struct scope {
     bool is_all;
@@ -234,12 +227,13 @@ static bool in_scope(const struct scope *scope, const char *path)
     return false;
 }
 
-/* The run of the command that tells of `path`, too. */
-static struct summary *summary_of(const struct round *round, const char *path)
+/* The run of the command that tells of `path`, too. What comes where something was moved from is
+ * none of it. */
+static struct summary *summary_of(const struct round *round, const char *path, bool goes)
 {
     for (size_t i = 0; i < round->summaries_count; i++) {
         struct summary *summary = round->summaries[i];
-        if (is_within(path, summary->path) || is_within(path, summary->from)) {
+        if (is_within(path, summary->path) || (goes && is_within(path, summary->from))) {
             return summary;
         }
     }
@@ -248,56 +242,6 @@ static struct summary *summary_of(const struct round *round, const char *path)
 
 /* ---- what the tree has ------------------------------------------------------------------------
  */
-
-/* Waits a moment; false: it is the end. */
-static bool pause_for(const struct follow *follow, struct backoff *backoff)
-{
-    uint64_t number = 0;
-    random_system(&number, sizeof number);
-    uint64_t left_ms = backoff_next_ms(backoff, number);
-    while (left_ms > 0 && !follow->is_stopped) {
-        const uint64_t pause_ms = left_ms < PAUSE_MS ? left_ms : PAUSE_MS;
-        const struct timespec pause = {0, (long)pause_ms * 1000000};
-        nanosleep(&pause, NULL);
-        left_ms -= pause_ms;
-    }
-    return !follow->is_stopped;
-}
-
-/* True if the node has the feed of `cursor`, or, if it got another one (a new disk, an older copy
- * of it), ran for long enough to have the tree that others have. */
-static bool is_settled(struct follow *follow, const char *cursor)
-{
-    CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
-    const struct client_request request = {.target = "/status", .is_stopped = &follow->is_stopped};
-    if (!client_perform(follow->client, &request, &response)) {
-        return false;
-    }
-    json_t *status = json_loadb(buf_string(&response.body), response.body.size, 0, NULL);
-    const char *now = entry_text(status, "cursor");
-    const size_t epoch = strcspn(cursor, ":") + 1;
-    const bool is_same = strncmp(cursor, now, epoch) == 0;
-    const bool agrees = json_is_true(json_object_get(status, "agree"));
-    const bool is_old = json_integer_value(json_object_get(status, "up_ms")) >= SETTLE_MS;
-    json_decref(status);
-    return is_same || (agrees && is_old);
-}
-
-/* A node that has lost its tree and gets it back lacks for a while what is no reason to delete
- * anything here. False: it is the end. */
-static bool wait_until_settled(struct follow *follow)
-{
-    struct backoff backoff = {.first_ms = ASK_FIRST_MS, .limit_ms = SETTLE_LOOK_MS};
-    CLEANUP_FREE char *cursor = places_get(follow->places, "cursor");
-    bool is_waiting = cursor && !is_settled(follow, cursor);
-    if (is_waiting) {
-        follow_tell_trouble(follow, NULL, "the node has no tree yet, or another one than before");
-    }
-    while (is_waiting && pause_for(follow, &backoff)) {
-        is_waiting = !is_settled(follow, cursor);
-    }
-    return !is_waiting;
-}
 
 /* Lists or looks: until the node answers. False: it is the end. */
 static bool ask(struct follow *follow, struct wanted_map *map, const char *path, bool is_below)
@@ -314,18 +258,15 @@ static bool ask(struct follow *follow, struct wanted_map *map, const char *path,
         if (backoff.failures == 0) {
             follow_tell_trouble(follow, path, buf_string(&response.failure));
         }
-        (void)pause_for(follow, &backoff);
+        (void)settled_pause(follow, &backoff);
     }
     return false;
 }
 
-static bool ask_all(struct round *round)
+static bool ask_scope(struct round *round)
 {
     struct follow *follow = round->follow;
     const struct scope *scope = &round->scope;
-    if (scope->is_all) {
-        return wait_until_settled(follow) && ask(follow, &round->wanted, "", true);
-    }
     for (const struct path_set *each = scope->below; each; each = each->hh.next) {
         /* A listing of a file is none; and it does not have its own top. */
         if (!ask(follow, &round->wanted, each->path, false)) {
@@ -349,6 +290,38 @@ static bool ask_all(struct round *round)
         }
     }
     return true;
+}
+
+/* True if something that stands here may be about to go. */
+static bool may_remove(const struct round *round)
+{
+    const struct scope *scope = &round->scope;
+    bool may = scope->below || scope->roots;
+    for (const struct path_set *each = scope->exact; each && !may; each = each->hh.next) {
+        may = places_find(round->follow->places, each->path) &&
+              !wanted_find(&round->wanted, each->path);
+    }
+    return may;
+}
+
+static bool ask_all(struct round *round)
+{
+    struct follow *follow = round->follow;
+    if (round->scope.is_all) {
+        return settled_wait(follow) && ask(follow, &round->wanted, "", true);
+    }
+    for (;;) {
+        if (!ask_scope(round)) {
+            return false;
+        }
+        if (!may_remove(round) || settled_is(follow)) {
+            return true;
+        }
+        if (!settled_wait(follow)) {
+            return false;
+        }
+        wanted_done(&round->wanted); /* it was another node that told this */
+    }
 }
 
 /* Directories that were published in one step, and are not inside of another one, are switched. */
@@ -451,7 +424,7 @@ static int remove_one(struct round *round, const char *path)
         follow_tell_trouble(follow, path, err_text(err));
         return 0; /* it stays, and is tried again when something is compared */
     }
-    if (!is_directory && !summary_of(round, path)) {
+    if (!is_directory && !summary_of(round, path, true)) {
         follow_arrived(follow, "delete", path, NULL, NULL);
     }
     return step(round);
@@ -569,7 +542,7 @@ static int move_file(struct round *round, const struct wanted *wanted, bool *ret
     land_touched(follow, from);
     land_touched(follow, wanted->path);
     land_remove_parents(follow, from);
-    struct summary *summary = summary_of(round, wanted->path);
+    struct summary *summary = summary_of(round, wanted->path, false);
     err = land_touch(follow, wanted, places_find(follow->places, wanted->path));
     if (!summary) {
         follow_arrived(follow, "rename", wanted->path, from, &wanted->id);
@@ -611,13 +584,13 @@ static int want_file(struct round *round, const struct wanted *wanted)
     } else {
         err = move_file(round, wanted, &is_done);
         if (!err && !is_done) {
-            wish_add(follow, wanted, wanted->path, 0, summary_of(round, wanted->path));
+            wish_add(follow, wanted, wanted->path, 0, summary_of(round, wanted->path, false));
         }
         return err;
     }
     if (!is_done) {
         err = land_touch(follow, wanted, place);
-        if (!summary_of(round, wanted->path)) {
+        if (!summary_of(round, wanted->path, false)) {
             follow_arrived(follow, "put", wanted->path, NULL, &wanted->id);
         }
         return err ? err : step(round);
@@ -640,7 +613,7 @@ static int want(struct round *round, const struct wanted *wanted)
     }
     int err = wanted->kind == PLACE_DIRECTORY ? land_directory(follow, wanted, wanted->path, 0)
                                               : land_link(follow, wanted, wanted->path, 0);
-    if (!err && wanted->kind == PLACE_SYMLINK && !summary_of(round, wanted->path)) {
+    if (!err && wanted->kind == PLACE_SYMLINK && !summary_of(round, wanted->path, false)) {
         follow_arrived(follow, "put", wanted->path, NULL, NULL);
     }
     return err ? err : step(round);
@@ -670,7 +643,9 @@ static int look_at_roots(struct round *round)
     struct path_set *looked = NULL;
     struct follow *follow = round->follow;
     const struct path_set *each;
-    int err = 0;
+    /* The node is asked, which may take long: no batch is open meanwhile, for which the thread of
+     * the command would wait. */
+    int err = round->scope.roots ? land_commit(follow) : 0;
     /* New ones first: they may be old ones under another name, whose files they share. */
     for (int is_old = 0; is_old < 2; is_old++) {
         for (each = round->scope.roots; !err && each; each = each->hh.next) {

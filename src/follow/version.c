@@ -39,8 +39,11 @@
 static char *target_of(const char *root, uint64_t number)
 {
     const char *name = text_last_name(root);
-    const int size = (int)(strlen(name) < 200 ? strlen(name) : 200);
-    return mem_format("%s/%.*s.%" PRIu64, FOLLOW_VERSIONS, size, name, number);
+    size_t size = strlen(name) < 200 ? strlen(name) : 200;
+    while (size > 0 && ((unsigned char)name[size] & 0xc0) == 0x80) {
+        size--; /* of a character all or nothing */
+    }
+    return mem_format("%s/%.*s.%" PRIu64, FOLLOW_VERSIONS, (int)size, name, number);
 }
 
 /* The same as a path below the followed directory. */
@@ -155,6 +158,17 @@ static void give_up_build(struct follow *follow, struct build *build)
     free_build(build);
 }
 
+/* A link to a version, whoever has set it: going back is done so. */
+static bool is_switch(struct follow *follow, const char *path, const struct stat *info)
+{
+    int fd = -1;
+    const char *name = NULL;
+    char target[sizeof FOLLOW_VERSIONS "/" - 1];
+    return S_ISLNK(info->st_mode) && local_parent(follow->local, path, false, &fd, &name) == 0 &&
+           readlinkat(fd, name, target, sizeof target) == (ssize_t)sizeof target &&
+           memcmp(target, FOLLOW_VERSIONS "/", sizeof target) == 0;
+}
+
 /* The path is no such directory any more: the link goes, and all versions. */
 static int drop_root(struct follow *follow, const char *path)
 {
@@ -166,7 +180,7 @@ static int drop_root(struct follow *follow, const char *path)
     int fd = -1;
     const char *name = NULL;
     int err = local_stat(follow->local, path, &info);
-    if (!err && S_ISLNK(info.st_mode)) {
+    if (!err && is_switch(follow, path, &info)) {
         err = local_parent(follow->local, path, false, &fd, &name);
         if (!err && unlinkat(fd, name, 0) < 0) {
             err = err_from_errno(errno);
@@ -259,7 +273,7 @@ static int switch_link(struct follow *follow, const char *path)
         err = err || is_free ? err : replace_by_link(follow, path, target);
     } else {
         const struct place *place = places_find(follow->places, path);
-        if (stands && !S_ISLNK(info.st_mode) &&
+        if (stands && !is_switch(follow, path, &info) &&
             !(place && local_is_ours(follow->local, place, &info))) {
             err = land_keep(follow, path);
         }
@@ -354,6 +368,14 @@ int version_landed(struct follow *follow, uint64_t number)
 
 /* ---- a new version ----------------------------------------------------------------------------
  */
+
+void version_failed(struct follow *follow, uint64_t number)
+{
+    const struct build *build = find_build(follow, number);
+    if (build && build->is_again) {
+        path_set_add(&follow->later, build->root);
+    }
+}
 
 /* Files of versions, to link from, by their content. */
 struct source {
@@ -450,6 +472,15 @@ static int put_together(struct follow *follow, struct build *build, const struct
     }
     free_sources(&sources);
     return err ? err : land_commit(follow);
+}
+
+/* False: somebody has removed it. A link to another version is their choice. */
+static bool stands(struct follow *follow, const struct root *root)
+{
+    CLEANUP_FREE char *top = path_of(root->path, root->version);
+    struct stat info;
+    return local_stat(follow->local, root->path, &info) == 0 &&
+           local_stat(follow->local, top, &info) == 0;
 }
 
 /* True if the version that there is holds just that. */
@@ -582,6 +613,10 @@ int version_look(struct follow *follow, const char *root_path, bool *ret_begun)
     }
     const struct wanted *top = wanted_find(&map, path);
     if (!top || top->kind != PLACE_DIRECTORY) {
+        if (!top && !settled_is(follow)) {
+            path_set_add(&follow->later, path);
+            return 0;
+        }
         err = drop_root(follow, path);
         if (!err && top) {
             path_set_add(&follow->later, path);
@@ -589,7 +624,8 @@ int version_look(struct follow *follow, const char *root_path, bool *ret_begun)
         return err ? err : land_commit(follow);
     }
     const struct root *root = places_find_root(follow->places, path);
-    if (root && root->version && !root->is_switching && is_same(follow, root, &map)) {
+    if (root && root->version && !root->is_switching && stands(follow, root) &&
+        is_same(follow, root, &map)) {
         return 0;
     }
     build = mem_alloc(sizeof *build);
@@ -632,6 +668,16 @@ static bool is_known(struct follow *follow, uint64_t number)
     return false;
 }
 
+/* Where in `path` the name of the version begins that it is in, or NULL. */
+static const char *version_name(const char *path)
+{
+    const char *found = strstr(path, FOLLOW_VERSIONS "/");
+    while (found && found != path && found[-1] != '/') {
+        found = strstr(found + 1, FOLLOW_VERSIONS "/"); /* of a directory called NAME.artel */
+    }
+    return found ? found + strlen(FOLLOW_VERSIONS "/") : NULL;
+}
+
 int version_recover(struct follow *follow)
 {
     struct path_set *gone = NULL;
@@ -646,8 +692,8 @@ int version_recover(struct follow *follow)
     }
     for (const struct path_set *each = gone; each; each = each->hh.next) {
         struct place *half = places_find(follow->places, each->path);
-        const char *name = strstr(each->path, FOLLOW_VERSIONS "/");
-        const size_t size = name ? (size_t)(name - each->path) + strlen(FOLLOW_VERSIONS "/") : 0;
+        const char *name = version_name(each->path);
+        const size_t size = name ? (size_t)(name - each->path) : 0;
         CLEANUP_FREE char *top =
             mem_format("%.*s", (int)(size + strcspn(each->path + size, "/")), each->path);
         if (name) {

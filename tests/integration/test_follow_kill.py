@@ -8,11 +8,10 @@ import os
 import random
 import threading
 import time
-import unittest
 
 import harness
 from harness import SEED, check, wait_for
-from test_follow import Follower, of_tree, seen
+from following import Follower, of_tree, seen
 from test_members import Nodes
 from trees import SOON_S, put, put_tar, wait_same
 
