@@ -63,7 +63,12 @@ static int set_here(struct mount *mount, uint64_t number, const struct stat *sta
         if (which & FUSE_SET_ATTR_MTIME_NOW) {
             shape.mtime_ns = file_now_ns();
         } else if (which & FUSE_SET_ATTR_MTIME) {
-            shape.mtime_ns = (int64_t)stat->st_mtim.tv_sec * 1000000000 + stat->st_mtim.tv_nsec;
+            /* Until 2262; beyond that it is the last there is. */
+            const int64_t last = INT64_MAX / 1000000000 - 1;
+            const int64_t seconds = stat->st_mtim.tv_sec > last    ? last
+                                    : stat->st_mtim.tv_sec < -last ? -last
+                                                                   : stat->st_mtim.tv_sec;
+            shape.mtime_ns = seconds * 1000000000 + stat->st_mtim.tv_nsec;
         }
         *ret_set = (struct set){shape.mode, shape.mtime_ns};
         if (is_here) {

@@ -215,8 +215,15 @@ static int read_chunk(struct mount *mount, uint64_t number, struct directory *di
     directory->chunk = directory->rows_count;
     pthread_mutex_lock(&mount->lock);
     directory->changes = mount->changes;
+    /* It may have another name than when it was opened. */
+    const struct inode *inode = inodes_find(&mount->inodes, number);
+    int err = inode ? inode_path(inode, &directory->path) : -ENOENT;
     pthread_mutex_unlock(&mount->lock);
-    int err = read_names(mount, directory, names, &count);
+    directory->is_tree_end = err == -ENOENT;
+    err = err == -ENOENT ? 0 : err;
+    if (!err && !directory->is_tree_end) {
+        err = read_names(mount, directory, names, &count);
+    }
     for (size_t i = 0; i < count; i++) {
         const int failed = add_drafts(mount, number, directory, names[i].name);
         err = err ? err : failed;

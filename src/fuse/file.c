@@ -55,6 +55,13 @@ static void close_inode(struct mount *mount, struct inode *inode, bool is_writer
 static int check_version(struct mount *mount, uint64_t number)
 {
     struct stat stat;
+    pthread_mutex_lock(&mount->lock);
+    const struct inode *inode = inodes_find(&mount->inodes, number);
+    const bool went_here = inode && inode->went_here && !inode->parent;
+    pthread_mutex_unlock(&mount->lock);
+    if (went_here) {
+        return 0;
+    }
     const int err = look_again(mount, number, &stat);
     if (err) {
         return err == -ENOENT ? -ESTALE : err;

@@ -58,6 +58,7 @@ struct inode {
     struct draft *draft;     /* while what was written is not published; else NULL */
     unsigned opens;          /* files open */
     unsigned writers;        /* those of them that may write */
+    bool went_here;          /* its name was taken away by this mount */
     UT_hash_handle by_number;
     UT_hash_handle by_key;
 };

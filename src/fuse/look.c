@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "fuse/draft.h"
 #include "fuse/mount_priv.h"
+#include "fuse/publish.h"
 #include "wire/path.h"
 
 /* The least that programs take for a good size of a read or write. */
@@ -142,12 +143,35 @@ int look_path(struct mount *mount, uint64_t number, struct bytes name, struct bu
     return err;
 }
 
+static bool has_work(const struct inode *inode)
+{
+    if (inode->draft || inode->writers > 0) {
+        return true;
+    }
+    for (const struct inode *child = inode->children; child; child = child->next) {
+        if (has_work(child)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Under the lock: it keeps its name though something else, or nothing, is there in the tree: who
+ * writes to it, or below it, will publish it there; or we are changing that name ourselves. */
+static bool stays(const struct mount *mount, const struct inode *inode)
+{
+    return has_work(inode) || publish_is_held(mount, inode);
+}
+
 /* Under the lock: the inode of what was found, that there is or a new one. */
 static struct inode *settle(struct mount *mount, struct inode *parent, struct bytes name,
                             const struct shape *shape, const char *target)
 {
     struct inode *inode = inodes_child(&mount->inodes, parent, name);
     if (inode && !inode->draft && !inode_is(inode, shape, target)) {
+        if (stays(mount, inode)) {
+            return inode;
+        }
         inodes_detach(&mount->inodes, inode);
         inode = NULL;
     }
@@ -191,7 +215,10 @@ static int look_once(struct mount *mount, uint64_t parent_number, struct bytes n
         look_entry(mount, settle(mount, parent, name, &shape, target), ret_entry);
     } else if (err == -ENOENT) {
         inode = inodes_child(&mount->inodes, parent, name);
-        if (inode && !inode->draft) {
+        if (inode && stays(mount, inode)) {
+            look_entry(mount, inode, ret_entry);
+            err = 0;
+        } else if (inode) {
             inodes_detach(&mount->inodes, inode);
         }
     }
@@ -287,7 +314,7 @@ static int again_once(struct mount *mount, uint64_t number, bool is_last, struct
     } else {
         if (!inode->draft && !err && inode_is(inode, &shape, target)) {
             inode->shape = shape;
-        } else if (!inode->draft) {
+        } else if (!stays(mount, inode)) {
             inodes_pin(inode);
             inodes_detach(&mount->inodes, inode);
             err = inode->shape.kind == TREE_DIRECTORY ? -ENOENT : 0;

@@ -2,6 +2,7 @@
 #include "fuse/mount.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -294,6 +295,46 @@ static void *read_ahead_main(void *context)
     return NULL;
 }
 
+struct leaving {
+    struct mount *mount;
+    atomic_bool is_done;
+};
+
+/* Requests are answered yet: the notifier may wait in the kernel for one of them to end. */
+static void *leaving_main(void *context)
+{
+    struct leaving *leaving = context;
+    struct fuse_session *session = leaving->mount->session;
+    struct fuse_buf buffer = {0};
+    while (!leaving->is_done) {
+        struct pollfd at = {.fd = fuse_session_fd(session), .events = POLLIN};
+        if (poll(&at, 1, 20) <= 0) {
+            continue;
+        }
+        const int bytes = at.revents & POLLIN ? fuse_session_receive_buf(session, &buffer) : 0;
+        if (bytes == 0 || (bytes < 0 && bytes != -EINTR && bytes != -EAGAIN)) {
+            break;
+        }
+        if (bytes > 0) {
+            fuse_session_process_buf(session, &buffer);
+        }
+    }
+    free(buffer.mem);
+    return NULL;
+}
+
+static void leave(struct mount *mount)
+{
+    struct leaving leaving = {.mount = mount};
+    pthread_t thread;
+    const bool has_thread = pthread_create(&thread, NULL, leaving_main, &leaving) == 0;
+    notifier_stop(mount);
+    leaving.is_done = true;
+    if (has_thread) {
+        pthread_join(thread, NULL);
+    }
+}
+
 int mount_run(struct mount *mount)
 {
     int err = start_threads(mount);
@@ -307,6 +348,7 @@ int mount_run(struct mount *mount)
         err = fuse_session_loop_mt(mount->session, config) < 0 ? -EIO : 0;
         fuse_loop_cfg_destroy(config);
     }
+    leave(mount);
     const int lost = publisher_stop(mount);
     /* Only now: what asks for the directory until then is answered. */
     fuse_session_unmount(mount->session);
@@ -314,7 +356,6 @@ int mount_run(struct mount *mount)
     if (has_thread) {
         pthread_join(thread, NULL);
     }
-    notifier_stop(mount);
     live_stop(mount);
     return err ? err : lost;
 }

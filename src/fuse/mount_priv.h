@@ -71,7 +71,6 @@ struct mount {
     struct live *live;
     atomic_bool is_live; /* the node is there */
     struct busy_name *busy;
-    unsigned renames; /* under way: nothing is published meanwhile, under whatever name */
 
     pthread_mutex_t spare_lock;
     struct client *spare_clients[SPARE_MAX];

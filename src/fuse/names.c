@@ -99,6 +99,27 @@ void on_link(fuse_req_t request, fuse_ino_t number, fuse_ino_t new_parent, const
 /* ---- taking away ------------------------------------------------------------------------------
  */
 
+/* So that the notifier does not take what we do for what somebody else did. */
+static void begin_busy(struct mount *mount, struct busy_name *busy)
+{
+    pthread_mutex_lock(&mount->lock);
+    busy->next = mount->busy;
+    mount->busy = busy;
+    pthread_mutex_unlock(&mount->lock);
+}
+
+static void end_busy(struct mount *mount, const struct busy_name *busy)
+{
+    pthread_mutex_lock(&mount->lock);
+    struct busy_name **at = &mount->busy;
+    while (*at != busy) {
+        at = &(*at)->next;
+    }
+    *at = busy->next;
+    pthread_cond_broadcast(&mount->settled);
+    pthread_mutex_unlock(&mount->lock);
+}
+
 static int keep_directory(struct mount *mount, uint64_t number)
 {
     CLEANUP_BUF struct buf path = BUF_INIT;
@@ -147,12 +168,21 @@ static bool take_here(struct mount *mount, uint64_t parent, struct bytes name)
     return is_here;
 }
 
+/* Who has found it before may open it yet, as everywhere. */
+static void mark_gone(struct inode *inode)
+{
+    if (inode) {
+        inode->went_here = true;
+    }
+}
+
 static void take_known(struct mount *mount, uint64_t parent_number, struct bytes name)
 {
     pthread_mutex_lock(&mount->lock);
     const struct inode *parent = inodes_find(&mount->inodes, parent_number);
     struct inode *inode = parent ? inodes_child(&mount->inodes, parent, name) : NULL;
     if (inode) {
+        mark_gone(inode);
         inodes_detach(&mount->inodes, inode);
     }
     mount->changes++;
@@ -163,15 +193,20 @@ static int take_away(struct mount *mount, uint64_t parent, struct bytes name)
 {
     CLEANUP_BUF struct buf path = BUF_INIT;
     int err = look_path(mount, parent, name, &path);
-    if (!err) {
-        err = keep_directory(mount, parent);
+    if (err) {
+        return err;
     }
+    struct busy_name busy = {.parent = parent, .name = name};
+    begin_busy(mount, &busy);
+    publish_pause(mount);
+    err = keep_directory(mount, parent);
     if (!err) {
         err = ask_delete(mount, buf_bytes(&path));
     }
     if (!err || err == -ENOENT) {
         take_known(mount, parent, name);
     }
+    end_busy(mount, &busy);
     return err;
 }
 
@@ -234,8 +269,9 @@ static int kind_of(struct mount *mount, uint64_t parent, struct bytes name,
     return 0;
 }
 
-/* True if all of it is here: a file that is not published gets another name. */
-static bool rename_here(struct mount *mount, const struct rename *rename)
+/* True if all of it is here: a file that is not published gets another name. What it replaces may
+ * be in the tree, and is there until it is published: then its name is not only here. */
+static bool rename_here(struct mount *mount, const struct rename *rename, bool is_replacing)
 {
     pthread_mutex_lock(&mount->lock);
     struct inode *there = find_child(mount, rename->new_parent, rename->new_name);
@@ -246,6 +282,8 @@ static bool rename_here(struct mount *mount, const struct rename *rename)
     const bool is_free = !there || !there->draft || !there->draft->is_in_flight;
     const bool is_here = parent && is_free && is_only_here(inode);
     if (is_here) {
+        inode->draft->is_new = !is_replacing || is_only_here(there);
+        mark_gone(there);
         inodes_move(&mount->inodes, inode, parent, rename->new_name);
         mount->changes++;
     }
@@ -262,9 +300,6 @@ static int settle_names(struct mount *mount, const struct rename *rename)
     int err = 0;
     if (there && there->shape.kind == TREE_DIRECTORY && has_drafts(there)) {
         err = -ENOTEMPTY;
-    } else if (is_only_here(there)) {
-        inodes_detach(&mount->inodes, there);
-        mount->changes++;
     }
     const struct inode *inode = find_child(mount, rename->parent, rename->name);
     const uint64_t number = inode && inode->draft && inode->writers == 0 ? inode->number : 0;
@@ -302,32 +337,12 @@ static void move_known(struct mount *mount, const struct rename *rename)
     struct inode *new_parent = inodes_find(&mount->inodes, rename->new_parent);
     struct inode *inode = parent ? inodes_child(&mount->inodes, parent, rename->name) : NULL;
     if (inode && new_parent) {
+        mark_gone(inodes_child(&mount->inodes, new_parent, rename->new_name));
         inodes_move(&mount->inodes, inode, new_parent, rename->new_name);
     } else if (inode) {
         inodes_detach(&mount->inodes, inode);
     }
     mount->changes++;
-    pthread_mutex_unlock(&mount->lock);
-}
-
-/* So that the notifier does not take what we do for what somebody else did. */
-static void begin_busy(struct mount *mount, struct busy_name *busy)
-{
-    pthread_mutex_lock(&mount->lock);
-    busy->next = mount->busy;
-    mount->busy = busy;
-    pthread_mutex_unlock(&mount->lock);
-}
-
-static void end_busy(struct mount *mount, const struct busy_name *busy)
-{
-    pthread_mutex_lock(&mount->lock);
-    struct busy_name **at = &mount->busy;
-    while (*at != busy) {
-        at = &(*at)->next;
-    }
-    *at = busy->next;
-    pthread_cond_broadcast(&mount->settled);
     pthread_mutex_unlock(&mount->lock);
 }
 
@@ -344,6 +359,7 @@ static int rename_entry(struct mount *mount, const struct rename *rename)
 {
     enum tree_kind kind = TREE_FILE;
     enum tree_kind there = TREE_FILE;
+    bool is_replacing = false;
     int err = path_check_name(rename->new_name);
     if (!err) {
         err = kind_of(mount, rename->parent, rename->name, &kind);
@@ -354,13 +370,14 @@ static int rename_entry(struct mount *mount, const struct rename *rename)
     err = kind_of(mount, rename->new_parent, rename->new_name, &there);
     if (!err) {
         err = rename->is_exclusive ? -EEXIST : check_kinds(kind, there);
+        is_replacing = true;
     } else if (err == -ENOENT) {
         err = 0;
     }
     if (err) {
         return err;
     }
-    if (kind == TREE_FILE && rename_here(mount, rename)) {
+    if (kind == TREE_FILE && rename_here(mount, rename, is_replacing)) {
         return 0;
     }
     err = settle_names(mount, rename);
@@ -376,7 +393,6 @@ static int rename_entry(struct mount *mount, const struct rename *rename)
     if (!err) {
         move_known(mount, rename);
     }
-    publish_go_on(mount);
     end_busy(mount, &from);
     end_busy(mount, &to);
     return err;

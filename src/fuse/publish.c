@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "fuse/draft.h"
@@ -39,11 +40,11 @@ struct publisher {
     size_t queue_first;
     size_t queue_count;
     uint64_t queue_bytes;
-    uint64_t pushed;        /* to the queue, ever */
-    uint64_t popped;        /* and taken from it */
-    uint64_t ended;         /* of those, the first so many are through */
-    size_t in_flight_count; /* whoever sends them */
-    bool is_failing;        /* the node took nothing the last time */
+    uint64_t pushed;            /* to the queue, ever */
+    uint64_t popped;            /* and taken from it */
+    uint64_t ended;             /* of those, the first so many are through */
+    struct send_job *in_flight; /* whoever sends them */
+    bool is_failing;            /* the node took nothing the last time */
     bool is_ending;
     bool has_lost;
 };
@@ -91,7 +92,7 @@ static void begin_job(struct mount *mount, struct inode *inode, struct send_job 
 {
     *job = (struct send_job){.inode = inode, .draft = inode->draft};
     inode->draft->is_in_flight = true;
-    mount->publisher->in_flight_count++;
+    DL_APPEND(mount->publisher->in_flight, job);
 }
 
 /* What the tree does not take is taken back: the name is what it is in the tree, nothing or the
@@ -119,7 +120,7 @@ static void end_job(struct mount *mount, struct send_job *job)
     struct inode *inode = job->inode;
     struct draft *draft = job->draft;
     draft->is_in_flight = false;
-    mount->publisher->in_flight_count--;
+    DL_DELETE(mount->publisher->in_flight, job);
     draft->err = job->is_gone ? 0 : job->err;
     if (!job->err && !job->is_gone) {
         draft->published = job->changed;
@@ -148,29 +149,36 @@ struct inode *publish_wait(struct mount *mount, uint64_t number)
     }
 }
 
-/* Under mount.lock, which is given back meanwhile. */
-static void wait_for_renames(struct mount *mount)
+bool publish_is_held(const struct mount *mount, const struct inode *inode)
 {
-    while (mount->renames > 0) {
-        pthread_cond_wait(&mount->settled, &mount->lock);
+    for (; mount->busy && inode->parent; inode = inode->parent) {
+        for (const struct busy_name *at = mount->busy; at; at = at->next) {
+            if (at->parent == inode->parent->number && bytes_equal(at->name, inode_name(inode))) {
+                return true;
+            }
+        }
     }
+    return false;
+}
+
+static bool is_any_held(const struct mount *mount)
+{
+    const struct send_job *job = NULL;
+    DL_FOREACH(mount->publisher->in_flight, job)
+    {
+        if (publish_is_held(mount, job->inode)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void publish_pause(struct mount *mount)
 {
     pthread_mutex_lock(&mount->lock);
-    mount->renames++;
-    while (mount->publisher->in_flight_count > 0) {
+    while (is_any_held(mount)) {
         pthread_cond_wait(&mount->settled, &mount->lock);
     }
-    pthread_mutex_unlock(&mount->lock);
-}
-
-void publish_go_on(struct mount *mount)
-{
-    pthread_mutex_lock(&mount->lock);
-    mount->renames--;
-    pthread_cond_broadcast(&mount->settled);
     pthread_mutex_unlock(&mount->lock);
 }
 
@@ -179,10 +187,11 @@ int publish_now(struct mount *mount, uint64_t number)
     struct send_job job;
     struct inode *inode = NULL;
     pthread_mutex_lock(&mount->lock);
-    do {
-        wait_for_renames(mount);
+    inode = publish_wait(mount, number);
+    while (inode && publish_is_held(mount, inode)) {
+        pthread_cond_wait(&mount->settled, &mount->lock);
         inode = publish_wait(mount, number);
-    } while (mount->renames > 0);
+    }
     const bool is_dirty = inode && inode->draft && draft_is_dirty(inode->draft);
     if (is_dirty) {
         inodes_pin(inode);
@@ -278,7 +287,7 @@ static size_t take_batch(struct mount *mount, struct send_job jobs[BATCH_FILES])
     size_t count = 0;
     while (publisher->queue_count > 0 && count < BATCH_FILES && bytes < BATCH_BYTES) {
         struct inode *inode = publisher->queue[publisher->queue_first];
-        if (inode->draft->is_in_flight || mount->renames > 0) {
+        if (inode->draft->is_in_flight || publish_is_held(mount, inode)) {
             /* Somebody else sends it, or names change: what is taken already goes first. */
             if (count > 0) {
                 break;
@@ -312,7 +321,9 @@ static bool end_batch(struct mount *mount, struct send_job *jobs, size_t count)
         inodes_pin(inode);
         draft->references++;
         end_job(mount, &jobs[i]);
-        if (err && (!is_passing(err) || publisher->is_ending)) {
+        if (err && inode->writers > 0 && !publisher->is_ending) {
+            /* Who has it open is told by fsync, and goes on writing; its last close tries again. */
+        } else if (err && (!is_passing(err) || publisher->is_ending)) {
             discard(mount, inode, draft, err);
         } else if (err && !draft->is_queued) {
             is_failing = true;

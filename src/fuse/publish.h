@@ -29,10 +29,11 @@ void publish_released(struct mount *mount, uint64_t number);
 /* The same for all that was closed. */
 [[nodiscard]] int publish_all(struct mount *mount);
 
-/* While names change nothing goes out, so that nothing comes to stand under an old one. Begins when
- * what is under way has ended. */
+/* Nothing goes out under a busy name, so that nothing comes to stand there again. Returns when what
+ * is under way there has ended. */
 void publish_pause(struct mount *mount);
-void publish_go_on(struct mount *mount);
+/* Under mount.lock: its name, or that of a directory that it is in, is being changed. */
+bool publish_is_held(const struct mount *mount, const struct inode *inode);
 
 /* Under mount.lock, which is given back meanwhile: waits until nothing of the file is under way.
  * NULL: the file went. */

@@ -8,6 +8,7 @@
 
 /* One draft; publish.c has pinned its inode, and nobody else sends it. */
 struct send_job {
+    struct send_job *prev, *next; /* of those under way; publish.c's, under mount.lock */
     struct inode *inode;
     struct draft *draft;
     /* Filled by sending. */

@@ -13,7 +13,7 @@ import unittest
 
 import harness
 import mount
-from harness import KIB, MIB, SEED, check, content, wait_for
+from harness import KIB, SEED, check, content, wait_for
 from node import Node
 from trees import put_tar
 

@@ -8,9 +8,9 @@ import unittest
 
 import harness
 import mount
-from harness import MIB, check, content, file_id, wait_for
+from harness import MIB, check, content, file_id
 from test_members import Nodes
-from trees import SOON_S, listing, versions, wait_on, wait_same
+from trees import listing, versions, wait_on, wait_same
 
 
 class TwoMounts(Nodes):

@@ -6,7 +6,6 @@ import getpass
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import subprocess
