@@ -3,7 +3,8 @@
 #define NODE_EVICT_PRIV_H
 
 /*
- * evict: what is here as cache alone is kept below a limit; but what nobody else has is not evicted.
+ * evict: what is here as cache alone is kept below a limit; but what nobody else has is not
+ * evicted.
  *
  * When there is too much of it, the least recently used blocks are marked as candidates
  * (store/maintain.h); their holders are looked up in the index, and two of them asked to promise
