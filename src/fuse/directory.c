@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/list.h"
 #include "base/mem.h"
 #include "fuse/draft.h"
 #include "fuse/mount_priv.h"
@@ -31,6 +32,8 @@ struct row {
 };
 
 struct directory {
+    struct directory *prev; /* among those of the mount */
+    struct directory *next;
     pthread_mutex_t lock;
     struct buf path;
     struct row *rows; /* all that were read */
@@ -74,6 +77,25 @@ static void directory_free(struct directory *directory)
     buf_done(&directory->path);
     pthread_mutex_destroy(&directory->lock);
     free(directory);
+}
+
+static void directory_close(struct mount *mount, struct directory *directory)
+{
+    pthread_mutex_lock(&mount->lock);
+    DL_DELETE(mount->directories, directory);
+    pthread_mutex_unlock(&mount->lock);
+    directory_free(directory);
+}
+
+void directories_done(struct mount *mount)
+{
+    struct directory *directory;
+    struct directory *next;
+    DL_FOREACH_SAFE(mount->directories, directory, next)
+    {
+        DL_DELETE(mount->directories, directory);
+        directory_free(directory);
+    }
 }
 
 static char *copy_name(struct bytes name)
@@ -280,15 +302,16 @@ void on_opendir(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *in
     pthread_mutex_lock(&mount->lock);
     const struct inode *inode = inodes_find(&mount->inodes, number);
     const int err = inode ? inode_path(inode, &directory->path) : -ESTALE;
+    DL_APPEND(mount->directories, directory);
     pthread_mutex_unlock(&mount->lock);
     if (err) {
-        directory_free(directory);
+        directory_close(mount, directory);
         reply(request, err);
         return;
     }
     info->fh = (uint64_t)(uintptr_t)directory;
     if (fuse_reply_open(request, info) != 0) {
-        directory_free(directory);
+        directory_close(mount, directory);
     }
 }
 
@@ -300,7 +323,7 @@ static struct directory *directory_of(const struct fuse_file_info *info)
 void on_releasedir(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info)
 {
     (void)number;
-    directory_free(directory_of(info));
+    directory_close(mount_of(request), directory_of(info));
     reply(request, 0);
 }
 

@@ -372,6 +372,7 @@ void mount_close(struct mount *mount)
         fuse_remove_signal_handlers(mount->session);
         fuse_session_destroy(mount->session);
     }
+    directories_done(mount);
     inodes_done(&mount->inodes);
     ask_free(mount);
     tree_close(mount->tree);

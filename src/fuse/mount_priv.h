@@ -39,6 +39,7 @@
 /* Clients and buffers that are kept for the next request. */
 #define SPARE_MAX 16u
 
+struct directory;
 struct publisher;
 struct notifier;
 struct live;
@@ -71,6 +72,7 @@ struct mount {
     struct live *live;
     atomic_bool is_live; /* the node is there */
     struct busy_name *busy;
+    struct directory *directories; /* open ones */
 
     pthread_mutex_t spare_lock;
     struct client *spare_clients[SPARE_MAX];
@@ -152,6 +154,8 @@ void on_readdir(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset
 void on_readdirplus(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset,
                     struct fuse_file_info *info);
 void on_releasedir(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info);
+/* Frees those that the kernel did not let go of before the end. */
+void directories_done(struct mount *mount);
 void on_fsyncdir(fuse_req_t request, fuse_ino_t number, int datasync, struct fuse_file_info *info);
 
 void on_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info);
