@@ -40,10 +40,13 @@ class Checker:
         self._thread.start()
 
     def _run(self):
-        while not self._is_over.is_set():
-            self._plain()
-            self._switched()
-            time.sleep(0.002)  # others want to work, too
+        try:
+            while not self._is_over.is_set():
+                self._plain()
+                self._switched()
+                time.sleep(0.002)  # others want to work, too
+        except Exception as error:
+            self.faults.append(f"the checker ended: {error!r}")
 
     def _plain(self):
         for folder, _, names in os.walk(self.directory / "a/f"):
