@@ -14,7 +14,7 @@ struct fake {
     _Atomic uint64_t got_bytes;
     _Atomic unsigned closed_count;
     _Atomic uint32_t code;
-    bool holds; /* grants nothing */
+    _Atomic bool holds; /* grants nothing */
     struct transfer_reader reader;
     struct transfer_frame frames[FRAMES_MAX]; /* without lists and bytes */
     _Atomic size_t told_count;                /* blocks of growth */
