@@ -41,6 +41,7 @@ struct directory {
     size_t rows_capacity;
     size_t chunk;     /* the first row of the chunk that was read last */
     uint64_t changes; /* of the mount, when that was read */
+    bool has_begun;   /* the drafts were taken */
     bool is_end;      /* nothing comes behind the rows */
     char *last;       /* the last name of the tree that was read */
     bool is_tree_end;
@@ -286,6 +287,7 @@ static int find_row(struct mount *mount, uint64_t number, struct directory *dire
 static void begin_listing(struct mount *mount, uint64_t number, struct directory *directory)
 {
     rewind_rows(directory);
+    directory->has_begun = true;
     pthread_mutex_lock(&mount->lock);
     const struct inode *inode = inodes_find(&mount->inodes, number);
     if (inode) {
@@ -423,7 +425,8 @@ static void list(fuse_req_t request, uint64_t number, size_t size, off_t offset,
     CLEANUP_FREE char *data = mem_alloc_aligned(64, size);
     size_t bytes = 0;
     pthread_mutex_lock(&directory->lock);
-    if (offset == 0) {
+    /* Servers of NFS open a directory anew and go on at an offset of before. */
+    if (offset == 0 || !directory->has_begun) {
         begin_listing(mount_of(request), number, directory);
     }
     const int err =
