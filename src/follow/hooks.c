@@ -5,7 +5,6 @@
 #include <jansson.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/backoff.h"
 #include "base/cleanup.h"
@@ -30,17 +29,10 @@ struct hooks {
     bool has_ended;
 };
 
-static struct timespec after_ms(uint64_t ms)
+/* For clock_wait_until(). */
+static uint64_t moment_after(uint64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    return until;
+    return (clock_monotonic_ms(clock_real()) + ms) * 1000;
 }
 
 /* Runs the command once; *ret_why, which the caller frees, tells why not. */
@@ -70,11 +62,10 @@ static bool run_once(const struct hooks *hooks, const json_t *arrival, char **re
 /* Waits until something is new, or so long. True: the end. */
 static bool wait_for_news(struct hooks *hooks, uint64_t limit_ms)
 {
-    const struct timespec until = after_ms(limit_ms);
+    const uint64_t until_us = limit_ms ? moment_after(limit_ms) : UINT64_MAX;
     pthread_mutex_lock(&hooks->lock);
     while (!hooks->is_stopped && !hooks->has_news &&
-           (limit_ms ? pthread_cond_timedwait(&hooks->changed, &hooks->lock, &until)
-                     : pthread_cond_wait(&hooks->changed, &hooks->lock)) == 0) {
+           clock_wait_until(&hooks->changed, &hooks->lock, until_us) == 0) {
     }
     hooks->has_news = false;
     const bool is_stopped = hooks->is_stopped;
@@ -87,10 +78,9 @@ static bool wait_before_attempt(struct hooks *hooks, struct backoff *backoff)
 {
     uint64_t number = 0;
     random_system(&number, sizeof number);
-    const struct timespec until = after_ms(backoff_next_ms(backoff, number));
+    const uint64_t until_us = moment_after(backoff_next_ms(backoff, number));
     pthread_mutex_lock(&hooks->lock);
-    while (!hooks->is_stopped &&
-           pthread_cond_timedwait(&hooks->changed, &hooks->lock, &until) == 0) {
+    while (!hooks->is_stopped && clock_wait_until(&hooks->changed, &hooks->lock, until_us) == 0) {
     }
     const bool is_stopped = hooks->is_stopped;
     pthread_mutex_unlock(&hooks->lock);
@@ -178,12 +168,11 @@ bool hooks_free(struct hooks *hooks)
     if (!hooks) {
         return true;
     }
-    const struct timespec until = after_ms(END_WAIT_MS);
+    const uint64_t until_us = moment_after(END_WAIT_MS);
     pthread_mutex_lock(&hooks->lock);
     hooks->is_stopped = true;
     pthread_cond_broadcast(&hooks->changed);
-    while (!hooks->has_ended &&
-           pthread_cond_timedwait(&hooks->changed, &hooks->lock, &until) == 0) {
+    while (!hooks->has_ended && clock_wait_until(&hooks->changed, &hooks->lock, until_us) == 0) {
     }
     const bool has_ended = hooks->has_ended;
     pthread_mutex_unlock(&hooks->lock);

@@ -142,26 +142,13 @@ static int spawn(const struct follower *follower, pid_t *ret_pid)
     return number ? err_from_errno(number) : 0;
 }
 
-static struct timespec after_ms(uint64_t ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    return until;
-}
-
 /* Waits so long, or until the end (true). */
 static bool wait_ms(struct followers *followers, uint64_t ms)
 {
-    const struct timespec until = after_ms(ms);
+    const uint64_t until_us = (clock_monotonic_ms(clock_real()) + ms) * 1000;
     pthread_mutex_lock(&followers->lock);
     while (!followers->is_stopped &&
-           pthread_cond_timedwait(&followers->changed, &followers->lock, &until) == 0) {
+           clock_wait_until(&followers->changed, &followers->lock, until_us) == 0) {
     }
     const bool is_stopped = followers->is_stopped;
     pthread_mutex_unlock(&followers->lock);
