@@ -2,9 +2,12 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <fts.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -230,4 +233,24 @@ int file_lock(int fd)
         return errno == EWOULDBLOCK ? -EBUSY : err_from_errno(errno);
     }
     return 0;
+}
+
+void file_remove_tree(const char *path)
+{
+    CLEANUP_FREE char *top = mem_copy_string(path);
+    char *const roots[] = {top, NULL};
+    FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    const FTSENT *found = fts ? fts_read(fts) : NULL;
+    while (found) {
+        if (found->fts_info == FTS_D) {
+            /* A mode that came with it may forbid to look inside. */
+            (void)chmod(found->fts_path, 0700);
+        } else {
+            (void)unlinkat(AT_FDCWD, found->fts_path, found->fts_info == FTS_DP ? AT_REMOVEDIR : 0);
+        }
+        found = fts_read(fts);
+    }
+    if (fts) {
+        fts_close(fts);
+    }
 }

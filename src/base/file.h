@@ -42,6 +42,10 @@
  * behind it, so two callers must not replace the same path at once. */
 [[nodiscard]] int file_replace(int dir_fd, const char *path, struct bytes data);
 
+/* Removes what stands at `path`, with all that is in it, as far as that can be done; no link is
+ * followed. */
+void file_remove_tree(const char *path);
+
 /* fdatasync() and fsync() of a file; fsync() of a directory makes its names durable. */
 [[nodiscard]] int file_sync_data(int fd);
 [[nodiscard]] int file_sync(int fd);

@@ -4,7 +4,6 @@
 #include <archive.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -275,25 +274,6 @@ static bool get_into(struct get *get, int root_fd)
 /* ---- the directory on this machine ------------------------------------------------------------
  */
 
-static void remove_tree(char *path)
-{
-    char *const roots[] = {path, NULL};
-    FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    const FTSENT *found = fts ? fts_read(fts) : NULL;
-    while (found) {
-        if (found->fts_info == FTS_D) {
-            /* A mode that came with it may forbid to look inside. */
-            (void)chmod(found->fts_path, 0700);
-        } else {
-            (void)unlinkat(AT_FDCWD, found->fts_path, found->fts_info == FTS_DP ? AT_REMOVEDIR : 0);
-        }
-        found = fts_read(fts);
-    }
-    if (fts) {
-        fts_close(fts);
-    }
-}
-
 static bool fail_at(const struct get *get, const char *path, int err)
 {
     cli_error(get->invocation, "%s: %s", path, err_text(err));
@@ -320,7 +300,7 @@ static bool get_anew(struct get *get, const char *target)
         fail_at(get, target, err);
     }
     if (!good) {
-        remove_tree(staging);
+        file_remove_tree(staging);
     }
     return good;
 }

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -307,20 +306,6 @@ int local_keep(struct local *local, const char *path, char **ret_beside)
 void local_remove_tree(struct local *local, const char *path)
 {
     CLEANUP_FREE char *full = mem_format("%s/%s", local->dir, path);
-    char *const roots[] = {full, NULL};
     local_forget(local);
-    FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    const FTSENT *found = fts ? fts_read(fts) : NULL;
-    while (found) {
-        if (found->fts_info == FTS_D) {
-            /* A mode that came with it may forbid to look inside. */
-            (void)chmod(found->fts_path, 0700);
-        } else {
-            (void)unlinkat(AT_FDCWD, found->fts_path, found->fts_info == FTS_DP ? AT_REMOVEDIR : 0);
-        }
-        found = fts_read(fts);
-    }
-    if (fts) {
-        fts_close(fts);
-    }
+    file_remove_tree(full);
 }
