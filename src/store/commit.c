@@ -163,7 +163,8 @@ static int is_in_file(const struct store_put *put, struct kv_txn *txn,
         if (err && err != -ENOENT) {
             return err;
         }
-        if (!err && !external.withdrawn &&
+        /* Of a followed one the place goes with the follower. */
+        if (!err && !external.withdrawn && !external.is_followed &&
             file_identity_equal(&external.identity, &put->in_place_identity) &&
             strcmp(external.path, put->in_place_path) == 0) {
             *ret_is = true;
@@ -192,7 +193,7 @@ static int add_in_place(const struct store_put *put, struct kv_txn *txn,
         return err;
     }
     if (*container == 0) {
-        err = externals_add(txn, &put->in_place_identity, put->in_place_path, container);
+        err = externals_add(txn, &put->in_place_identity, put->in_place_path, false, container);
     }
     if (!err) {
         const struct location location = {*container, block->file_offset_bytes};

@@ -8,11 +8,15 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "hash/sha256.h"
+#include "store/followed_priv.h"
 #include "store/index_priv.h"
 #include "store/store_priv.h"
 #include "store/writer.h"
 
 #define HEADER_BYTES 49
+#define FLAG_WITHDRAWN 1u
+#define FLAG_FOLLOWED 2u
 /* Places dropped in one job: a withdrawal of a large file must not hold up the other writers. */
 #define WITHDRAW_BATCH 1024
 
@@ -39,6 +43,13 @@ bool file_identity_equal(const struct file_identity *a, const struct file_identi
            a->ctime_ns == b->ctime_ns;
 }
 
+bool file_identity_is_touched(const struct file_identity *a, const struct file_identity *b)
+{
+    struct file_identity other = *b;
+    other.ctime_ns = a->ctime_ns;
+    return file_identity_equal(a, &other) && a->ctime_ns != b->ctime_ns;
+}
+
 static struct bytes external_key(uint64_t container, uint8_t key[8])
 {
     codec_put_be64(key, container);
@@ -55,7 +66,8 @@ static int put_external(struct kv_txn *txn, uint64_t container, const struct ext
     codec_put_le64(value + 24, (uint64_t)identity->mtime_ns);
     codec_put_le64(value + 32, (uint64_t)identity->ctime_ns);
     codec_put_le64(value + 40, external->blocks_count);
-    value[48] = external->withdrawn;
+    value[48] = (uint8_t)((external->withdrawn ? FLAG_WITHDRAWN : 0) |
+                          (external->is_followed ? FLAG_FOLLOWED : 0));
     const size_t path_bytes = strlen(external->path);
     memcpy(value + HEADER_BYTES, external->path, path_bytes);
     uint8_t key[8];
@@ -83,14 +95,15 @@ int externals_get(struct kv_txn *txn, uint64_t container, struct external *ret_e
         .ctime_ns = (int64_t)codec_get_le64(at + 32),
     };
     ret_external->blocks_count = codec_get_le64(at + 40);
-    ret_external->withdrawn = at[48] != 0;
+    ret_external->withdrawn = at[48] & FLAG_WITHDRAWN;
+    ret_external->is_followed = at[48] & FLAG_FOLLOWED;
     memcpy(ret_external->path, at + HEADER_BYTES, value.size - HEADER_BYTES);
     ret_external->path[value.size - HEADER_BYTES] = 0;
     return 0;
 }
 
 int externals_add(struct kv_txn *txn, const struct file_identity *identity, const char *path,
-                  uint64_t *ret_container)
+                  bool is_followed, uint64_t *ret_container)
 {
     uint64_t number = 0;
     int err = index_number(txn, META_NEXT_EXTERNAL, &number);
@@ -100,11 +113,36 @@ int externals_add(struct kv_txn *txn, const struct file_identity *identity, cons
     if (err) {
         return err;
     }
-    struct external external = {.identity = *identity};
+    struct external external = {.identity = *identity, .is_followed = is_followed};
     CHECK(strlen(path) < sizeof external.path);
     strcpy(external.path, path);
     *ret_container = number | CONTAINER_EXTERNAL;
     return put_external(txn, *ret_container, &external);
+}
+
+int externals_renew(struct kv_txn *txn, uint64_t container, const struct file_identity *identity)
+{
+    struct external external;
+    const int err = externals_get(txn, container, &external);
+    if (err) {
+        return err;
+    }
+    external.identity = *identity;
+    return put_external(txn, container, &external);
+}
+
+int externals_end(struct kv_txn *txn, uint64_t container)
+{
+    struct external external;
+    const int err = externals_get(txn, container, &external);
+    if (err) {
+        return err;
+    }
+    external.withdrawn = true;
+    uint8_t key[8];
+    return external.blocks_count > 0
+               ? put_external(txn, container, &external)
+               : index_forget(txn, TABLE_EXTERNALS, external_key(container, key));
 }
 
 int externals_count(struct kv_txn *txn, uint64_t container, int by)
@@ -158,8 +196,16 @@ static int withdraw_apply(struct store_job *job, struct kv_txn *txn)
         external.withdrawn = true;
         err = put_external(txn, withdrawal->container, &external);
     }
+    if (!err && external.is_followed) {
+        err = followed_release(withdrawal->store, txn, external.path, withdrawal->container);
+    }
     for (size_t i = 0; !err && i < withdrawal->places_count; i++) {
         err = drop_place(withdrawal->store, txn, &withdrawal->places[i]);
+    }
+    struct external left;
+    if (!err && external.is_followed &&
+        externals_get(txn, withdrawal->container, &left) == -ENOENT) {
+        err = followed_forget(withdrawal->store, txn, external.path, withdrawal->container);
     }
     return err;
 }
@@ -192,7 +238,9 @@ static bool is_unchanged(const struct external *external, const struct stat *sta
 {
     struct file_identity identity;
     file_identity_of(stat, &identity);
-    return S_ISREG(stat->st_mode) && file_identity_equal(&identity, &external->identity);
+    return S_ISREG(stat->st_mode) &&
+           (file_identity_equal(&identity, &external->identity) ||
+            (external->is_followed && file_identity_is_touched(&identity, &external->identity)));
 }
 
 /* The file at its path, if it still is the one that was registered. */
@@ -224,7 +272,34 @@ static int open_unchanged(const struct external *external, int *ret_fd)
     return 0;
 }
 
-static int read_unchanged(const struct external *external, uint64_t offset_bytes, void *data,
+/* Compares the block at `location` with its id, if the ctime of the file says that it may be
+ * another one. -ESTALE: it is. */
+static int compare_touched(struct store *store, const struct external *external,
+                           const struct stat *stat, int fd, const struct location *location)
+{
+    struct file_identity identity;
+    file_identity_of(stat, &identity);
+    if (file_identity_equal(&identity, &external->identity)) {
+        return 0;
+    }
+    struct place place;
+    size_t count = 0;
+    int err = index_list_places(store->kv, location, true, 1, &place, &count);
+    if (err || count == 0 || !location_equal(&place.location, location)) {
+        return err ? err : -ESTALE;
+    }
+    CLEANUP_FREE uint8_t *data = mem_alloc_aligned(64, place.size_bytes);
+    err = file_read_all_at(fd, data, place.size_bytes, location->offset_bytes);
+    if (err) {
+        return err == -ENOENT ? -ESTALE : err;
+    }
+    struct id id;
+    sha256_id(BYTES(data, place.size_bytes), &id);
+    return id_equal(&id, &place.id) ? 0 : -ESTALE;
+}
+
+static int read_unchanged(struct store *store, const struct external *external,
+                          const struct location *location, uint32_t offset_bytes, void *data,
                           uint32_t size_bytes)
 {
     CLEANUP_FD int fd = -1;
@@ -232,7 +307,7 @@ static int read_unchanged(const struct external *external, uint64_t offset_bytes
     if (err) {
         return err;
     }
-    err = file_read_all_at(fd, data, size_bytes, offset_bytes);
+    err = file_read_all_at(fd, data, size_bytes, location->offset_bytes + offset_bytes);
     if (err) {
         return err == -ENOENT ? -ESTALE : err;
     }
@@ -240,12 +315,14 @@ static int read_unchanged(const struct external *external, uint64_t offset_bytes
     if (fstat(fd, &stat) < 0) {
         return err_from_errno(errno);
     }
-    return is_unchanged(external, &stat) ? 0 : -ESTALE;
+    return is_unchanged(external, &stat) ? compare_touched(store, external, &stat, fd, location)
+                                         : -ESTALE;
 }
 
-int externals_read(struct store *store, uint64_t container, uint64_t offset_bytes, void *data,
-                   uint32_t size_bytes)
+int externals_read(struct store *store, const struct location *location, uint32_t offset_bytes,
+                   void *data, uint32_t size_bytes)
 {
+    const uint64_t container = location->container;
     struct external external;
     struct kv_txn *txn = NULL;
     int err = kv_read(store->kv, &txn);
@@ -257,10 +334,15 @@ int externals_read(struct store *store, uint64_t container, uint64_t offset_byte
     if (err) {
         return err == -ENOENT ? -ESTALE : err;
     }
-    err = external.withdrawn ? -ESTALE : read_unchanged(&external, offset_bytes, data, size_bytes);
-    if (err == -ESTALE && !external.withdrawn && store->writer) {
-        store->withdrawn_count++;
-        log_warn("external_withdrawn", KV("path", external.path));
+    err = external.withdrawn
+              ? -ESTALE
+              : read_unchanged(store, &external, location, offset_bytes, data, size_bytes);
+    if (err == -ESTALE && store->writer) {
+        /* If it was withdrawn already, somebody is at it, or was interrupted by a crash. */
+        if (!external.withdrawn) {
+            store->withdrawn_count++;
+            log_warn("external_withdrawn", KV("path", external.path));
+        }
         const int failed = externals_withdraw(store, container);
         if (failed) {
             log_error("withdrawal_failed", KV("path", external.path),

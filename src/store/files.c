@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/fetches_priv.h"
+#include "store/followed_priv.h"
 #include "store/held_priv.h"
 #include "store/index_priv.h"
 #include "store/store_priv.h"
@@ -198,6 +199,23 @@ int files_check(struct kv_txn *txn, const struct file_metadata *metadata)
     return 0;
 }
 
+/* The same, in places that are not in followed files. */
+static int check_other_places(struct kv_txn *txn, const struct file_metadata *metadata)
+{
+    for (size_t i = 0; i < metadata->blocks_count; i++) {
+        struct block_record record;
+        bool has_other = false;
+        int err = index_block(txn, &metadata->blocks[i].id, &record);
+        if (!err) {
+            err = followed_has_other_place(txn, &record, &has_other);
+        }
+        if (err || !has_other) {
+            return !err || err == -ENOENT ? -EAGAIN : err;
+        }
+    }
+    return 0;
+}
+
 static int count_blocks(struct store *store, struct kv_txn *txn,
                         const struct file_metadata *metadata, enum store_reason reason, int by)
 {
@@ -224,7 +242,8 @@ static int change_blocks(struct store *store, struct kv_txn *txn, const struct i
     CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
     int err = files_load(txn, id, &metadata);
     if (!err && by > 0) {
-        err = files_check(txn, &metadata);
+        err = followed_is_shunned(reason) ? check_other_places(txn, &metadata)
+                                          : files_check(txn, &metadata);
     }
     return err ? err : count_blocks(store, txn, &metadata, reason, by);
 }

@@ -42,7 +42,8 @@ struct file_row {
 /* 0 if every block of the list has a good place, else -EAGAIN. */
 [[nodiscard]] int files_check(struct kv_txn *txn, const struct file_metadata *metadata);
 
-/* One holder more. -EAGAIN: a block has no good place; nothing was changed then. */
+/* One holder more. -EAGAIN: a block has no good place, or for STORE_ORIGIN and STORE_COPY none but
+ * in followed files (followed_priv.h); nothing was changed then. */
 [[nodiscard]] int files_hold(struct store *store, struct kv_txn *txn, const struct id *id,
                              enum store_reason reason);
 /* The first holder of a file whose blocks count it already: the caller saw to that. */

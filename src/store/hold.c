@@ -5,8 +5,10 @@
 #include "base/mem.h"
 #include "store/fetches_priv.h"
 #include "store/files_priv.h"
+#include "store/followed_priv.h"
 #include "store/index_priv.h"
 #include "store/pins_priv.h"
+#include "store/put.h"
 #include "store/read.h"
 #include "store/store_priv.h"
 #include "store/writer.h"
@@ -42,9 +44,63 @@ static int change_hold(struct store *store, const struct id *file, enum store_re
     return store_submit_wait(store, &hold.job);
 }
 
+/* True if no block of the list lies in followed files alone. */
+static int is_own(struct store *store, const struct file_metadata *metadata, bool *ret_is)
+{
+    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
+    int err = kv_read(store->kv, &txn);
+    bool has_other = true;
+    for (size_t i = 0; !err && has_other && i < metadata->blocks_count; i++) {
+        struct block_record record;
+        err = index_block(txn, &metadata->blocks[i].id, &record);
+        if (!err && record.locations_count == 0) {
+            err = -ENOENT;
+        }
+        if (!err) {
+            err = followed_has_other_place(txn, &record, &has_other);
+        }
+    }
+    *ret_is = !err && has_other;
+    return err;
+}
+
+static int copy_blocks(struct store *store, const struct file_metadata *metadata)
+{
+    struct store_put *put = NULL;
+    CLEANUP_FREE uint8_t *data = mem_alloc_aligned(64, CHUNK_BLOCK_BYTES_MAX);
+    int err = store_put_begin(store, STORE_CACHE, &put);
+    for (size_t i = 0; !err && i < metadata->blocks_count; i++) {
+        const struct block_ref *block = &metadata->blocks[i];
+        err = store_read_block(store, &block->id, 0, data, block->size_bytes);
+        if (!err) {
+            err = store_put_block(put, &block->id, BYTES(data, block->size_bytes));
+        }
+    }
+    if (err) {
+        store_put_abort(put);
+        return err == -EBADMSG ? -ENOENT : err;
+    }
+    struct store_put_result result;
+    return store_put_commit(put, &result);
+}
+
+int store_own(struct store *store, const struct id *file)
+{
+    CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
+    bool is_own_already = false;
+    int err = store_file_metadata(store, file, &metadata);
+    if (!err) {
+        err = is_own(store, &metadata, &is_own_already);
+    }
+    return err || is_own_already ? err : copy_blocks(store, &metadata);
+}
+
 int store_hold(struct store *store, const struct id *file, enum store_reason reason)
 {
-    const int err = change_hold(store, file, reason, hold_apply);
+    int err = change_hold(store, file, reason, hold_apply);
+    if (err == -EAGAIN && followed_is_shunned(reason) && store_own(store, file) == 0) {
+        err = change_hold(store, file, reason, hold_apply);
+    }
     return err == -EAGAIN ? -ENOENT : err;
 }
 
@@ -160,7 +216,12 @@ static bool is_kept(struct store *store, const struct id *id)
     if (!failed) {
         failed = index_block(txn, id, &record);
     }
-    return !failed && block_is_offered(&record) && !is_of_intakes(txn, &record);
+    /* A followed file is somebody's to change: that it stays is nobody's to promise. */
+    bool has_other = false;
+    if (!failed) {
+        failed = followed_has_other_place(txn, &record, &has_other);
+    }
+    return !failed && has_other && block_is_offered(&record) && !is_of_intakes(txn, &record);
 }
 
 int store_promise(struct store *store, const struct id *id, uint64_t duration_ms)

@@ -23,7 +23,13 @@
 [[nodiscard]] int store_release(struct store *store, const struct id *file,
                                 enum store_reason reason);
 
-/* The same two inside a job of the caller's, in its transaction. */
+/* Copies into segments what of the file stands in followed files alone (store/adopt.h), so that it
+ * can be held for STORE_ORIGIN or STORE_COPY. 0 if there is nothing to copy. store_hold() does that
+ * by itself. -ENOENT: the file is not known, or a block of it is not here; errors of a put. */
+[[nodiscard]] int store_own(struct store *store, const struct id *file);
+
+/* The same two as above inside a job of the caller's, in its transaction. -ENOENT also if
+ * store_own() has to be called first. */
 struct kv_txn;
 [[nodiscard]] int store_hold_in(struct store *store, struct kv_txn *txn, const struct id *file,
                                 enum store_reason reason);
@@ -53,8 +59,8 @@ bool store_pin(struct store *store, const struct id *id);
 void store_unpin(struct store *store, const struct id *id);
 
 /* Promises another node to keep the block for `duration_ms` (at most STORE_PROMISE_MS_MAX).
- * -EBUSY: it is being evicted here, ask somebody else; -ENOENT: not here, not durable yet, or held
- * by nobody any more. */
+ * -EBUSY: it is being evicted here, ask somebody else; -ENOENT: not here, not durable yet, held by
+ * nobody any more, or here in followed files alone. */
 #define STORE_PROMISE_MS_MAX ((uint64_t)10 * 60 * 1000)
 [[nodiscard]] int store_promise(struct store *store, const struct id *id, uint64_t duration_ms);
 

@@ -27,6 +27,7 @@ const char *const index_table_names[INDEX_TABLES] = {
     [TABLE_UNREFERENCED] = "unreferenced",
     [TABLE_DEAD] = "dead",
     [TABLE_CACHE] = "cache",
+    [TABLE_FOLLOWED] = "followed",
     [TABLE_LOST] = "lost",
     [TABLE_FETCHES] = "fetches",
 };

@@ -29,6 +29,7 @@ enum index_table {
     TABLE_CACHE,        /* (since, block id) -> size: may be evicted, the oldest first */
     TABLE_LOST,         /* block id -> nothing: held, and no good place known */
     TABLE_FETCHES,      /* (file id, part) -> reason, bits of counted blocks: intakes */
+    TABLE_FOLLOWED,     /* SHA-256 of a path -> struct followed */
     INDEX_TABLES,
 };
 

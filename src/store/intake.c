@@ -229,20 +229,15 @@ void store_intake_progress(struct store_intake *intake, struct store_intake_prog
 }
 
 /* True if the block is in the index with a place. */
-static int is_indexed(struct store *store, const struct id *id, bool *ret_is)
+static int is_indexed(const struct store_intake *intake, const struct id *id, bool *ret_is)
 {
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
-    int err = kv_read(store->kv, &txn);
+    const int err = kv_read(intake->store->kv, &txn);
     if (err) {
         return err;
     }
     struct block_record record;
-    err = index_block(txn, id, &record);
-    if (err && err != -ENOENT) {
-        return err;
-    }
-    *ret_is = !err && record.locations_count > 0;
-    return 0;
+    return intake_is_here(intake, txn, id, &record, ret_is);
 }
 
 /* Writes the block. `arrival` is for the list of what is pending even after an error, if it has
@@ -330,7 +325,7 @@ int store_intake_block(struct store_intake *intake, uint32_t index, struct bytes
     /* Pinned first, then looked at: what is seen now stays until it is counted. */
     const bool stays = pins_add(store->pins, &id);
     bool is_known = false;
-    err = is_indexed(store, &id, &is_known);
+    err = is_indexed(intake, &id, &is_known);
     if (!err && stays && is_known) {
         take(intake, arrival, index);
         return 0;

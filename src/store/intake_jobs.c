@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "store/fetches_priv.h"
 #include "store/files_priv.h"
+#include "store/followed_priv.h"
 #include "store/held_priv.h"
 #include "store/index_priv.h"
 #include "store/store_priv.h"
@@ -85,6 +86,21 @@ struct part_job {
     uint8_t *here; /* of the last apply: a bit a block of the part */
 };
 
+int intake_is_here(const struct store_intake *intake, struct kv_txn *txn, const struct id *id,
+                   struct block_record *ret_record, bool *ret_is)
+{
+    *ret_is = false;
+    const int err = index_block(txn, id, ret_record);
+    if (err) {
+        return err == -ENOENT ? 0 : err;
+    }
+    if (ret_record->locations_count > 0 && followed_is_shunned(intake->reason)) {
+        return followed_has_other_place(txn, ret_record, ret_is);
+    }
+    *ret_is = ret_record->locations_count > 0;
+    return 0;
+}
+
 static int count_part(const struct part_job *self, struct kv_txn *txn, struct counted *counted)
 {
     struct store_intake *intake = self->intake;
@@ -93,8 +109,9 @@ static int count_part(const struct part_job *self, struct kv_txn *txn, struct co
     for (size_t i = 0; i < FETCH_PART_BLOCKS && begin + i < intake->metadata.blocks_count; i++) {
         const struct id *id = &intake->metadata.blocks[begin + i].id;
         struct block_record record;
-        int err = index_block(txn, id, &record);
-        if (err == -ENOENT || (!err && record.locations_count == 0)) {
+        bool is_here = false;
+        int err = intake_is_here(intake, txn, id, &record, &is_here);
+        if (!err && !is_here) {
             continue;
         }
         if (!err && !bit_is_set(counted->bits, begin + i)) {
@@ -373,8 +390,10 @@ static void refresh_have(struct store_intake *intake)
     intake->progress = (struct store_intake_progress){0};
     for (size_t i = 0; i < intake->metadata.blocks_count; i++) {
         struct block_record record;
-        const int err = index_block(txn, &intake->metadata.blocks[i].id, &record);
-        if (!err && record.locations_count > 0) {
+        bool is_here = false;
+        const int err =
+            intake_is_here(intake, txn, &intake->metadata.blocks[i].id, &record, &is_here);
+        if (!err && is_here) {
             intake_set_have(intake, &intake->metadata.blocks[i].id);
         }
     }

@@ -54,6 +54,13 @@ void intake_set_have(struct store_intake *intake, const struct id *id);
 const uint32_t *intake_indices(const struct store_intake *intake, const struct id *id,
                                size_t *ret_count);
 
+/* Whether the block counts as here in the snapshot; what is to be kept needs a place that is not in
+ * a followed file. Its record, if it has one. */
+struct kv_txn;
+[[nodiscard]] int intake_is_here(const struct store_intake *intake, struct kv_txn *txn,
+                                 const struct id *id, struct block_record *ret_record,
+                                 bool *ret_is);
+
 void arrival_list_add(struct arrival_list *list, struct arrival *arrival);
 /* Ends those in the list, which the index names now or never will. */
 void arrival_list_settle(struct store *store, struct arrival_list *list);

@@ -98,10 +98,10 @@ static bool crcs_match(const struct block_record *record, uint32_t first_span, s
 int location_read(struct store *store, const struct location *location, uint32_t offset_bytes,
                   void *data, uint32_t size_bytes)
 {
-    const uint64_t at = location->offset_bytes + offset_bytes;
     if (location_is_external(location)) {
-        return externals_read(store, location->container, at, data, size_bytes);
+        return externals_read(store, location, offset_bytes, data, size_bytes);
     }
+    const uint64_t at = location->offset_bytes + offset_bytes;
     struct segment *segment = NULL;
     int err = segments_acquire(store->segments, location->container, &segment);
     if (!err) {

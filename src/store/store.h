@@ -75,7 +75,7 @@ struct store_options {
 };
 
 /* Tables of the index: the first number that extra tables have. */
-#define STORE_TABLES 13u
+#define STORE_TABLES 14u
 
 /*
  * Opens the store at options->path; the caller gives *ret_store to store_close(). Takes a time
