@@ -14,6 +14,7 @@ extern const struct endpoint endpoint_fetches_get;    /* fetches.c */
 extern const struct endpoint endpoint_fetches_post;   /* fetches.c */
 extern const struct endpoint endpoint_file_data;      /* blocks.c */
 extern const struct endpoint endpoint_file_metadata;  /* blocks.c */
+extern const struct endpoint endpoint_files_post;     /* adopt.c */
 extern const struct endpoint endpoint_fs_delete;      /* fs_change.c */
 extern const struct endpoint endpoint_fs_get;         /* fs_get.c */
 extern const struct endpoint endpoint_fs_post;        /* fs_change.c */

@@ -34,6 +34,7 @@ struct change {
     struct tree_put put;
     struct bytes to;
     struct dot version; /* to restore */
+    bool needs_own;     /* the content of a link may stand in followed files alone */
     struct fs_set set;
     int err;
     struct dot dot;
@@ -69,15 +70,32 @@ static void changed(void *context, int err, const struct store_put_result *resul
     request_resume(change->request);
 }
 
-static void submit(struct request *request)
+static void submit(struct change *self)
 {
-    const struct node_change change = {
-        .apply = apply,
-        .done = changed,
-        .context = request->state,
-    };
+    const struct node_change change = {.apply = apply, .done = changed, .context = self};
+    node_change_async(self->request->node, &change);
+}
+
+/* In a thread of its own: it may have to copy the content. */
+static void own_and_submit(void *context)
+{
+    struct change *change = context;
+    /* What it could not do the change will find. */
+    const int err = store_own(node_store(change->request->node), &change->put.file_id);
+    if (err && err != -ENOENT) {
+        changed(change, err, NULL);
+    } else {
+        submit(change);
+    }
+}
+
+static void start(struct request *request)
+{
+    struct change *change = request->state;
     request_suspend(request);
-    node_change_async(request->node, &change);
+    if (!change->needs_own || server_run(request->server, own_and_submit, change)) {
+        submit(change);
+    }
 }
 
 static void resumed(struct request *request)
@@ -142,7 +160,7 @@ const struct endpoint endpoint_fs_delete = {
     .argument = PATH_TREE,
     .parameters = delete_parameters,
     .begin = begin_delete,
-    .end = submit,
+    .end = start,
     .resumed = resumed,
     .done = done,
 };
@@ -188,6 +206,8 @@ static int read_link(struct change *change)
     change->put.kind = TREE_FILE;
     change->put.mode = 0644;
     change->put.size_bytes = err ? 0 : info.length_bytes;
+    /* What is kept already has bytes of its own. */
+    change->needs_own = !err && info.holders[STORE_ORIGIN] == 0 && info.holders[STORE_COPY] == 0;
     return err;
 }
 
@@ -243,7 +263,7 @@ static void end_post(struct request *request)
     } else if (err) {
         answer_failure(request, err);
     } else {
-        submit(request);
+        start(request);
     }
 }
 

@@ -572,13 +572,14 @@ class Tree(ApiCase):
             ("DELETE", "/status", "GET, HEAD"),
             ("GET", "/scrub", "POST"),
             ("HEAD", "/scrub", "POST"),
+            ("GET", "/files", "POST"),
             ("PUT", f"/files/{ZERO_ID}/data", "GET, HEAD"),
         ):
             answer = self.node.request(method, url)
             self.assertEqual((answer.status, answer.headers["Allow"]), (405, allowed), url)
             if method != "HEAD":
                 self.fails(answer, 405, "method_not_allowed")
-        for url in ("/", "/fsx", "/statusx", "/status/", "/nothing", "/files", "/%66s"):
+        for url in ("/", "/fsx", "/statusx", "/status/", "/nothing", "/filesx", "/%66s"):
             self.fails(self.node.get(url), 404, "not_found")
         self.fails(self.node.request("GET", "/status", body=b"x"), 400, "bad_body")
         self.fails(self.node.get("/status?x=1"), 400, "bad_query")
