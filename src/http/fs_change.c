@@ -9,6 +9,7 @@
 #include "http/ack_priv.h"
 #include "http/endpoints_priv.h"
 #include "http/field.h"
+#include "http/fs_delete_priv.h"
 #include "http/fs_set_priv.h"
 #include "http/json_body.h"
 #include "http/server_priv.h"
@@ -19,6 +20,7 @@
 
 enum change_kind {
     CHANGE_DELETE,
+    CHANGE_DELETE_MANY,
     CHANGE_MKDIR,
     CHANGE_RENAME,
     CHANGE_LINK,
@@ -32,13 +34,26 @@ struct change {
     struct json_body body; /* holds `to` */
     struct tree_delete deletion;
     struct tree_put put;
+    struct fs_delete many;
+    size_t deleted_count;
     struct bytes to;
+    bool is_exclusive;  /* nothing is at `to` */
     struct dot version; /* to restore */
     bool needs_own;     /* the content of a link may stand in followed files alone */
     struct fs_set set;
     int err;
     struct dot dot;
 };
+
+static int apply_rename(struct change *change, const struct tree *tree, struct kv_txn *txn)
+{
+    struct tree_entry there;
+    if (change->is_exclusive && path_check(change->to) == 0 &&
+        tree_find(tree, txn, change->to, &there) == 0) {
+        return -EEXIST;
+    }
+    return tree_change_rename(tree, txn, change->request->path, change->to, &change->dot);
+}
 
 static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
                  const struct store_put_result *results)
@@ -48,8 +63,12 @@ static int apply(void *context, const struct tree *tree, struct kv_txn *txn,
     switch (change->kind) {
     case CHANGE_DELETE:
         return tree_change_delete(tree, txn, &change->deletion, &change->dot);
+    case CHANGE_DELETE_MANY:
+        return tree_change_delete_many(tree, txn, change->many.deletions,
+                                       change->many.deletions_count, &change->deleted_count,
+                                       &change->dot);
     case CHANGE_RENAME:
-        return tree_change_rename(tree, txn, change->request->path, change->to, &change->dot);
+        return apply_rename(change, tree, txn);
     case CHANGE_RESTORE:
         return tree_change_restore(tree, txn, change->request->path, &change->version,
                                    &change->dot);
@@ -117,6 +136,13 @@ static void resumed(struct request *request)
         json_object_set_new(body, "id", json_of_id(&change->put.file_id));
         json_object_set_new(body, "length", json_integer((json_int_t)change->put.size_bytes));
     }
+    if (change->kind == CHANGE_DELETE_MANY) {
+        json_object_set_new(body, "deleted", json_integer((json_int_t)change->deleted_count));
+    }
+    if (change->kind == CHANGE_DELETE_MANY && change->deleted_count == 0) {
+        answer_json(request, MHD_HTTP_OK, body);
+        return;
+    }
     json_object_set_new(body, "version", json_of_dot(&change->dot));
     ack_answer(request, change->kind == CHANGE_MKDIR ? MHD_HTTP_CREATED : MHD_HTTP_OK, body,
                &change->dot);
@@ -126,6 +152,7 @@ static void done(struct request *request)
 {
     struct change *change = request->state;
     fs_set_done(&change->set);
+    fs_delete_done(&change->many);
     json_body_done(&change->body);
     free(change);
 }
@@ -211,6 +238,14 @@ static int read_link(struct change *change)
     return err;
 }
 
+/* Of a rename: whether what is at its new name may go. */
+static int read_replace(struct change *change)
+{
+    const json_t *replace = json_object_get(change->body.json, "replace");
+    change->is_exclusive = json_is_false(replace);
+    return replace && !json_is_boolean(replace) ? -EPROTO : 0;
+}
+
 /* -EPROTO: the body makes no sense. */
 static int read_post(struct change *change, const char *op)
 {
@@ -229,7 +264,11 @@ static int read_post(struct change *change, const char *op)
         const char *to = json_body_string(&change->body, "to");
         change->kind = CHANGE_RENAME;
         change->to = to ? bytes_of_string(to) : BYTES(NULL, 0);
-        return to ? 0 : -EPROTO;
+        return to ? read_replace(change) : -EPROTO;
+    }
+    if (strcmp(op, "delete") == 0) {
+        change->kind = CHANGE_DELETE_MANY;
+        return fs_delete_read(change->body.json, change->request->path, &change->many);
     }
     if (strcmp(op, "link") == 0) {
         change->kind = CHANGE_LINK;

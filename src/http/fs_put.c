@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "chunk/chunk.h"
 #include "http/ack_priv.h"
@@ -19,10 +23,11 @@ struct upload {
     struct request *request;
     struct store_put *put;
     struct tree_put entry;
-    int err;              /* of the change, or of in_place */
-    const char *in_place; /* path of the file that is the content; NULL: the body is */
-    bool is_bad_file;     /* err is of in_place */
-    bool is_link;         /* a symbolic link: no content */
+    int err;          /* of the change, or of the file */
+    const char *file; /* path of one that has the content; NULL: the body is that */
+    bool is_in_place; /* the file is to be the place of its own blocks; else it is copied */
+    bool is_bad_file; /* err is of the file */
+    bool is_link;     /* a symbolic link: no content */
     bool keeps_attributes;
     bool was_there;
     struct dot dot;
@@ -105,19 +110,28 @@ static bool has_odd_parameter(struct request *request, bool is_directory)
     return is_directory
                ? request_parameter(request, "mode") || request_parameter(request, "mtime") ||
                      request_parameter(request, "symlink") ||
-                     request_parameter(request, "in_place") || request_parameter(request, "keep")
-               : request_parameter(request, "atomic") || (request_parameter(request, "symlink") &&
-                                                          request_parameter(request, "in_place"));
+                     request_parameter(request, "in_place") || request_parameter(request, "from") ||
+                     request_parameter(request, "inode") || request_parameter(request, "keep")
+               : request_parameter(request, "atomic") != NULL;
+}
+
+/* The content is in one place, and what belongs to one does not go with another. */
+static bool has_odd_place(struct request *request)
+{
+    const bool has_file = request_parameter(request, "from");
+    const int places = (request_parameter(request, "symlink") != NULL) +
+                       (request_parameter(request, "in_place") != NULL) + has_file;
+    return places > 1 || (request_parameter(request, "inode") && !has_file);
 }
 
 /* What the headers tell already. False: it has answered. */
 static bool check_content(struct request *request, const struct upload *upload)
 {
     const uint64_t length = request_length(request);
-    if (upload->in_place && !request_is_local(request)) {
+    if (upload->file && !request_is_local(request)) {
         answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
-                     "in_place is for the Unix socket of the node");
-    } else if (length > 0 && (upload->in_place || upload->is_link)) {
+                     "in_place and from are for the Unix socket of the node");
+    } else if (length > 0 && (upload->file || upload->is_link)) {
         answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_body", "this request takes no body");
     } else if (length != UINT64_MAX && length > CHUNK_FILE_BYTES_MAX) {
         answer_failure(request, -EFBIG);
@@ -131,7 +145,7 @@ static void begin(struct request *request)
     if (!ack_read(request)) {
         return;
     }
-    if (has_odd_parameter(request, is_directory)) {
+    if (has_odd_parameter(request, is_directory) || has_odd_place(request)) {
         answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query",
                      "parameters of files and of directories don't mix");
         return;
@@ -154,7 +168,8 @@ static void begin(struct request *request)
     }
     upload->keeps_attributes = request_parameter(request, "keep") != NULL;
     upload->is_link = upload->entry.kind == TREE_SYMLINK;
-    upload->in_place = request_parameter(request, "in_place");
+    upload->is_in_place = request_parameter(request, "in_place") != NULL;
+    upload->file = request_parameter(request, upload->is_in_place ? "in_place" : "from");
     if (!check_content(request, upload) || upload->is_link) {
         return;
     }
@@ -231,11 +246,41 @@ static void submit(struct upload *upload)
     node_change_async(upload->request->node, &change);
 }
 
+/* "DEVICE:INODE" is what the client has open, if it says so: a path may mean another file here. */
+static int check_file(const struct upload *upload, const struct stat *stat)
+{
+    const char *inode = request_parameter(upload->request, "inode");
+    CLEANUP_FREE char *there =
+        mem_format("%" PRIu64 ":%" PRIu64, (uint64_t)stat->st_dev, (uint64_t)stat->st_ino);
+    if (!S_ISREG(stat->st_mode)) {
+        return S_ISDIR(stat->st_mode) ? -EISDIR : -EINVAL;
+    }
+    return inode && strcmp(inode, there) != 0 ? -ESTALE : 0;
+}
+
+static int copy_file(const struct upload *upload)
+{
+    CLEANUP_FD int fd = -1;
+    struct stat stat;
+    if (upload->file[0] != '/') {
+        return -EINVAL;
+    }
+    int err = file_open_at(AT_FDCWD, upload->file, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, &fd);
+    if (!err && fstat(fd, &stat) < 0) {
+        err = err_from_errno(errno);
+    }
+    if (!err) {
+        err = check_file(upload, &stat);
+    }
+    return err ? err : store_put_fd(upload->put, fd);
+}
+
 /* In a thread of its own: it reads the whole file. */
-static void register_in_place(void *context)
+static void take_file(void *context)
 {
     struct upload *upload = context;
-    upload->err = store_put_in_place(upload->put, upload->in_place);
+    upload->err =
+        upload->is_in_place ? store_put_in_place(upload->put, upload->file) : copy_file(upload);
     if (upload->err) {
         upload->is_bad_file = true;
         request_resume(upload->request);
@@ -247,12 +292,12 @@ static void register_in_place(void *context)
 static void end(struct request *request)
 {
     struct upload *upload = request->state;
-    if (!upload->in_place) {
+    if (!upload->file) {
         request_suspend(request);
         submit(upload);
     } else {
         request_suspend(request);
-        if (server_run(request->server, register_in_place, upload)) {
+        if (server_run(request->server, take_file, upload)) {
             upload->err = -EAGAIN;
             request_resume(request);
         }
@@ -264,7 +309,7 @@ static void resumed(struct request *request)
     struct upload *upload = request->state;
     if (upload->is_bad_file && upload->err != -ENOSPC && upload->err != -ENOTRECOVERABLE) {
         /* The path in the query is meant, not the one in the URL. */
-        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query", "%s: %s", upload->in_place,
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query", "%s: %s", upload->file,
                      err_text(upload->err));
         return;
     }
@@ -302,7 +347,8 @@ static void done(struct request *request)
 }
 
 static const char *const parameters[] = {
-    "mode", "mtime", "symlink", "in_place", "keep", "atomic", ACK_PARAMETERS, ACK_COPIES_PARAMETERS,
+    "mode",  "mtime", "symlink", "in_place",     "from",
+    "inode", "keep",  "atomic",  ACK_PARAMETERS, ACK_COPIES_PARAMETERS,
     NULL,
 };
 

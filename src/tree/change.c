@@ -502,6 +502,49 @@ int tree_change_delete(const struct tree *tree, struct kv_txn *txn,
     return err ? err : build(&builder, TREE_EVENT_CHANGES, BYTES(NULL, 0), BYTES(NULL, 0), ret_dot);
 }
 
+/* One of many: what can't go is left out. */
+static int plan_removal(struct builder *builder, const struct tree_delete *deletion)
+{
+    struct spot spot;
+    CLEANUP_ENTRY_ROW struct entry_row row = {0};
+    int err = check_path(deletion->path);
+    if (err) {
+        return err;
+    }
+    err = find_spot(builder, deletion->path, &spot, &row);
+    if (!err) {
+        err = check_condition(builder, deletion->condition, &deletion->match, &row,
+                              spot.is_hidden_file);
+    }
+    if (err == -ENOENT || err == -ENOTDIR || err == -ESTALE) {
+        return 0;
+    }
+    const bool is_directory = row_is_directory(&row) && !spot.is_hidden_file;
+    if (err || is_directory || row.heads_count == 0) {
+        return err;
+    }
+    builder->has_hidden = builder->has_hidden || spot.is_hidden_file;
+    return add_deletion(builder, keep(builder, spot.path), &row, FACE_FILE);
+}
+
+int tree_change_delete_many(const struct tree *tree, struct kv_txn *txn,
+                            const struct tree_delete *deletions, size_t deletions_count,
+                            size_t *ret_count, struct dot *ret_dot)
+{
+    CLEANUP_BUILDER struct builder builder = {.tree = tree, .txn = txn};
+    int err = 0;
+    for (size_t i = 0; !err && i < deletions_count; i++) {
+        err = plan_removal(&builder, &deletions[i]);
+    }
+    if (!err && builder.changes_count > 0) {
+        err = build(&builder, TREE_EVENT_CHANGES, BYTES(NULL, 0), BYTES(NULL, 0), ret_dot);
+    }
+    if (!err) {
+        *ret_count = builder.changes_count;
+    }
+    return err;
+}
+
 /* A copy of a version as a put at another path. */
 static int plan_copy(struct builder *builder, const struct tree_version *version, struct bytes path,
                      const struct entry_row *replaced, enum faces faces)

@@ -66,6 +66,15 @@ struct tree_delete {
 [[nodiscard]] int tree_change_delete(const struct tree *tree, struct kv_txn *txn,
                                      const struct tree_delete *deletion, struct dot *ret_dot);
 
+/* Those of `deletions` that are files or links and as their conditions want them, in one op; what
+ * is a directory, another file by now, or not there stays as it is (`recursive` does not matter).
+ * No path stands twice. *ret_count: how many went; 0: nothing was changed, *ret_dot is untouched.
+ */
+[[nodiscard]] int tree_change_delete_many(const struct tree *tree, struct kv_txn *txn,
+                                          const struct tree_delete *deletions,
+                                          size_t deletions_count, size_t *ret_count,
+                                          struct dot *ret_dot);
+
 /* Files onto files, directories onto nothing or an empty directory, as rename(2). -ENOENT;
  * -EEXIST, -EISDIR, -ENOTDIR, -ENOTEMPTY: what is at `to`; -EINVAL: into itself, or the root. */
 [[nodiscard]] int tree_change_rename(const struct tree *tree, struct kv_txn *txn, struct bytes from,

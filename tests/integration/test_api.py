@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import itertools
 import json
+import os
 import signal
 import socket
 import threading
@@ -247,6 +248,34 @@ class Files(ApiCase):
         answer = self.node.request("GET", self.url("p"), local=True)
         self.assertTrue(answer.body == data)
 
+    def test_from_a_file(self):
+        data = content("from", 1500 * KIB)
+        file = self.root / "from"
+        file.write_bytes(data)
+        stat = file.stat()
+        inode = f"{stat.st_dev}:{stat.st_ino}"
+        url = self.url(f"p?from={file}&inode={inode}&mode=0640")
+        self.fails(self.node.request("PUT", url), 400, "bad_query")
+        answer = self.node.request("PUT", url, local=True)
+        self.assertEqual((answer.status, answer.json["new"]), (201, len(data)), str(answer))
+        self.assertEqual((answer.json["id"], answer.json["length"]), (file_id(data), len(data)))
+        file.write_bytes(b"it was copied")
+        got = self.node.get(self.url("p"))
+        self.assertEqual((got.body, got.headers["X-Artel-Mode"]), (data, "0640"))
+        fd = os.open(file, os.O_RDONLY)
+        by_fd = self.url(f"p?from=/proc/{os.getpid()}/fd/{fd}&inode={inode}")
+        self.assertEqual(self.node.request("PUT", by_fd, local=True).status, 200)
+        self.assertEqual(self.node.get(self.url("p")).body, b"it was copied")
+        os.close(fd)
+        self.fails(self.node.request("PUT", url, body=b"x", local=True), 400, "bad_body")
+        for bad in (f"from={file}&inode={stat.st_dev}:{stat.st_ino + 1}", f"from={file}&inode=x",
+                    f"inode={inode}", f"from={file}&in_place={file}", f"from={file}&symlink=x",
+                    "from=/no/such", "from=relative", f"from={self.root}", "from=/dev/null", "from=",
+                    f"from={file}%00"):  # fmt: skip
+            answer = self.node.request("PUT", self.url(f"q?{bad}"), local=True)
+            self.fails(answer, 400, "bad_query")
+        self.fails(self.node.get(self.url("q")), 404, "not_found")
+
     def test_by_id(self):
         data = content("by id", 1000 * KIB)
         each = self.put("a", data).json["id"]
@@ -403,6 +432,44 @@ class Tree(ApiCase):
         self.fails(self.node.post(self.path("y"), long), 413, "too_large")
         chunks = self.node.request("POST", self.url("y"), body=iter([long[:50000], long[50000:]]))
         self.fails(chunks, 413, "too_large")
+
+    def test_a_rename_that_replaces_nothing(self):
+        for name in ("f", "g"):
+            self.put(name, name.encode())
+        for to in ("g", "f"):
+            onto = {"op": "rename", "to": self.path(to), "replace": False}
+            self.fails(self.node.post(self.path("f"), onto), 409, "exists")
+        onto = {"op": "rename", "to": self.path("d/h"), "replace": False}
+        self.assertEqual(self.node.post(self.path("f"), onto).status, 200)
+        onto = {"op": "rename", "to": self.path("d"), "replace": False}
+        self.fails(self.node.post(self.path("g"), onto), 409, "exists")
+        onto = {"op": "rename", "to": self.path("d/h"), "replace": True}
+        self.assertEqual(self.node.post(self.path("g"), onto).status, 200)
+        self.assertEqual(self.node.get(self.url("d/h")).body, b"g")
+        for body in ({"replace": 0}, {"replace": None}, {"replace": "no"}):
+            odd = {"op": "rename", "to": self.path("x"), **body}
+            self.fails(self.node.post(self.path("d/h"), odd), 400, "bad_body")
+
+    def test_many_deletions_at_once(self):
+        ids = {name: self.put(name, name.encode()).json["id"] for name in ("a", "d/b", "d/c", "e")}
+        self.node.request("PUT", self.url("d/l?symlink=x"))
+        paths = {"a": ids["a"], "d/b": ids["a"], "d/c": None, "d/l": None, "d": None, "none": None,
+                 "e/x": None}  # fmt: skip
+        answer = self.node.post(self.path("")[:-1], {"op": "delete", "paths": paths})
+        self.assertEqual((answer.status, answer.json["deleted"]), (200, 3))
+        self.assertIn("version", answer.json)
+        for name, there in {"a": False, "d/b": True, "d/c": False, "d/l": False, "e": True}.items():
+            self.assertEqual(self.node.get(self.url(name)).status == 200, there, name)
+        answer = self.node.post(self.path("d"), {"op": "delete", "paths": {"b": ids["e"], "c": None}})
+        self.assertEqual((answer.status, answer.json.get("version")), (200, None))
+        self.assertEqual(answer.json["deleted"], 0)
+        for odd in (None, [], {"b": 1}, {"b": "x"}, {"b": False}):
+            answer = self.node.post(self.path("d"), {"op": "delete", "paths": odd})
+            self.fails(answer, 400, "bad_body")
+        for odd in ("", "../e", "/b", "b/"):
+            answer = self.node.post(self.path("d"), {"op": "delete", "paths": {odd: None}})
+            self.fails(answer, 400, "bad_path")
+        self.assertEqual(self.node.get(self.url("d/b")).status, 200)
 
     def test_log_has_a_limit_of_bytes(self):
         target = "%01" * 4000  # six bytes each in JSON

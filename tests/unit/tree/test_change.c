@@ -187,6 +187,47 @@ static void test_delete_recursively(void **state)
     check_sums(fixture);
 }
 
+static void test_delete_many(void **state)
+{
+    struct fixture *fixture = *state;
+    for (const char *const *path = (const char *const[]){"d/a", "d/b", "d/c", "f", NULL}; *path;
+         path++) {
+        assert_int_equal(put_file(fixture, *path, 'x'), 0);
+    }
+    assert_int_equal(change_put(fixture, symlink_put("l", "f")), 0);
+    assert_int_equal(make_directory(fixture, "e"), 0);
+    const uint64_t seq = fixture->dot.seq;
+    const struct tree_delete deletions[] = {
+        {.path = bytes_of_string("d/a"), .condition = TREE_MATCHING, .match = content_id('x')},
+        {.path = bytes_of_string("d/b"), .condition = TREE_MATCHING, .match = content_id('y')},
+        {.path = bytes_of_string("d")},
+        {.path = bytes_of_string("e")},
+        {.path = bytes_of_string("f")},
+        {.path = bytes_of_string("f/g")},
+        {.path = bytes_of_string("l")},
+        {.path = bytes_of_string("none")},
+    };
+    size_t count = 0;
+    assert_int_equal(tree_change_delete_many(fixture->tree, fixture->txn, deletions,
+                                             ARRAY_SIZE(deletions), &count, &fixture->dot),
+                     0);
+    assert_int_equal(count, 3);
+    assert_int_equal(fixture->dot.seq, seq + 1);
+    assert_tree(fixture, "d(/) d/b=x d/c=x e/ ");
+    check_sums(fixture);
+    /* Once more: of what is left nothing goes, and no op is made. */
+    assert_int_equal(tree_change_delete_many(fixture->tree, fixture->txn, deletions,
+                                             ARRAY_SIZE(deletions), &count, &fixture->dot),
+                     0);
+    assert_int_equal(count, 0);
+    assert_int_equal(fixture->dot.seq, seq + 1);
+    const struct tree_delete bad = {.path = bytes_of_string("d//b")};
+    assert_refused(
+        fixture,
+        tree_change_delete_many(fixture->tree, fixture->txn, &bad, 1, &count, &fixture->dot),
+        -EINVAL);
+}
+
 static void test_replace_directory(void **state)
 {
     struct fixture *fixture = *state;
@@ -375,6 +416,7 @@ int main(void)
         TEST_BOTH(test_put_many),
         TEST_BOTH(test_delete_refuses),
         TEST_BOTH(test_delete_recursively),
+        TEST_BOTH(test_delete_many),
         TEST_BOTH(test_replace_directory),
         TEST_BOTH(test_replace_directory_refuses),
         TEST_BOTH(test_rename_files),
