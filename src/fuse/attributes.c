@@ -44,9 +44,57 @@ static int resize(struct mount *mount, uint64_t number, uint64_t size_bytes)
 }
 
 struct set {
+    int which;
     uint32_t mode;
     int64_t mtime_ns;
 };
+
+/* Under mount.lock: what the node has changed is true of what is written here meanwhile, too. `set`
+ * NULL: it was an attribute. */
+static void follow_change(struct inode *inode, const struct set *set)
+{
+    if (!set) {
+        inode->shape.has_attributes = true;
+        return;
+    }
+    if (inode->draft && (set->which & FUSE_SET_ATTR_MODE)) {
+        inode->shape.mode = set->mode;
+    }
+}
+
+/* Has the node change mode, time or attributes of what is published. Whatever is written meanwhile
+ * is published behind that, or the older ones would come back with it. */
+static int change_entry(struct mount *mount, uint64_t number, const char *json,
+                        const struct set *set)
+{
+    CLEANUP_BUF struct buf path = BUF_INIT;
+    CLEANUP_BUF struct buf name = BUF_INIT;
+    struct busy_name busy = {0};
+    pthread_mutex_lock(&mount->lock);
+    struct inode *inode = inodes_find(&mount->inodes, number);
+    int err = inode ? inode_path(inode, &path) : -ESTALE;
+    if (!err && inode->parent) {
+        busy.parent = inode->parent->number;
+        buf_add(&name, inode_name(inode));
+    }
+    pthread_mutex_unlock(&mount->lock);
+    if (err || path.size == 0) {
+        return err ? err : -EPERM; /* the root is no entry */
+    }
+    busy.name = buf_bytes(&name);
+    publish_hold(mount, &busy);
+    publish_pause(mount);
+    err = ask_change(mount, buf_bytes(&path), json);
+    pthread_mutex_lock(&mount->lock);
+    inode = inodes_find(&mount->inodes, number);
+    if (!err && inode) {
+        follow_change(inode, set);
+    }
+    mount->changes++;
+    pthread_mutex_unlock(&mount->lock);
+    publish_let_go(mount, &busy);
+    return err;
+}
 
 /* Of what is only in memory. *ret_here: it was; *ret_closed: nobody will close it. */
 static int set_here(struct mount *mount, uint64_t number, const struct stat *stat, int which,
@@ -70,7 +118,7 @@ static int set_here(struct mount *mount, uint64_t number, const struct stat *sta
                                                                    : stat->st_mtim.tv_sec;
             shape.mtime_ns = seconds * 1000000000 + stat->st_mtim.tv_nsec;
         }
-        *ret_set = (struct set){shape.mode, shape.mtime_ns};
+        *ret_set = (struct set){which, shape.mode, shape.mtime_ns};
         if (is_here) {
             inode->shape = shape;
         }
@@ -93,14 +141,6 @@ static int set_mode_time(struct mount *mount, uint64_t number, const struct stat
     if (err || is_here) {
         return !err && is_closed ? publish_closed(mount, number) : err;
     }
-    CLEANUP_BUF struct buf path = BUF_INIT;
-    err = look_path(mount, number, BYTES(NULL, 0), &path);
-    if (err) {
-        return err;
-    }
-    if (path.size == 0) {
-        return -EPERM; /* the root is no entry */
-    }
     CLEANUP_BUF struct buf json = BUF_INIT;
     buf_add_string(&json, "{\"op\":\"set\"");
     if (which & FUSE_SET_ATTR_MODE) {
@@ -112,11 +152,7 @@ static int set_mode_time(struct mount *mount, uint64_t number, const struct stat
         buf_add_byte(&json, '"');
     }
     buf_add_byte(&json, '}');
-    err = ask_change(mount, buf_bytes(&path), buf_string(&json));
-    pthread_mutex_lock(&mount->lock);
-    mount->changes++;
-    pthread_mutex_unlock(&mount->lock);
-    return err;
+    return change_entry(mount, number, buf_string(&json), &set);
 }
 
 void on_setattr(fuse_req_t request, fuse_ino_t number, struct stat *stat, int which,
@@ -303,14 +339,10 @@ void on_listxattr(fuse_req_t request, fuse_ino_t number, size_t size)
 static int change_attribute(struct mount *mount, uint64_t number, const char *name,
                             const struct bytes *value)
 {
-    CLEANUP_BUF struct buf path = BUF_INIT;
     /* It is one of the entry, which has to be there. */
     int err = publish_now(mount, number);
-    if (!err) {
-        err = look_path(mount, number, BYTES(NULL, 0), &path);
-    }
-    if (err || path.size == 0) {
-        return err ? err : -EPERM;
+    if (err) {
+        return err;
     }
     CLEANUP_FREE char *hex = value ? mem_alloc(2 * value->size + 1) : NULL;
     if (value) {
@@ -319,15 +351,8 @@ static int change_attribute(struct mount *mount, uint64_t number, const char *na
     json_t *body = json_pack("{s:s,s:{s:s?}}", "op", "set", "attributes", name, hex);
     char *text = json_dumps(body, JSON_COMPACT);
     json_decref(body);
-    err = text ? ask_change(mount, buf_bytes(&path), text) : -EILSEQ;
+    err = text ? change_entry(mount, number, text, NULL) : -EILSEQ;
     free(text);
-    pthread_mutex_lock(&mount->lock);
-    struct inode *inode = inodes_find(&mount->inodes, number);
-    if (inode) {
-        inode->shape.has_attributes = true;
-    }
-    mount->changes++;
-    pthread_mutex_unlock(&mount->lock);
     /* More, or longer, than an entry may have. */
     return err == -EFBIG ? -ENOSPC : err;
 }

@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "fuse/draft.h"
 #include "fuse/mount_priv.h"
+#include "fuse/removals.h"
 #include "wire/path.h"
 
 /* Names of one snapshot: a ms of its time. */
@@ -41,6 +42,7 @@ struct directory {
     size_t rows_capacity;
     size_t chunk;     /* the first row of the chunk that was read last */
     uint64_t changes; /* of the mount, when that was read */
+    uint64_t removed; /* removals that had ended then */
     bool has_begun;   /* the drafts were taken */
     bool is_end;      /* nothing comes behind the rows */
     char *last;       /* the last name of the tree that was read */
@@ -238,6 +240,7 @@ static int read_chunk(struct mount *mount, uint64_t number, struct directory *di
     directory->chunk = directory->rows_count;
     pthread_mutex_lock(&mount->lock);
     directory->changes = mount->changes;
+    directory->removed = removals_ended(mount);
     /* It may have another name than when it was opened. */
     const struct inode *inode = inodes_find(&mount->inodes, number);
     int err = inode ? inode_path(inode, &directory->path) : -ENOENT;
@@ -371,16 +374,40 @@ static int add_plus(fuse_req_t request, uint64_t number, const struct directory 
     return 0;
 }
 
-static size_t add_plain(fuse_req_t request, uint64_t number, const struct row *row, char *at,
-                        size_t room, off_t next)
+/* True if it was unlinked here before it was read, and is in the rows all the same because it was
+ * still in the tree. */
+static bool is_removed(struct mount *mount, uint64_t number, const struct directory *directory,
+                       const struct row *row, uint64_t *ret_child)
+{
+    CLEANUP_BUF struct buf path = BUF_INIT;
+    struct shape shape;
+    CLEANUP_FREE char *target = NULL;
+    const struct bytes name = bytes_of_string(row->name);
+    pthread_mutex_lock(&mount->lock);
+    const struct inode *parent = inodes_find(&mount->inodes, number);
+    const struct inode *child = parent ? inodes_child(&mount->inodes, parent, name) : NULL;
+    const bool is_going = removals_hide(mount, number, name, &row->shape);
+    /* One that has ended meanwhile hides it no more. */
+    const bool is_sure = is_going || child || directory->removed == removals_ended(mount);
+    *ret_child = parent ? inodes_number(&mount->inodes, parent, name) : 0;
+    const int err = is_sure || !parent ? 0 : inode_child_path(parent, name, &path);
+    pthread_mutex_unlock(&mount->lock);
+    if (is_sure || !parent) {
+        return is_going;
+    }
+    return err || look_at(mount, buf_bytes(&path), &shape, &target) == -ENOENT;
+}
+
+/* 0: it is gone. */
+static size_t add_plain(fuse_req_t request, uint64_t number, const struct directory *directory,
+                        const struct row *row, char *at, size_t room, off_t next)
 {
     struct mount *mount = mount_of(request);
     struct stat stat;
-    pthread_mutex_lock(&mount->lock);
-    const struct inode *parent = inodes_find(&mount->inodes, number);
-    const uint64_t child =
-        parent ? inodes_number(&mount->inodes, parent, bytes_of_string(row->name)) : 0;
-    pthread_mutex_unlock(&mount->lock);
+    uint64_t child = 0;
+    if (is_removed(mount, number, directory, row, &child)) {
+        return 0;
+    }
     look_stat_shape(mount, child, &row->shape, true, &stat);
     return fuse_add_direntry(request, at, room, row->name, &stat, next);
 }
@@ -410,7 +437,7 @@ static int fill_listing(fuse_req_t request, uint64_t number, struct directory *d
         if (is_plus) {
             err = add_plus(request, number, directory, row, data + used, size - used, next, &bytes);
         } else {
-            bytes = add_plain(request, number, row, data + used, size - used, next);
+            bytes = add_plain(request, number, directory, row, data + used, size - used, next);
         }
         used += bytes;
     }

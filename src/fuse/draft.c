@@ -3,13 +3,15 @@
 
 #include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "fuse/content.h"
 
-static struct draft *new_draft(const struct mount *mount)
+static struct draft *new_draft(struct mount *mount)
 {
     struct draft *draft = mem_alloc(sizeof *draft);
+    draft->mount = mount;
     draft->staging = staging_new(mount->staging_path);
     draft->references = 1;
     pthread_rwlock_init(&draft->content, NULL);
@@ -18,12 +20,24 @@ static struct draft *new_draft(const struct mount *mount)
 
 void draft_drop(struct draft *draft)
 {
-    if (!draft || --draft->references > 0) {
-        return;
+    if (draft && --draft->references == 0) {
+        draft->next_dropped = draft->mount->dropped_drafts;
+        draft->mount->dropped_drafts = draft;
     }
-    staging_free(draft->staging);
-    pthread_rwlock_destroy(&draft->content);
-    free(draft);
+}
+
+void draft_reap(struct mount *mount)
+{
+    pthread_mutex_lock(&mount->lock);
+    struct draft *draft = STEAL_PTR(mount->dropped_drafts);
+    pthread_mutex_unlock(&mount->lock);
+    while (draft) {
+        struct draft *next = draft->next_dropped;
+        staging_free(draft->staging);
+        pthread_rwlock_destroy(&draft->content);
+        free(draft);
+        draft = next;
+    }
 }
 
 void draft_begin(struct mount *mount, struct inode *inode)
@@ -91,6 +105,7 @@ void draft_done(struct mount *mount, uint64_t number, struct draft *draft)
     }
     draft_drop(draft);
     pthread_mutex_unlock(&mount->lock);
+    draft_reap(mount);
 }
 
 /* The draft that there is, as soon as it is filled. */
@@ -152,6 +167,7 @@ static int make_draft(struct mount *mount, uint64_t number, bool is_empty, struc
     content_drop(content);
     draft_drop(fresh);
     pthread_mutex_unlock(&mount->lock);
+    draft_reap(mount);
     return err;
 }
 

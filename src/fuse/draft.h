@@ -12,7 +12,9 @@
 #include "fuse/staging.h"
 
 struct draft {
-    pthread_rwlock_t content; /* over the staging */
+    struct mount *mount;
+    struct draft *next_dropped; /* of mount->dropped_drafts */
+    pthread_rwlock_t content;   /* over the staging */
     struct staging *staging;
     int fill_err; /* what the file held could not be read; under `content` */
 
@@ -42,6 +44,9 @@ static inline bool draft_is_dirty(const struct draft *draft)
     return draft->changed != draft->published;
 }
 void draft_drop(struct draft *draft);
+/* Not under mount.lock: frees those that were dropped. A large file takes its time to go, so this
+ * comes after all that may have dropped one. */
+void draft_reap(struct mount *mount);
 /* Under mount.lock: lets the draft of `inode` go if it is not needed any more. */
 void draft_settle(struct inode *inode);
 

@@ -106,6 +106,7 @@ void file_close(struct mount *mount, uint64_t number, bool is_writer)
         close_inode(mount, inode, is_writer);
     }
     pthread_mutex_unlock(&mount->lock);
+    draft_reap(mount);
 }
 
 /* Bytes of a draft, or of a version that is published. */
@@ -137,6 +138,9 @@ static int read_file(struct mount *mount, uint64_t number, uint64_t offset_bytes
     draft_drop(draft);
     content_drop(content);
     pthread_mutex_unlock(&mount->lock);
+    if (draft) {
+        draft_reap(mount);
+    }
     return err;
 }
 

@@ -16,6 +16,7 @@
 #include "fuse/draft.h"
 #include "fuse/mount_priv.h"
 #include "fuse/publish.h"
+#include "fuse/removals.h"
 #include "wire/path.h"
 
 /* The least that programs take for a good size of a read or write. */
@@ -207,6 +208,9 @@ static int look_once(struct mount *mount, uint64_t parent_number, struct bytes n
     err = look_at(mount, buf_bytes(&path), &shape, &target);
     pthread_mutex_lock(&mount->lock);
     parent = inodes_find(&mount->inodes, parent_number);
+    if (!err && removals_hide(mount, parent_number, name, &shape)) {
+        err = -ENOENT;
+    }
     if (!parent) {
         err = -ESTALE;
     } else if (changes != mount->changes && !is_last) {
@@ -271,6 +275,8 @@ int look_up_listed(struct mount *mount, uint64_t parent_number, uint64_t changes
     struct inode *parent = inodes_find(&mount->inodes, parent_number);
     if (changes != mount->changes) {
         err = -EAGAIN;
+    } else if (removals_hide(mount, parent_number, name, shape)) {
+        err = -ENOENT;
     } else if (parent) {
         look_entry(mount, settle(mount, parent, name, shape, target), ret_entry);
     } else {
@@ -366,6 +372,7 @@ void on_forget(fuse_req_t request, fuse_ino_t number, uint64_t count)
     pthread_mutex_lock(&mount->lock);
     forget(mount, number, count);
     pthread_mutex_unlock(&mount->lock);
+    draft_reap(mount);
     fuse_reply_none(request);
 }
 
@@ -377,6 +384,7 @@ void on_forget_multi(fuse_req_t request, size_t count, struct fuse_forget_data *
         forget(mount, forgets[i].ino, forgets[i].nlookup);
     }
     pthread_mutex_unlock(&mount->lock);
+    draft_reap(mount);
     fuse_reply_none(request);
 }
 

@@ -27,6 +27,7 @@
 #include "fuse/mount_priv.h"
 #include "fuse/notify.h"
 #include "fuse/publish.h"
+#include "fuse/removals.h"
 
 /* What the kernel may read ahead: it asks us for what it will want, several pieces at once. */
 #define READ_AHEAD_KB 4096u
@@ -38,14 +39,16 @@
 /* ---- the session ------------------------------------------------------------------------------
  */
 
+/* Not asked for: FUSE_CAP_HANDLE_KILLPRIV and FUSE_CAP_ATOMIC_O_TRUNC, with which we would have to
+ * take the set-user-id bit away from what is written, cut or given to somebody. The kernel knows
+ * for whom that is to be done, and does it by a change of the mode. */
 static void on_init(void *context, struct fuse_conn_info *connection)
 {
     struct mount *mount = context;
-    const unsigned wanted =
-        FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_WRITE |
-        FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-        FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_HANDLE_KILLPRIV |
-        FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+    const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                            FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO |
+                            FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_EXPORT_SUPPORT |
+                            FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
     connection->want = wanted & connection->capable;
     connection->max_write = READ_BYTES_MAX;
     connection->max_background = BACKGROUND_MAX;
@@ -277,7 +280,10 @@ static int start_threads(struct mount *mount)
     sigset_t before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    int err = publisher_start(mount);
+    int err = removals_start(mount);
+    if (!err) {
+        err = publisher_start(mount);
+    }
     if (!err) {
         err = notifier_start(mount);
     }
@@ -349,6 +355,8 @@ int mount_run(struct mount *mount)
         fuse_loop_cfg_destroy(config);
     }
     leave(mount);
+    /* What is published may wait for what is removed. */
+    const int kept = removals_stop(mount);
     const int lost = publisher_stop(mount);
     /* Only now: what asks for the directory until then is answered. */
     fuse_session_unmount(mount->session);
@@ -357,6 +365,7 @@ int mount_run(struct mount *mount)
         pthread_join(thread, NULL);
     }
     live_stop(mount);
+    err = err ? err : kept;
     return err ? err : lost;
 }
 
@@ -374,6 +383,7 @@ void mount_close(struct mount *mount)
     }
     directories_done(mount);
     inodes_done(&mount->inodes);
+    draft_reap(mount);
     ask_free(mount);
     tree_close(mount->tree);
     store_close(mount->store);

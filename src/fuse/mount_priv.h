@@ -41,6 +41,7 @@
 
 struct directory;
 struct publisher;
+struct removals;
 struct notifier;
 struct live;
 
@@ -67,7 +68,10 @@ struct mount {
     uint64_t changes;       /* of names, by this mount: who looked at the tree before looks again */
     pthread_cond_t settled; /* a publication ended, or makes room for others */
 
+    struct draft *dropped_drafts; /* draft_reap() */
+
     struct publisher *publisher;
+    struct removals *removals;
     struct notifier *notifier;
     struct live *live;
     atomic_bool is_live; /* the node is there */
@@ -97,7 +101,7 @@ void look_stat_shape(const struct mount *mount, uint64_t number, const struct sh
 [[nodiscard]] int look_up(struct mount *mount, uint64_t parent, struct bytes name,
                           struct fuse_entry_param *ret_entry);
 /* The same for what a listing found when so many changes had been made. -EAGAIN: there were more
- * meanwhile. */
+ * meanwhile; -ENOENT: it is going. */
 [[nodiscard]] int look_up_listed(struct mount *mount, uint64_t parent, uint64_t changes,
                                  struct bytes name, const struct shape *shape, const char *target,
                                  struct fuse_entry_param *ret_entry);

@@ -2,8 +2,8 @@
 
 /*
  * Changes of names. The node makes them, one at a time, and they are in the tree when it answers;
- * only a file that is not published yet has just a name here, which is given, changed and taken
- * without the node.
+ * but files are unlinked behind it (removals.h), and a file that is not published yet has just a
+ * name here, which is given, changed and taken without the node.
  *
  * In the tree a directory that nobody made goes with the last thing in it. Programs do not expect
  * that, so it is made before something is taken out of it.
@@ -20,6 +20,7 @@
 #include "fuse/draft.h"
 #include "fuse/mount_priv.h"
 #include "fuse/publish.h"
+#include "fuse/removals.h"
 #include "wire/path.h"
 
 static void count_change(struct mount *mount)
@@ -41,11 +42,23 @@ static void answer_entry(fuse_req_t request, uint64_t parent, const char *name)
     }
 }
 
+/* What had the name is out of the tree when something else gets it. */
+static int settle_removal(struct mount *mount, uint64_t parent, struct bytes name)
+{
+    pthread_mutex_lock(&mount->lock);
+    const bool has = removals_have(mount, parent, name);
+    pthread_mutex_unlock(&mount->lock);
+    return has ? removals_wait(mount) : 0;
+}
+
 void on_mkdir(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t mode)
 {
     struct mount *mount = mount_of(request);
     CLEANUP_BUF struct buf path = BUF_INIT;
     int err = look_path(mount, parent, bytes_of_string(name), &path);
+    if (!err) {
+        err = settle_removal(mount, parent, bytes_of_string(name));
+    }
     if (!err) {
         CLEANUP_FREE char *json =
             mem_format("{\"op\":\"mkdir\",\"mode\":\"%04o\"}", (unsigned)(mode & 07777));
@@ -66,6 +79,9 @@ void on_symlink(fuse_req_t request, const char *target, fuse_ino_t parent, const
     int err = look_path(mount, parent, bytes_of_string(name), &path);
     if (!err && strlen(target) > TREE_TARGET_BYTES_MAX) {
         err = -ENAMETOOLONG;
+    }
+    if (!err) {
+        err = settle_removal(mount, parent, bytes_of_string(name));
     }
     if (!err) {
         CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
@@ -98,27 +114,6 @@ void on_link(fuse_req_t request, fuse_ino_t number, fuse_ino_t new_parent, const
 
 /* ---- taking away ------------------------------------------------------------------------------
  */
-
-/* So that the notifier does not take what we do for what somebody else did. */
-static void begin_busy(struct mount *mount, struct busy_name *busy)
-{
-    pthread_mutex_lock(&mount->lock);
-    busy->next = mount->busy;
-    mount->busy = busy;
-    pthread_mutex_unlock(&mount->lock);
-}
-
-static void end_busy(struct mount *mount, const struct busy_name *busy)
-{
-    pthread_mutex_lock(&mount->lock);
-    struct busy_name **at = &mount->busy;
-    while (*at != busy) {
-        at = &(*at)->next;
-    }
-    *at = busy->next;
-    pthread_cond_broadcast(&mount->settled);
-    pthread_mutex_unlock(&mount->lock);
-}
 
 static int keep_directory(struct mount *mount, uint64_t number)
 {
@@ -154,18 +149,20 @@ static bool is_only_here(const struct inode *inode)
     return inode && inode->draft && inode->draft->is_new;
 }
 
-/* Takes the name away if it is only here. */
+/* Takes the name away if it is only here, or goes from the tree behind this. */
 static bool take_here(struct mount *mount, uint64_t parent, struct bytes name)
 {
     pthread_mutex_lock(&mount->lock);
     struct inode *inode = find_child(mount, parent, name);
-    const bool is_here = is_only_here(inode);
-    if (is_here) {
+    bool is_taken = is_only_here(inode);
+    if (is_taken) {
         inodes_detach(&mount->inodes, inode);
         mount->changes++;
+    } else if (inode && !inode->draft && inode->shape.kind != TREE_DIRECTORY) {
+        is_taken = removals_add(mount, inode);
     }
     pthread_mutex_unlock(&mount->lock);
-    return is_here;
+    return is_taken;
 }
 
 /* Who has found it before may open it yet, as everywhere. */
@@ -193,11 +190,15 @@ static int take_away(struct mount *mount, uint64_t parent, struct bytes name)
 {
     CLEANUP_BUF struct buf path = BUF_INIT;
     int err = look_path(mount, parent, name, &path);
+    if (!err) {
+        /* Of this name, or of those in the directory. */
+        err = removals_wait(mount);
+    }
     if (err) {
         return err;
     }
     struct busy_name busy = {.parent = parent, .name = name};
-    begin_busy(mount, &busy);
+    publish_hold(mount, &busy);
     publish_pause(mount);
     err = keep_directory(mount, parent);
     if (!err) {
@@ -206,7 +207,7 @@ static int take_away(struct mount *mount, uint64_t parent, struct bytes name)
     if (!err || err == -ENOENT) {
         take_known(mount, parent, name);
     }
-    end_busy(mount, &busy);
+    publish_let_go(mount, &busy);
     return err;
 }
 
@@ -215,6 +216,7 @@ void on_unlink(fuse_req_t request, fuse_ino_t parent, const char *name)
     struct mount *mount = mount_of(request);
     const struct bytes bytes = bytes_of_string(name);
     reply(request, take_here(mount, parent, bytes) ? 0 : take_away(mount, parent, bytes));
+    draft_reap(mount);
 }
 
 /* Under mount.lock: something is in it that the node knows nothing of. */
@@ -302,7 +304,8 @@ static int settle_names(struct mount *mount, const struct rename *rename)
         err = -ENOTEMPTY;
     }
     const struct inode *inode = find_child(mount, rename->parent, rename->name);
-    const uint64_t number = inode && inode->draft && inode->writers == 0 ? inode->number : 0;
+    const bool goes = inode && inode->draft && (inode->writers == 0 || inode->draft->is_new);
+    const uint64_t number = goes ? inode->number : 0;
     pthread_mutex_unlock(&mount->lock);
     return !err && number ? publish_now(mount, number) : err;
 }
@@ -321,7 +324,8 @@ static int rename_there(struct mount *mount, const struct rename *rename)
     if (err) {
         return err;
     }
-    json_t *body = json_pack("{s:s,s:s%}", "op", "rename", "to", (const char *)to.data, to.size);
+    json_t *body = json_pack("{s:s,s:s%,s:b}", "op", "rename", "to", (const char *)to.data, to.size,
+                             "replace", !rename->is_exclusive);
     char *text = json_dumps(body, JSON_COMPACT);
     json_decref(body);
     err = text ? ask_change(mount, buf_bytes(&from), text) : -EILSEQ;
@@ -377,7 +381,8 @@ static int rename_entry(struct mount *mount, const struct rename *rename)
     if (err) {
         return err;
     }
-    if (kind == TREE_FILE && rename_here(mount, rename, is_replacing)) {
+    /* Only the node knows whether another one has made something there. */
+    if (kind == TREE_FILE && !rename->is_exclusive && rename_here(mount, rename, is_replacing)) {
         return 0;
     }
     err = settle_names(mount, rename);
@@ -386,21 +391,26 @@ static int rename_entry(struct mount *mount, const struct rename *rename)
     }
     struct busy_name from = {.parent = rename->parent, .name = rename->name};
     struct busy_name to = {.parent = rename->new_parent, .name = rename->new_name};
-    begin_busy(mount, &from);
-    begin_busy(mount, &to);
+    publish_hold(mount, &from);
+    publish_hold(mount, &to);
     publish_pause(mount);
-    err = rename_there(mount, rename);
+    /* Nothing is added to them any more below these names. */
+    err = removals_wait(mount);
+    if (!err) {
+        err = rename_there(mount, rename);
+    }
     if (!err) {
         move_known(mount, rename);
     }
-    end_busy(mount, &from);
-    end_busy(mount, &to);
+    publish_let_go(mount, &from);
+    publish_let_go(mount, &to);
     return err;
 }
 
 void on_rename(fuse_req_t request, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
                const char *new_name, unsigned flags)
 {
+    struct mount *mount = mount_of(request);
     const struct rename rename = {
         .parent = parent,
         .name = bytes_of_string(name),
@@ -412,5 +422,6 @@ void on_rename(fuse_req_t request, fuse_ino_t parent, const char *name, fuse_ino
         reply(request, -EINVAL);
         return;
     }
-    reply(request, rename_entry(mount_of(request), &rename));
+    reply(request, rename_entry(mount, &rename));
+    draft_reap(mount);
 }

@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "fuse/draft.h"
 #include "fuse/file.h"
+#include "fuse/removals.h"
 #include "fuse/send.h"
 
 /* What may wait; who closes more waits. A node publishes as many in a second or less. */
@@ -44,7 +45,7 @@ struct publisher {
     uint64_t popped;            /* and taken from it */
     uint64_t ended;             /* of those, the first so many are through */
     struct send_job *in_flight; /* whoever sends them */
-    bool is_failing;            /* the node took nothing the last time */
+    int failure;                /* why the node took nothing the last time */
     bool is_ending;
     bool has_lost;
 };
@@ -112,7 +113,7 @@ static void discard(struct mount *mount, struct inode *inode, struct draft *draf
 
 static bool is_passing(int err)
 {
-    return err == -ENOTCONN || err == -EIO;
+    return err == -ENOTCONN || err == -EIO || err == -ENOSPC;
 }
 
 static void end_job(struct mount *mount, struct send_job *job)
@@ -149,6 +150,26 @@ struct inode *publish_wait(struct mount *mount, uint64_t number)
     }
 }
 
+void publish_hold(struct mount *mount, struct busy_name *busy)
+{
+    pthread_mutex_lock(&mount->lock);
+    busy->next = mount->busy;
+    mount->busy = busy;
+    pthread_mutex_unlock(&mount->lock);
+}
+
+void publish_let_go(struct mount *mount, const struct busy_name *busy)
+{
+    pthread_mutex_lock(&mount->lock);
+    struct busy_name **at = &mount->busy;
+    while (*at != busy) {
+        at = &(*at)->next;
+    }
+    *at = busy->next;
+    pthread_cond_broadcast(&mount->settled);
+    pthread_mutex_unlock(&mount->lock);
+}
+
 bool publish_is_held(const struct mount *mount, const struct inode *inode)
 {
     for (; mount->busy && inode->parent; inode = inode->parent) {
@@ -182,16 +203,35 @@ void publish_pause(struct mount *mount)
     pthread_mutex_unlock(&mount->lock);
 }
 
+/* Under mount.lock: what had its name is still on its way out of the tree. */
+static bool waits_for_removal(const struct mount *mount, const struct inode *inode)
+{
+    return inode->parent && removals_have(mount, inode->parent->number, inode_name(inode));
+}
+
+/* Under mount.lock, which is given back meanwhile: waits until nothing stands in the way of the
+ * file. NULL: it went. -ENOTCONN, -ENOSPC, -EIO: it may take long. */
+static int wait_for_way(struct mount *mount, uint64_t number, struct inode **ret_inode)
+{
+    struct inode *inode = publish_wait(mount, number);
+    while (inode && (publish_is_held(mount, inode) || waits_for_removal(mount, inode))) {
+        const int err = waits_for_removal(mount, inode) ? removals_err(mount) : 0;
+        if (err) {
+            return err;
+        }
+        pthread_cond_wait(&mount->settled, &mount->lock);
+        inode = publish_wait(mount, number);
+    }
+    *ret_inode = inode;
+    return 0;
+}
+
 int publish_now(struct mount *mount, uint64_t number)
 {
     struct send_job job;
     struct inode *inode = NULL;
     pthread_mutex_lock(&mount->lock);
-    inode = publish_wait(mount, number);
-    while (inode && publish_is_held(mount, inode)) {
-        pthread_cond_wait(&mount->settled, &mount->lock);
-        inode = publish_wait(mount, number);
-    }
+    const int held = wait_for_way(mount, number, &inode);
     const bool is_dirty = inode && inode->draft && draft_is_dirty(inode->draft);
     if (is_dirty) {
         inodes_pin(inode);
@@ -200,22 +240,31 @@ int publish_now(struct mount *mount, uint64_t number)
     }
     pthread_mutex_unlock(&mount->lock);
     if (!is_dirty) {
-        return 0;
+        return held;
     }
     send_one(mount, &job);
     const int err = job.is_gone ? 0 : job.err;
     pthread_mutex_lock(&mount->lock);
     end_job(mount, &job);
     pthread_mutex_unlock(&mount->lock);
+    draft_reap(mount);
     return err;
+}
+
+/* Under mount.lock: why nothing can be published at present. */
+static int failure_of(const struct mount *mount)
+{
+    const int err = removals_err(mount);
+    return err ? err : mount->publisher->failure;
 }
 
 /* Under mount.lock, which is given back meanwhile. */
 static int wait_for_room(struct mount *mount)
 {
     while (!has_room(mount->publisher)) {
-        if (mount->publisher->is_failing || !mount->is_live) {
-            return -ENOTCONN;
+        const int err = failure_of(mount);
+        if (err) {
+            return err;
         }
         pthread_cond_wait(&mount->settled, &mount->lock);
     }
@@ -235,8 +284,8 @@ int publish_closed(struct mount *mount, uint64_t number)
     } else if (!err && !is_large && !draft->is_queued && !mount->publisher->is_ending) {
         push(mount->publisher, inode);
     }
-    if (is_dirty && !err && !mount->is_live) {
-        err = -ENOTCONN;
+    if (is_dirty && !is_large && !err) {
+        err = failure_of(mount);
     }
     pthread_mutex_unlock(&mount->lock);
     return is_large && !err ? publish_now(mount, number) : err;
@@ -266,14 +315,14 @@ int publish_all(struct mount *mount)
     /* What is closed while this waits is not meant. */
     const uint64_t last = publisher->pushed;
     while (!err && publisher->ended < last) {
-        if (publisher->is_failing || !mount->is_live) {
-            err = -ENOTCONN;
-        } else {
+        err = failure_of(mount);
+        if (!err) {
             pthread_cond_wait(&mount->settled, &mount->lock);
         }
     }
     pthread_mutex_unlock(&mount->lock);
-    return err;
+    const int kept = removals_wait(mount);
+    return err ? err : kept;
 }
 
 /* ---- many ------------------------------------------------------------------------------------
@@ -287,7 +336,8 @@ static size_t take_batch(struct mount *mount, struct send_job jobs[BATCH_FILES])
     size_t count = 0;
     while (publisher->queue_count > 0 && count < BATCH_FILES && bytes < BATCH_BYTES) {
         struct inode *inode = publisher->queue[publisher->queue_first];
-        if (inode->draft->is_in_flight || publish_is_held(mount, inode)) {
+        if (inode->draft->is_in_flight || publish_is_held(mount, inode) ||
+            waits_for_removal(mount, inode)) {
             /* Somebody else sends it, or names change: what is taken already goes first. */
             if (count > 0) {
                 break;
@@ -309,11 +359,11 @@ static size_t take_batch(struct mount *mount, struct send_job jobs[BATCH_FILES])
     return count;
 }
 
-/* Under mount.lock. True if nothing passes at present. */
-static bool end_batch(struct mount *mount, struct send_job *jobs, size_t count)
+/* Under mount.lock. Why nothing passes at present; 0. */
+static int end_batch(struct mount *mount, struct send_job *jobs, size_t count)
 {
     struct publisher *publisher = mount->publisher;
-    bool is_failing = false;
+    int failure = 0;
     for (size_t i = 0; i < count; i++) {
         struct inode *inode = jobs[i].inode;
         struct draft *draft = jobs[i].draft;
@@ -326,14 +376,14 @@ static bool end_batch(struct mount *mount, struct send_job *jobs, size_t count)
         } else if (err && (!is_passing(err) || publisher->is_ending)) {
             discard(mount, inode, draft, err);
         } else if (err && !draft->is_queued) {
-            is_failing = true;
+            failure = err;
             push(publisher, inode);
         }
         draft_settle(inode);
         draft_drop(draft);
         inodes_unpin(&mount->inodes, inode);
     }
-    return is_failing;
+    return failure;
 }
 
 static void wait_ms(struct mount *mount, struct publisher *publisher, unsigned ms)
@@ -361,10 +411,13 @@ static void *publisher_main(void *context)
         pthread_mutex_unlock(&mount->lock);
         send_many(mount, jobs, count);
         pthread_mutex_lock(&mount->lock);
-        publisher->is_failing = end_batch(mount, jobs, count);
+        publisher->failure = end_batch(mount, jobs, count);
         publisher->ended = publisher->popped;
         pthread_cond_broadcast(&mount->settled);
-        if (publisher->is_failing) {
+        pthread_mutex_unlock(&mount->lock);
+        draft_reap(mount);
+        pthread_mutex_lock(&mount->lock);
+        if (publisher->failure) {
             wait_ms(mount, publisher, RETRY_MS);
         }
     }

@@ -29,8 +29,13 @@ void publish_released(struct mount *mount, uint64_t number);
 /* The same for all that was closed. */
 [[nodiscard]] int publish_all(struct mount *mount);
 
-/* Nothing goes out under a busy name, so that nothing comes to stand there again. Returns when what
- * is under way there has ended. */
+/* Between these two the name is being changed by this mount (`busy` is the caller's, and so is its
+ * name): nothing goes out under it, and the notifier does not take what we do for what somebody
+ * else did. */
+void publish_hold(struct mount *mount, struct busy_name *busy);
+void publish_let_go(struct mount *mount, const struct busy_name *busy);
+/* Returns when what was under way under names that are held has ended, so that nothing comes to
+ * stand there again. */
 void publish_pause(struct mount *mount);
 /* Under mount.lock: its name, or that of a directory that it is in, is being changed. */
 bool publish_is_held(const struct mount *mount, const struct inode *inode);

@@ -218,14 +218,17 @@ void send_many(struct mount *mount, struct send_job *jobs, size_t count)
             take_ids(jobs + first, i - first);
             first = i;
         }
-        /* And what is not small for itself, or all if together it did not go. */
+        /* And what is not small for itself, or all if together it did not go. Of a full disk, as
+         * many as it has room for. */
+        int stop = err == -ENOTCONN || err == -EIO ? err : 0;
         for (; first < count && first <= i; first++) {
             forget_content(&jobs[first]);
-            if (err == -ENOTCONN || err == -EIO) {
-                jobs[first].err = err;
-            } else {
-                send_one(mount, &jobs[first]);
+            if (stop) {
+                jobs[first].err = stop;
+                continue;
             }
+            send_one(mount, &jobs[first]);
+            stop = jobs[first].err == -ENOTCONN || jobs[first].err == -ENOSPC ? jobs[first].err : 0;
         }
     }
 }

@@ -16,7 +16,7 @@ import unittest
 
 import harness
 import mount
-from harness import MIB, check, content, file_id, temp_dir, wait_for
+from harness import KIB, MIB, check, content, file_id, temp_dir, wait_for
 from node import Node
 from test_mount_faults import AT_ONCE_S, OneMount, within
 from trees import listing, versions
@@ -200,6 +200,8 @@ class Between:
 
     def hold(self, request, is_answer=False):
         """The next request that begins so, or the answer to it, waits until release()."""
+        self.is_held.clear()
+        self.go_on.clear()
         self.is_answer, self.request = is_answer, request
 
     def release(self):
@@ -245,16 +247,16 @@ class OneMountBetween(OneMount):
         self.stack.callback(between.release)  # first of all: who waits for it goes on
         return between, one
 
-
-class HeldUp(OneMountBetween):
-    """The node, or the way to it, takes its time."""
-
     def run_held(self, between, function):
         """Runs function() in a thread until what is to be held up is; gives the thread."""
         thread = threading.Thread(target=function, daemon=True)
         thread.start()
         check(between.is_held.wait(AT_ONCE_S), "nothing to hold up")
         return thread
+
+
+class HeldUp(OneMountBetween):
+    """The node, or the way to it, takes its time."""
 
     def test_a_rename_beside_a_large_upload(self):
         """It does not wait until the upload is through."""
@@ -336,6 +338,37 @@ class FullDisk(OneMountBetween):
         os.close(fd)
         self.assertEqual(self.node.get("/fs/log").body, b"one\ntwo\nthree\n")
         self.assertEqual((one.path / "log").read_bytes(), b"one\ntwo\nthree\n")
+        one.stop()
+
+    def test_what_was_closed_before_the_disk_was_full(self):
+        """It is kept, whoever asks is told, and it is published when there is room again."""
+        between, one = self.mount_between()
+        data = {f"f{number}": content(number, 200 * KIB) for number in range(8)}
+        os.mkdir(one.path / "d")
+        with open(self.disk / "ballast", "wb", buffering=0) as ballast:
+            between.hold(b"PUT ")
+            for name, each in data.items():
+                write(one.path / "d" / name, each)
+            check(between.is_held.wait(AT_ONCE_S), "nothing is published")
+            space = os.statvfs(self.disk)
+            os.posix_fallocate(ballast.fileno(), 0, space.f_bavail * space.f_frsize)
+            between.release()
+            wait_for(lambda: any(status == 507 for _, status in between.answers), AT_ONCE_S,
+                     "the node refuses it")  # fmt: skip
+            directory = os.open(one.path / "d", os.O_RDONLY | os.O_DIRECTORY)
+            with self.assertRaises(OSError) as caught:
+                wait_for(lambda: os.fsync(directory), AT_ONCE_S, "fsync of the directory fails")
+            self.assertEqual(caught.exception.errno, errno.ENOSPC)
+            with self.assertRaises(OSError) as caught:
+                write(one.path / "d/more", b"more")
+            self.assertEqual(caught.exception.errno, errno.ENOSPC)
+            self.assertEqual((one.path / "d/more").read_bytes(), b"more")
+            ballast.truncate(0)
+        wait_for(lambda: self.is_synced(directory), AT_ONCE_S, "fsync works with room again")
+        os.close(directory)
+        for name, each in {**data, "more": b"more"}.items():
+            self.assertEqual(self.node.get(f"/fs/d/{name}").body, each, name)
+            self.assertEqual((one.path / "d" / name).read_bytes(), each, name)
         one.stop()
 
     def is_synced(self, fd):

@@ -6,8 +6,10 @@ import ctypes
 import errno
 import os
 import stat
+import subprocess
 import time
 
+import harness
 from posix_checks.checks import Checks
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -76,6 +78,24 @@ class Modes(Checks):
         os.chmod(self.path("f"), 0o755)
         os.rename(self.path("f"), self.path("g"))
         self.assertEqual(self.mode("g"), 0o755)
+
+    def without_privilege(self, text):
+        """Runs a shell command that may not keep the set-user-id bits of what it changes."""
+        words = ["setpriv", "--bounding-set=-fsetid", "--inh-caps=-fsetid"] if os.geteuid() == 0 else []
+        subprocess.run([*words, "sh", "-c", text], check=True, cwd=self.dir,
+                       timeout=harness.RUN_TIMEOUT_S)  # fmt: skip
+
+    def test_set_user_id_goes_when_others_change_the_file(self):
+        for text in ("echo more >> f", ": > f", "truncate -s 1 f", "truncate -s 100000 f",
+                     "chown $(id -u) f"):  # fmt: skip
+            for mode, left in ((0o4755, 0o755), (0o6711, 0o711), (0o2744, 0o2744)):
+                with self.subTest(text=text, mode=oct(mode)):
+                    self.make("f", b"content")
+                    os.chmod(self.path("f"), mode)
+                    self.assertEqual(self.mode("f"), mode)
+                    self.without_privilege(text)
+                    self.assertEqual(self.mode("f"), left)
+                    os.unlink(self.path("f"))
 
     def test_a_file_made_without_rights_can_be_written_by_its_maker(self):
         with self.open("f", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400) as fd:
