@@ -74,7 +74,8 @@ struct mount {
     struct removals *removals;
     struct notifier *notifier;
     struct live *live;
-    atomic_bool is_live; /* the node is there */
+    atomic_bool is_live;  /* the node is there */
+    atomic_bool is_apart; /* it can't open our files */
     struct busy_name *busy;
     struct directory *directories; /* open ones */
 

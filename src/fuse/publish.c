@@ -219,6 +219,9 @@ static int wait_for_way(struct mount *mount, uint64_t number, struct inode **ret
         if (err) {
             return err;
         }
+        if (waits_for_removal(mount, inode)) {
+            removals_hurry(mount);
+        }
         pthread_cond_wait(&mount->settled, &mount->lock);
         inode = publish_wait(mount, number);
     }

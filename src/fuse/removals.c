@@ -25,6 +25,10 @@
 #define BATCH_BYTES ((size_t)60 * 1024)
 /* Of a path in it, besides its name: the id, quotes, a colon, a comma. */
 #define ITEM_BYTES ((size_t)ID_HEX_CHARS + 6)
+/* A batch is not begun sooner after the one before, unless so many wait or somebody waits for them:
+ * each costs the node a transaction. */
+#define PACE_MS 10u
+#define PACE_COUNT 512u
 /* Between attempts while the node does not take anything. */
 #define RETRY_MS 500u
 
@@ -46,7 +50,8 @@ struct removals {
     struct removal *keys;
     uint64_t added;
     uint64_t ended;
-    int err; /* why nothing went the last time */
+    int err;         /* why nothing went the last time */
+    bool is_awaited; /* somebody waits for what is queued */
     bool is_ending;
     bool has_lost;
 };
@@ -132,7 +137,10 @@ bool removals_add(struct mount *mount, struct inode *inode)
     inode->went_here = true;
     inodes_detach(&mount->inodes, inode);
     mount->changes++;
-    pthread_cond_signal(&removals->wake);
+    const uint64_t waiting = removals->added - removals->ended;
+    if (waiting == 1 || waiting == PACE_COUNT) {
+        pthread_cond_signal(&removals->wake);
+    }
     return true;
 }
 
@@ -154,6 +162,12 @@ static void give_up(struct mount *mount, const struct removal *removal, int err)
     mount->removals->has_lost = true;
 }
 
+void removals_hurry(struct mount *mount)
+{
+    mount->removals->is_awaited = true;
+    pthread_cond_signal(&mount->removals->wake);
+}
+
 int removals_wait(struct mount *mount)
 {
     int err = 0;
@@ -163,6 +177,7 @@ int removals_wait(struct mount *mount)
     while (!err && mount->removals->ended < last) {
         err = removals_err(mount);
         if (!err) {
+            removals_hurry(mount);
             pthread_cond_wait(&mount->settled, &mount->lock);
         }
     }
@@ -250,16 +265,30 @@ static void wait_ms(struct mount *mount, uint64_t ms)
     }
 }
 
+/* Until it is time for the next batch. */
+static void wait_for_more(struct mount *mount, uint64_t until_us)
+{
+    struct removals *removals = mount->removals;
+    while (!removals->is_ending && !removals->is_awaited &&
+           removals->added - removals->ended < PACE_COUNT &&
+           clock_wait_until(&removals->wake, &mount->lock, until_us) == 0) {
+    }
+}
+
 static void *removals_main(void *context)
 {
     struct mount *mount = context;
     struct removals *removals = mount->removals;
+    uint64_t next_us = 0;
     pthread_mutex_lock(&mount->lock);
     while (removals->queue || !removals->is_ending) {
         if (!removals->queue) {
             pthread_cond_wait(&removals->wake, &mount->lock);
             continue;
         }
+        wait_for_more(mount, next_us);
+        removals->is_awaited = false;
+        next_us = (clock_monotonic_ms(clock_real()) + PACE_MS) * 1000;
         send_batch(mount);
         if (removals->err) {
             wait_ms(mount, RETRY_MS);

@@ -36,6 +36,8 @@ uint64_t removals_ended(const struct mount *mount);
 /* Under mount.lock: why nothing can be removed at present; 0. */
 int removals_err(const struct mount *mount);
 
+/* Under mount.lock: somebody waits for `settled` until one is done. */
+void removals_hurry(struct mount *mount);
 /* Waits until all that were queued are in the tree. -ENOTCONN, -ENOSPC, -EIO: they are not, but
  * will be tried again. */
 [[nodiscard]] int removals_wait(struct mount *mount);

@@ -3,14 +3,20 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "client/content_id.h"
 #include "client/entry.h"
+
+/* The slowest disk that a node which is well reads a file from: it says nothing meanwhile. */
+#define READING_BYTES_PER_MS_MIN (UINT64_C(16) * 1024)
 
 void send_job_done(struct send_job *job)
 {
@@ -48,6 +54,43 @@ static int read_staging(void *context, void *data, size_t size_bytes, size_t *re
     return err;
 }
 
+static void put_target(struct buf *target, const struct send_job *job)
+{
+    ask_target(target, buf_bytes(&job->path));
+    buf_add_format(target, "?ack=0&keep=attributes&mode=%04o&mtime=", job->shape.mode);
+    ask_add_time(target, job->shape.mtime_ns);
+}
+
+/* The node reads the file itself, by all processors, and no byte goes through the socket. -ENOTSUP:
+ * it can't, as in another namespace. */
+static int put_by_file(struct mount *mount, const struct send_job *job,
+                       struct client_response *response)
+{
+    struct stat stat;
+    const int fd = staging_fd(job->draft->staging);
+    if (fd < 0 || mount->is_apart || fstat(fd, &stat) < 0) {
+        return -ENOTSUP;
+    }
+    CLEANUP_BUF struct buf target = BUF_INIT;
+    put_target(&target, job);
+    buf_add_format(&target, "&from=/proc/%d/fd/%d&inode=%" PRIu64 ":%" PRIu64, (int)getpid(), fd,
+                   (uint64_t)stat.st_dev, (uint64_t)stat.st_ino);
+    const uint64_t reading_ms = (uint64_t)stat.st_size / READING_BYTES_PER_MS_MIN;
+    const struct client_request request = {
+        .method = "PUT",
+        .target = buf_string(&target),
+        .silence_ms_max = CONTENT_SILENCE_MS_MAX + reading_ms,
+    };
+    const int err = ask(mount, &request, response);
+    if (!client_is_code(response, "bad_query")) {
+        return err;
+    }
+    mount->is_apart = true;
+    client_response_done(response);
+    *response = CLIENT_RESPONSE_INIT;
+    return -ENOTSUP;
+}
+
 static int put(struct mount *mount, const struct send_job *job, struct client_response *response)
 {
     const struct staging *staging = job->draft->staging;
@@ -60,9 +103,7 @@ static int put(struct mount *mount, const struct send_job *job, struct client_re
     const struct bytes memory = staging_memory(staging);
     const bool is_at_hand = memory.size == staging_size(staging);
     CLEANUP_BUF struct buf target = BUF_INIT;
-    ask_target(&target, buf_bytes(&job->path));
-    buf_add_format(&target, "?ack=0&keep=attributes&mode=%04o&mtime=", job->shape.mode);
-    ask_add_time(&target, job->shape.mtime_ns);
+    put_target(&target, job);
     const struct client_request request = {
         .method = "PUT",
         .target = buf_string(&target),
@@ -88,6 +129,9 @@ void send_one(struct mount *mount, struct send_job *job)
     pthread_rwlock_rdlock(&job->draft->content);
     take_shape(mount, job);
     if (!job->err) {
+        job->err = put_by_file(mount, job, &response);
+    }
+    if (job->err == -ENOTSUP) {
         job->err = put(mount, job, &response);
     }
     pthread_rwlock_unlock(&job->draft->content);

@@ -52,6 +52,11 @@ struct bytes staging_memory(const struct staging *staging)
     return BYTES(staging->memory, staging->fd < 0 ? (size_t)staging->size_bytes : 0);
 }
 
+int staging_fd(const struct staging *staging)
+{
+    return staging->fd;
+}
+
 /* A file without a name; where the file system has no such thing, one that loses its name at once.
  */
 static int open_nameless(const char *directory, int *ret_fd)

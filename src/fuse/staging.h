@@ -25,6 +25,9 @@ uint64_t staging_size(const struct staging *staging);
 /* All of it if it is in memory, else no bytes at all though the size is not 0. */
 struct bytes staging_memory(const struct staging *staging);
 
+/* What it is written to, borrowed; -1 while it is in memory. */
+int staging_fd(const struct staging *staging);
+
 /* -EFBIG: beyond FILE_METADATA_LENGTH_MAX; -ENOSPC, -EMFILE, -EIO. A part may have been written. */
 [[nodiscard]] int staging_write(struct staging *staging, struct bytes data, uint64_t offset_bytes);
 

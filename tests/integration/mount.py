@@ -45,7 +45,7 @@ class Mount:
 
     def start(self):
         self.path.mkdir(exist_ok=True)
-        self.process = harness.start("mount", "--data", self.node.data, *self.options, self.path)
+        self.process = self.begin("mount", "--data", self.node.data, *self.options, self.path)
         self.log = b""
         self._readers = [threading.Thread(target=self._read, args=(stream,), daemon=True)
                          for stream in (self.process.stdout, self.process.stderr)]
@@ -59,6 +59,9 @@ class Mount:
             self.kill()
             raise
         return self
+
+    def begin(self, *words):
+        return harness.start(*words)
 
     def _read(self, stream):
         while piece := os.read(stream.fileno(), 65536):

@@ -8,10 +8,11 @@ import os
 import unittest
 
 import harness
-from harness import check, wait_for
+import mount
+from harness import KIB, MIB, check, content, wait_for
 from posix_checks.renaming import NOREPLACE, rename_with
 from test_mount_faults import AT_ONCE_S, GONE, within
-from test_mount_races import OneMountBetween, write
+from test_mount_races import Between, OneMountBetween, write
 from trees import listing
 
 DELETION = b"POST /fs/?"
@@ -260,6 +261,45 @@ class Beside(OneMountBetween):
         one = self.change_beside_writes(lambda path: os.chmod(path, 0o751))
         self.assertEqual(os.stat(one.path / "f").st_mode & 0o7777, 0o751)
         one.stop()
+
+
+class Apart(mount.Mount):
+    """A mount whose files the node can't open: /proc/PID there is another process, or none."""
+
+    def begin(self, *words):
+        apart = ("--pid", "--fork", "--kill-child", harness.ARTEL)
+        return harness.start(*apart, *words, program="unshare")
+
+
+class Large(OneMountBetween):
+    """The node reads large files itself."""
+
+    def put(self, between, path, size):
+        """Publishes a file; (first line of the request, status) of each attempt."""
+        data = content(path.name, size)
+        write(path, data, sync=True)
+        self.assertTrue(self.node.get(f"/fs/{path.name}").body == data)
+        self.assertTrue(path.read_bytes() == data)
+        return [each for each in between.answers if each[0].startswith(f"PUT /fs/{path.name}?".encode())]
+
+    def test_the_bytes_do_not_go_through_the_socket(self):
+        between, one = self.mount_between()
+        for name, size in (("a", 300 * KIB), ("b", 5 * MIB + 1)):
+            puts = self.put(between, one.path / name, size)
+            self.assertEqual([(b"&from=/proc/" in line, status) for line, status in puts], [(True, 201)])
+        one.stop()
+
+    @unittest.skipIf(os.geteuid() != 0, "needs root: it makes a namespace")
+    def test_they_do_where_they_must(self):
+        between = Between(self.node.data)
+        self.stack.callback(between.close)
+        one = Apart(self.node, self.root / "mount")
+        self.stack.callback(one.kill)
+        one.start()
+        puts = self.put(between, one.path / "a", 5 * MIB + 1)
+        self.assertEqual([status for _, status in puts], [400, 201])
+        self.assertEqual(len(self.put(between, one.path / "b", 300 * KIB)), 1)
+        one.unmount()
 
 
 if __name__ == "__main__":
