@@ -40,6 +40,12 @@ static int no_content(void *context, struct kv_txn *txn, const struct id *file)
     return 0;
 }
 
+static int no_hold(void *context, struct kv_txn *txn, const struct id *file, bool is_published)
+{
+    (void)is_published;
+    return no_content(context, txn, file);
+}
+
 static uint64_t no_clock(void *context)
 {
     (void)context;
@@ -79,7 +85,7 @@ static void database_open(struct database *database, const char *dir, const char
     };
     must("open", kv_open(&options, &database->kv));
     struct kv_txn *txn = begin(database);
-    const struct tree_host host = {no_content, no_content, no_clock, NULL};
+    const struct tree_host host = {no_hold, no_content, no_clock, NULL};
     struct origin_id origin;
     random_system(&origin, sizeof origin);
     must("tree", tree_open(txn, 0, &host, &origin, 1, &database->tree));

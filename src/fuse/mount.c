@@ -175,7 +175,13 @@ static void read_ahead(const char *directory)
 /* ---- the store --------------------------------------------------------------------------------
  */
 
-static int no_change(void *context, struct kv_txn *txn, const struct id *file)
+static int no_hold(void *context, struct kv_txn *txn, const struct id *file, bool is_published)
+{
+    (void)context, (void)txn, (void)file, (void)is_published;
+    return -EROFS;
+}
+
+static int no_release(void *context, struct kv_txn *txn, const struct id *file)
 {
     (void)context, (void)txn, (void)file;
     return -EROFS;
@@ -197,7 +203,7 @@ static int open_store(struct mount *mount)
         .extra_tables = tree_table_names,
         .extra_tables_count = TREE_TABLES,
     };
-    const struct tree_host host = {.hold = no_change, .release = no_change, .now_ms = no_clock};
+    const struct tree_host host = {.hold = no_hold, .release = no_release, .now_ms = no_clock};
     const struct origin_id nobody = {{0}};
     int err = store_open(&options, &mount->store);
     if (err) {

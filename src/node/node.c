@@ -22,10 +22,14 @@
 
 /* What the tree asks of its host. */
 
-static int host_hold(void *context, struct kv_txn *txn, const struct id *file)
+/* A change that only moves on what was published elsewhere, wherever it is made, is no reason to
+ * keep what came here by being read. Of what was published here it keeps hold: the version that it
+ * replaces lets go in the end. */
+static int host_hold(void *context, struct kv_txn *txn, const struct id *file, bool is_published)
 {
     struct node *node = context;
-    return store_hold_in(node->store, txn, file, STORE_ORIGIN);
+    return is_published ? store_hold_in(node->store, txn, file, STORE_ORIGIN)
+                        : store_hold_again_in(node->store, txn, file, STORE_ORIGIN);
 }
 
 static int host_release(void *context, struct kv_txn *txn, const struct id *file)

@@ -85,7 +85,16 @@ struct sim_replica {
 
 /* ---- the world's ---- */
 
-static int hold(void *context, struct kv_txn *txn, const struct id *file)
+static int hold(void *context, struct kv_txn *txn, const struct id *file, bool is_published)
+{
+    (void)context;
+    (void)txn;
+    (void)file;
+    (void)is_published;
+    return 0;
+}
+
+static int release(void *context, struct kv_txn *txn, const struct id *file)
 {
     (void)context;
     (void)txn;
@@ -102,7 +111,7 @@ static uint64_t host_now_ms(void *context)
 static struct tree_host tree_host_of(struct sim_replicas *replicas)
 {
     return (struct tree_host){
-        .hold = hold, .release = hold, .now_ms = host_now_ms, .context = replicas};
+        .hold = hold, .release = release, .now_ms = host_now_ms, .context = replicas};
 }
 
 struct sim_replicas *sim_replicas_new(size_t slots_max, uint64_t seed)

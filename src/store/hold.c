@@ -122,6 +122,17 @@ int store_release_in(struct store *store, struct kv_txn *txn, const struct id *f
     return files_release(store, txn, file, reason);
 }
 
+int store_hold_again_in(struct store *store, struct kv_txn *txn, const struct id *file,
+                        enum store_reason reason)
+{
+    struct file_row row;
+    const int err = files_get(txn, file, &row);
+    if (err || row.holders[reason] == 0) {
+        return err ? err : -ENOENT;
+    }
+    return files_hold(store, txn, file, reason);
+}
+
 static void fill_info(const struct id *id, const struct file_row *row,
                       struct store_file_info *ret_info)
 {

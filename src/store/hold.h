@@ -35,6 +35,9 @@ struct kv_txn;
                                 enum store_reason reason);
 [[nodiscard]] int store_release_in(struct store *store, struct kv_txn *txn, const struct id *file,
                                    enum store_reason reason);
+/* One more holder for a reason for which it has one already. -ENOENT: it has none. */
+[[nodiscard]] int store_hold_again_in(struct store *store, struct kv_txn *txn,
+                                      const struct id *file, enum store_reason reason);
 
 struct store_file_info {
     struct id id;

@@ -184,7 +184,8 @@ static int add_head(struct apply *apply, const struct tree_change *change,
     head->version = *version;
     if (change->kind == TREE_FILE) {
         const struct tree_host *host = &apply->tree->host;
-        const int err = host->hold(host->context, apply->txn, &change->file_id);
+        const int err =
+            host->hold(host->context, apply->txn, &change->file_id, apply->kind == APPLY_LOCAL);
         if (err && (err != -ENOENT || apply->kind == APPLY_LOCAL)) {
             return err;
         }

@@ -186,7 +186,7 @@ static int take(struct merge *merge, struct bytes path, const struct head *from,
     ret_head->is_held = false;
     if (from->version.kind == TREE_FILE) {
         const struct tree_host *host = &merge->tree->host;
-        err = host->hold(host->context, merge->txn, &from->version.file_id);
+        err = host->hold(host->context, merge->txn, &from->version.file_id, false);
         if (err && err != -ENOENT) {
             return err;
         }

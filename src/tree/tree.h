@@ -38,8 +38,10 @@ extern const char *const tree_table_names[TREE_TABLES];
 /* What the tree asks of its host, inside its transactions. */
 struct tree_host {
     /* The content `file` is named by the tree from now on, and no longer. 0, or an error that ends
-     * the change; -ENOENT from hold: that content is not known here. */
-    int (*hold)(void *context, struct kv_txn *txn, const struct id *file);
+     * the change; -ENOENT from hold: that content is not known here. `is_published`: it was brought
+     * here by this change; else the change was made elsewhere, or moves what has a name already,
+     * and -ENOENT may also say that others keep that content: it is not released then. */
+    int (*hold)(void *context, struct kv_txn *txn, const struct id *file, bool is_published);
     int (*release)(void *context, struct kv_txn *txn, const struct id *file);
     /* Milliseconds that only go up, across restarts too. */
     uint64_t (*now_ms)(void *context);

@@ -20,8 +20,9 @@
 
 #define STEP_RECORDS 3
 
-static int hold(void *context, struct kv_txn *txn, const struct id *file)
+static int hold(void *context, struct kv_txn *txn, const struct id *file, bool is_published)
 {
+    (void)is_published;
     (void)context;
     (void)txn;
     return file->bytes[0] % 2 ? 0 : -ENOENT;

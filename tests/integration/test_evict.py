@@ -56,6 +56,25 @@ class Evict(Nodes):
         node.more = ("--cache-bytes", str(LIMIT))
         node.start()
 
+    def test_who_changes_a_name_does_not_make_the_content_its_own(self):
+        nodes = self.network_of((), ())
+        files = self.publish(nodes[0], "named")
+        wait_same(nodes)
+        self.read(nodes[1], files)
+        self.assertEqual(self.cached(nodes[1]), FILES * MIB)
+        for path in files:
+            answer = nodes[1].post(path, {"op": "set", "mode": "0600"})
+            self.assertEqual(answer.status, 200, answer)
+        self.assertEqual(nodes[1].post("named", {"op": "rename", "to": "moved"}).status, 200)
+        wait_same(nodes)
+        self.assertEqual([self.cached(node) for node in nodes], [0, FILES * MIB])
+        self.limit(nodes[1])
+        wait_on(nodes, lambda: self.cached(nodes[1]) <= LIMIT, "it makes room")
+        self.assertGreaterEqual(nodes[1].metric("evicted_bytes_total"), FILES * MIB - LIMIT)
+        moved = {path.replace("named", "moved"): data for path, data in files.items()}
+        for node in nodes:
+            self.read(node, moved)
+
     def test_the_last_copy_stays(self):
         nodes = self.network_of((), (), ())
         files = self.publish(nodes[0], "last")

@@ -261,7 +261,16 @@ static void a_cursor_of_another_feed_is_a_gap(void **state)
 
 /* ---- a snapshot of another tree ---- */
 
-static int no_content(void *context, struct kv_txn *txn, const struct id *file)
+static int hold_nothing(void *context, struct kv_txn *txn, const struct id *file, bool is_published)
+{
+    (void)is_published;
+    (void)context;
+    (void)txn;
+    (void)file;
+    return -ENOENT;
+}
+
+static int release_nothing(void *context, struct kv_txn *txn, const struct id *file)
 {
     (void)context;
     (void)txn;
@@ -291,7 +300,7 @@ static int read_buf(void *context, uint64_t offset, void *ret_bytes, size_t size
 static void make_snapshot(struct buf *ret_file)
 {
     const struct kv_options options = {.tables = tree_table_names, .tables_count = TREE_TABLES};
-    const struct tree_host host = {no_content, no_content, no_time, NULL};
+    const struct tree_host host = {hold_nothing, release_nothing, no_time, NULL};
     struct origin_id origin;
     memset(origin.bytes, 0x11, sizeof origin.bytes);
     struct kv *kv = NULL;

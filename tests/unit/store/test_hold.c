@@ -2,6 +2,8 @@
 /* What is kept and why: holders are counted, the last one gone starts the grace time. */
 #include "helpers.h"
 
+#include "store/writer.h"
+
 static const struct store_grace grace = {.collect_ms = 1000, .punch_ms = 0};
 
 static struct store_file_info info_of(struct store *store, const struct id *file)
@@ -168,6 +170,42 @@ static void not_without_its_blocks(void **state)
     assert_int_equal(info_of(store, &id).holders[STORE_ORIGIN], 0);
 }
 
+struct again {
+    struct store_job job;
+    struct store *store;
+    const struct id *id;
+    enum store_reason reason;
+    int err;
+};
+
+static int hold_again_apply(struct store_job *job, struct kv_txn *txn)
+{
+    struct again *again = CONTAINER_OF(job, struct again, job);
+    again->err = store_hold_again_in(again->store, txn, again->id, again->reason);
+    return 0;
+}
+
+static int hold_again(struct store *store, const struct id *id, enum store_reason reason)
+{
+    struct again again = {
+        .job = {.apply = hold_again_apply}, .store = store, .id = id, .reason = reason};
+    assert_ok(store_submit_wait(store, &again.job));
+    return again.err;
+}
+
+static void only_what_has_a_holder_gets_one_more(void **state)
+{
+    struct scratch *scratch = *state;
+    struct store *store = scratch->store;
+    const struct id id = put_seed(store, STORE_CACHE, 1, 5000);
+    const struct id unknown = {.bytes = {1}};
+    assert_int_equal(hold_again(store, &id, STORE_ORIGIN), -ENOENT);
+    assert_int_equal(info_of(store, &id).holders[STORE_ORIGIN], 0);
+    assert_ok(hold_again(store, &id, STORE_CACHE));
+    assert_int_equal(info_of(store, &id).holders[STORE_CACHE], 2);
+    assert_int_equal(hold_again(store, &unknown, STORE_CACHE), -ENOENT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,6 +215,7 @@ int main(void)
         STORE_TEST(held_again_in_time),
         STORE_TEST(files_come_in_the_order_of_their_ids),
         STORE_TEST(not_without_its_blocks),
+        STORE_TEST(only_what_has_a_holder_gets_one_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

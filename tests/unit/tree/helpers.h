@@ -39,7 +39,8 @@
 /* ---- host ---- */
 
 struct host {
-    int64_t holds[256]; /* by content; of committed and of open transactions */
+    int64_t holds[256];     /* by content; of committed and of open transactions */
+    int64_t published[256]; /* how often the change that asked had brought it */
     uint64_t now_ms;
 };
 
@@ -51,10 +52,12 @@ static inline struct id content_id(char content)
     return id;
 }
 
-static inline int host_hold(void *context, struct kv_txn *txn, const struct id *file)
+static inline int host_hold(void *context, struct kv_txn *txn, const struct id *file,
+                            bool is_published)
 {
     struct host *host = context;
     (void)txn;
+    host->published[file->bytes[0]] += is_published;
     if (file->bytes[0] == UNKNOWN_CONTENT) {
         return -ENOENT;
     }

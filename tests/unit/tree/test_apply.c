@@ -144,6 +144,8 @@ static void test_concurrent_changes_are_both_kept(void **state)
     assert_both(a, b, "f=3*3 ");
     assert_int_equal(holds_of(&a->host, '1'), 1);
     assert_int_equal(holds_of(&a->host, '3'), 1);
+    assert_int_equal(a->host.published['1'], 1);
+    assert_int_equal(a->host.published['3'], 0); /* elsewhere */
     /* A change takes all heads' places; three of them leave room for one that is kept. */
     assert_int_equal(put_file(nodes[3], "f", '4'), 0);
     assert_int_equal(put_file(a, "f", '5'), 0);

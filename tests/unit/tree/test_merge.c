@@ -66,6 +66,7 @@ static void test_empty_tree_becomes_the_same(void **state)
     assert_same(a, b);
     assert_int_equal(holds_of(&b->host, '1'), 1);
     assert_int_equal(holds_of(&b->host, '2'), 0);
+    assert_int_equal(b->host.published['1'], 0);
     assert_feed(b, 0, "gap merged:+d/e/f=A1,+d/e/l=A4,+d.x=A5 merged:+h=A3 ");
 
     /* From here on it follows as if it had had all ops. */

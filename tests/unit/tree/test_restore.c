@@ -69,6 +69,7 @@ static void test_versions_of_the_past_come_back(void **state)
     assert_true(tree_attribute_next(&entry.version.attributes, &found));
     assert_true(bytes_equal(found.value, attribute.value));
     assert_int_equal(holds_of(&fixture->host, 'a'), 2);
+    assert_int_equal(fixture->host.published['a'], 1); /* not again */
 
     /* Also when the path is deleted, and what it was in. */
     assert_int_equal(delete_path(fixture, "d", true), 0);
