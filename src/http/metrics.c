@@ -49,6 +49,8 @@ static void add_server_metrics(struct request *request, struct buf *text)
         {"collected_total", "counter", "blocks and files collected", node->collected},
         {"copies_released_total", "counter", "copies kept for others that no path names any more",
          node->copies_released},
+        {"cached_released_total", "counter", "files that were read here and no path names any more",
+         node->cached_released},
         {"scrubbed_bytes_total", "counter", "bytes compared with their ids", node->scrubbed_bytes},
         {"scrub_bad_total", "counter", "blocks that scrub found wrong", node->scrub_bad},
     };

@@ -12,7 +12,9 @@
 #include "base/mem.h"
 #include "node/fetch_files_priv.h"
 #include "node/fetch_priv.h"
+#include "node/maintenance_priv.h"
 #include "node/network_priv.h"
+#include "node/node_priv.h"
 
 /* ---- what this node wants others to keep ------------------------------------------------------
  */
@@ -206,6 +208,8 @@ static void host_fetch(void *context, uint64_t list, uint32_t index,
         .index = index,
     };
     DL_APPEND(fetch->keepings, keeping);
+    /* It may be here, and about to be let go of: the change that names it again comes later. */
+    maintenance_want(fetch->node->maintenance, file);
     const struct fetch_options options = {
         .file = *file,
         .publisher = publisher,

@@ -90,6 +90,7 @@ struct node_counters {
     _Atomic uint64_t changes_failed;
     _Atomic uint64_t collected;
     _Atomic uint64_t copies_released;
+    _Atomic uint64_t cached_released;
     _Atomic uint64_t scrubbed_bytes;
     _Atomic uint64_t scrub_bad;
 };

@@ -2,6 +2,7 @@
 #include "node/unnamed_priv.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -25,10 +26,12 @@
 #define RELEASE_FILES 256u
 #define RELEASE_HOLDERS 1024u
 
-/* Ids in ascending order, and which of them a head names. */
+/* Ids in ascending order, and which of them a head names; of suspects also which of them somebody
+ * has wanted since. */
 struct sought {
     struct id *ids;
     bool *are_named;
+    bool *are_wanted;
     size_t count;
 };
 
@@ -39,6 +42,7 @@ struct unnamed {
     struct id after; /* files up to this one were looked at */
     bool is_within;  /* not all were */
     uint64_t next_ms;
+    pthread_mutex_t lock; /* over what others see: `suspects` but for are_named */
     struct sought suspects;
     uint64_t suspected_ms;
 };
@@ -48,6 +52,7 @@ struct unnamed *unnamed_new(struct node *node, const _Atomic bool *stopping)
     struct unnamed *unnamed = mem_alloc(sizeof *unnamed);
     unnamed->node = node;
     unnamed->stopping = stopping;
+    pthread_mutex_init(&unnamed->lock, NULL);
     return unnamed;
 }
 
@@ -55,12 +60,17 @@ static void sought_done(struct sought *sought)
 {
     free(sought->ids);
     free(sought->are_named);
+    free(sought->are_wanted);
     *sought = (struct sought){0};
 }
 
 void unnamed_free(struct unnamed *unnamed)
 {
+    if (!unnamed) {
+        return;
+    }
     sought_done(&unnamed->suspects);
+    pthread_mutex_destroy(&unnamed->lock);
     free(unnamed);
 }
 
@@ -69,14 +79,44 @@ static int compare_ids(const void *a, const void *b)
     return memcmp(a, b, sizeof(struct id));
 }
 
+/* NULL: it is not among them. */
+static const struct id *find(const struct sought *sought, const struct id *file)
+{
+    return sought->count > 0
+               ? bsearch(file, sought->ids, sought->count, sizeof *sought->ids, compare_ids)
+               : NULL;
+}
+
 static void cross_out(void *context, const struct id *file)
 {
     struct sought *sought = context;
-    const struct id *found =
-        bsearch(file, sought->ids, sought->count, sizeof *sought->ids, compare_ids);
+    const struct id *found = find(sought, file);
     if (found) {
         sought->are_named[found - sought->ids] = true;
     }
+}
+
+void unnamed_want(struct unnamed *unnamed, const struct id *file)
+{
+    pthread_mutex_lock(&unnamed->lock);
+    const struct id *found = find(&unnamed->suspects, file);
+    if (found) {
+        unnamed->suspects.are_wanted[found - unnamed->suspects.ids] = true;
+    }
+    pthread_mutex_unlock(&unnamed->lock);
+}
+
+static void set_suspects(struct unnamed *unnamed, struct sought *suspects)
+{
+    pthread_mutex_lock(&unnamed->lock);
+    sought_done(&unnamed->suspects);
+    unnamed->suspects = *suspects;
+    pthread_mutex_unlock(&unnamed->lock);
+}
+
+static void forget_suspects(struct unnamed *unnamed)
+{
+    set_suspects(unnamed, &(struct sought){0});
 }
 
 static void drop_named(struct sought *sought)
@@ -137,8 +177,8 @@ static int look_at_rows(const struct unnamed *unnamed, struct sought *sought)
 /* ---- who is suspected --------------------------------------------------------------------------
  */
 
-/* The next files that are held as copies. */
-static int list_copies(struct unnamed *unnamed, struct sought *ret_sought)
+/* The next files that others let come here. */
+static int list_held(struct unnamed *unnamed, struct sought *ret_sought)
 {
     struct sought sought = {
         .ids = mem_alloc_array(UNNAMED_WINDOW, sizeof *sought.ids),
@@ -153,7 +193,7 @@ static int list_copies(struct unnamed *unnamed, struct sought *ret_sought)
         if (!err) {
             unnamed->is_within = true;
             unnamed->after = info.id;
-            if (info.holders[STORE_COPY] > 0) {
+            if (info.holders[STORE_COPY] > 0 || info.holders[STORE_CACHE] > 0) {
                 sought.ids[sought.count++] = info.id;
             }
         }
@@ -177,7 +217,7 @@ static int suspect(struct unnamed *unnamed)
 {
     const uint64_t now_ms = store_now_ms(unnamed->node->store);
     struct sought sought;
-    int err = list_copies(unnamed, &sought);
+    int err = list_held(unnamed, &sought);
     if (!err && sought.count > 0) {
         err = look_at_rows(unnamed, &sought);
     }
@@ -193,7 +233,8 @@ static int suspect(struct unnamed *unnamed)
         sought_done(&sought);
         return 0;
     }
-    unnamed->suspects = sought;
+    sought.are_wanted = mem_alloc_array(sought.count, sizeof *sought.are_wanted);
+    set_suspects(unnamed, &sought);
     unnamed->suspected_ms = now_ms;
     return 0;
 }
@@ -207,17 +248,38 @@ struct release_job {
     struct sought *sought;
     size_t first; /* of them, and how many */
     size_t count;
-    uint64_t position; /* of the feed: all changes up to it were seen */
-    size_t released_count;
+    uint64_t position;                     /* of the feed: all changes up to it were seen */
+    size_t released_counts[STORE_REASONS]; /* files, by what they were held for */
 };
 
-static int release_file(struct node *node, struct kv_txn *txn, const struct id *file)
+static int release_for(struct release_job *job, struct kv_txn *txn, const struct id *file,
+                       enum store_reason reason)
 {
+    struct store *store = job->unnamed->node->store;
+    unsigned released_count = 0;
     int err = 0;
-    for (unsigned i = 0; !err && i < RELEASE_HOLDERS; i++) {
-        err = store_release_in(node->store, txn, file, STORE_COPY);
+    while (!err && released_count < RELEASE_HOLDERS) {
+        err = store_release_in(store, txn, file, reason);
+        released_count += !err;
     }
+    job->released_counts[reason] += released_count > 0;
     return err == -ENOENT ? 0 : err;
+}
+
+static int release_file(struct release_job *job, struct kv_txn *txn, const struct id *file)
+{
+    const int err = release_for(job, txn, file, STORE_COPY);
+    return err ? err : release_for(job, txn, file, STORE_CACHE);
+}
+
+/* Who wants it says so first and then looks whether it is held: he is seen here, or does not find
+ * it any more. */
+static bool is_wanted(struct unnamed *unnamed, size_t index)
+{
+    pthread_mutex_lock(&unnamed->lock);
+    const bool is = unnamed->suspects.are_wanted[index];
+    pthread_mutex_unlock(&unnamed->lock);
+    return is;
 }
 
 /* -EAGAIN: too much has changed to look at it here. */
@@ -227,7 +289,7 @@ static int release_apply(struct store_job *base, struct kv_txn *txn)
     struct node *node = job->unnamed->node;
     struct tree_summary summary;
     uint64_t position = job->position;
-    job->released_count = 0;
+    memset(job->released_counts, 0, sizeof job->released_counts);
     int err = tree_summary(node->tree, txn, &summary);
     if (!err && summary.is_merging) {
         return -ESTALE;
@@ -240,9 +302,8 @@ static int release_apply(struct store_job *base, struct kv_txn *txn)
     }
     err = 0;
     for (size_t i = job->first; !err && i < job->first + job->count; i++) {
-        if (!job->sought->are_named[i]) {
-            err = release_file(node, txn, &job->sought->ids[i]);
-            job->released_count++;
+        if (!job->sought->are_named[i] && !is_wanted(job->unnamed, i)) {
+            err = release_file(job, txn, &job->sought->ids[i]);
         }
     }
     return err;
@@ -272,9 +333,12 @@ static int release_some(struct unnamed *unnamed, struct release_job *job)
             err = store_submit_wait(unnamed->node->store, &job->job);
         }
     }
-    if (!err && job->released_count > 0) {
-        unnamed->node->counters.copies_released += job->released_count;
-        log_info("copies_released", KV("files", (uint64_t)job->released_count));
+    const uint64_t copies = err ? 0 : job->released_counts[STORE_COPY];
+    const uint64_t cached = err ? 0 : job->released_counts[STORE_CACHE];
+    unnamed->node->counters.copies_released += copies;
+    unnamed->node->counters.cached_released += cached;
+    if (copies + cached > 0) {
+        log_info("unnamed_released", KV("copies", copies), KV("cached", cached));
     }
     return err;
 }
@@ -296,7 +360,7 @@ static int release(struct unnamed *unnamed, const struct tree_summary *begin)
         };
         err = release_some(unnamed, &job);
     }
-    sought_done(sought);
+    forget_suspects(unnamed);
     /* Too much was going on; they are found again. */
     return err == -ESTALE || err == -EAGAIN ? 0 : err;
 }
@@ -324,7 +388,7 @@ int unnamed_round(struct unnamed *unnamed)
     }
     const uint64_t now_ms = store_now_ms(unnamed->node->store);
     if (summary.is_merging) {
-        sought_done(&unnamed->suspects);
+        forget_suspects(unnamed);
     } else if (unnamed->suspects.count > 0) {
         const bool is_due = now_ms >= unnamed->suspected_ms + UNNAMED_GRACE_MS;
         err = is_due ? release(unnamed, &summary) : 0;

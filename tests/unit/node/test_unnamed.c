@@ -29,10 +29,15 @@ static struct id put_content(struct node *node, const char *content, enum store_
     return result.id;
 }
 
-static uint32_t copies_of(struct node *node, const struct id *file)
+static uint32_t holders_of(struct node *node, const struct id *file, enum store_reason reason)
 {
     struct store_file_info info;
-    return store_file_info(node_store(node), file, &info) == 0 ? info.holders[STORE_COPY] : 0;
+    return store_file_info(node_store(node), file, &info) == 0 ? info.holders[reason] : 0;
+}
+
+static uint32_t copies_of(struct node *node, const struct id *file)
+{
+    return holders_of(node, file, STORE_COPY);
 }
 
 struct change {
@@ -206,6 +211,48 @@ static void several_holders_of_one_are_released(void **state)
     assert_int_equal(copies_of(fixture->node, &file), 0);
 }
 
+static void what_was_read_goes_as_copies_do(void **state)
+{
+    struct fixture *fixture = *state;
+    struct node *node = fixture->node;
+    const struct id kept = put_content(node, "kept", STORE_CACHE);
+    const struct id deleted = put_content(node, "deleted", STORE_CACHE);
+    const struct id mine = put_content(node, "mine", STORE_CACHE);
+    assert_int_equal(store_hold(node_store(node), &mine, STORE_ORIGIN), 0);
+    assert_int_equal(store_hold(node_store(node), &deleted, STORE_CACHE), 0);
+    put_path(node, "kept", &kept);
+    put_path(node, "deleted", &deleted);
+    look_twice(fixture);
+    assert_int_equal(holders_of(node, &deleted, STORE_CACHE), 2);
+    assert_int_equal(holders_of(node, &mine, STORE_CACHE), 0);
+    assert_int_equal(holders_of(node, &mine, STORE_ORIGIN), 1); /* that is no business of others */
+    delete_path(node, "deleted");
+    look_twice(fixture);
+    assert_int_equal(holders_of(node, &deleted, STORE_CACHE), 0);
+    assert_int_equal(holders_of(node, &kept, STORE_CACHE), 1);
+    assert_true(node_counters(node)->cached_released == 2);
+    assert_true(node_counters(node)->copies_released == 0);
+}
+
+/* Another node has been told that it is kept here, and makes its change a little later. */
+static void a_suspect_that_is_wanted_again_has_a_grace_of_its_own(void **state)
+{
+    struct fixture *fixture = *state;
+    struct node *node = fixture->node;
+    const struct id wanted = put_content(node, "wanted", STORE_COPY);
+    const struct id other = put_content(node, "other", STORE_COPY);
+    const struct id unknown = {.bytes = {1}};
+    unnamed_want(fixture->unnamed, &wanted); /* nobody is suspected */
+    round_after(fixture, UNNAMED_PAUSE_MS);
+    unnamed_want(fixture->unnamed, &wanted);
+    unnamed_want(fixture->unnamed, &unknown);
+    round_after(fixture, UNNAMED_GRACE_MS);
+    assert_int_equal(copies_of(node, &wanted), 1);
+    assert_int_equal(copies_of(node, &other), 0);
+    look_twice(fixture);
+    assert_int_equal(copies_of(node, &wanted), 0);
+}
+
 static void nothing_is_released_before_others_are_known(void **state)
 {
     struct fixture *fixture = *state;
@@ -295,6 +342,9 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_is_named_again_in_time_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(several_holders_of_one_are_released, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_read_goes_as_copies_do, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_suspect_that_is_wanted_again_has_a_grace_of_its_own,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_is_released_before_others_are_known, set_up,
                                         tear_down),
         cmocka_unit_test(a_keeper_lets_go_of_what_another_deletes),
