@@ -423,8 +423,8 @@ const struct verb verb_node = {
         "each, starts it again if it ends, and ends it with itself; `artel status` tells how\n"
         "they are. The command goes to the end of the line, or to a blank and `;`.\n\n"
         "Content that was read here stays as cache. With --cache-bytes the least recently used\n"
-        "of it makes room, but only what another node has and promises to keep: there may be\n"
-        "more of what nobody else has.\n",
+        "of it makes room, also when the disk is full, but only what another node has and\n"
+        "promises to keep: there may be more of what nobody else has.\n",
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),
     .list_key = "follow",

@@ -14,6 +14,8 @@
 #include "http/endpoints_priv.h"
 #include "http/field.h"
 #include "http/server_priv.h"
+#include "node/fetch.h"
+#include "node/network.h"
 #include "store/put.h"
 #include "tree/change.h"
 
@@ -139,6 +141,12 @@ static bool check_content(struct request *request, const struct upload *upload)
     return !request->is_answered;
 }
 
+/* Other requests of this thread wait meanwhile, which is seldom long, and better than none. */
+static bool make_room(void *context)
+{
+    return fetch_make_room(context);
+}
+
 static void begin(struct request *request)
 {
     const bool is_directory = is_tar(request);
@@ -176,7 +184,9 @@ static void begin(struct request *request)
     const int err = store_put_begin(node_store(request->node), STORE_ORIGIN, &upload->put);
     if (err) {
         answer_failure(request, err);
+        return;
     }
+    store_put_set_room(upload->put, make_room, network_fetch(request->server->options.network));
 }
 
 static size_t body(struct request *request, struct bytes piece)

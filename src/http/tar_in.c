@@ -20,6 +20,7 @@
 #include "http/endpoints_priv.h"
 #include "http/server_priv.h"
 #include "http/tar_priv.h"
+#include "node/network.h"
 
 /* A suspended upload goes on when so much of the ring is free: not for each piece that is read. */
 #define RESUME_BYTES (TAR_RING_BYTES / 2)
@@ -217,6 +218,7 @@ static void begin(struct request *request)
     upload->path = mem_alloc(request->path.size + 1);
     upload->options = (struct tar_options){
         .node = request->node,
+        .fetch = network_fetch(request->server->options.network),
         .path = BYTES(upload->path, request->path.size),
         .is_atomic = is_atomic,
         .lists_files = request->copies_count > 1,

@@ -19,6 +19,8 @@
 #include "node/node.h"
 #include "tree/change.h"
 
+struct fetch;
+
 /* ---- names (tar_name.c): pure ---- */
 
 /* The name of an entry without "./" before it and '/' behind it; empty: the directory itself. What
@@ -53,7 +55,8 @@ struct tar_source {
 
 struct tar_options {
     struct node *node;
-    struct bytes path; /* checked */
+    struct fetch *fetch; /* makes room on a full disk; NULL: nobody does */
+    struct bytes path;   /* checked */
     bool is_atomic;
     bool lists_files; /* ret_result->published is wanted */
 };

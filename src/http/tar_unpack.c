@@ -28,6 +28,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "http/tar_priv.h"
+#include "node/fetch.h"
 
 /* Two blocks of 512 bytes. */
 #define END_MARK_BYTES ((uint64_t)1024)
@@ -43,6 +44,7 @@
 
 struct unpack {
     struct node *node;
+    struct fetch *fetch;
     struct bytes path;
     const struct tar_source *source;
     struct tar_publisher *publisher;
@@ -191,10 +193,18 @@ static la_ssize_t on_read(struct archive *archive, void *context, const void **r
     return (la_ssize_t)bytes.size;
 }
 
+static bool make_room(void *context)
+{
+    return fetch_make_room(context);
+}
+
 /* The content of a file, in the order of its bytes and without holes. */
 static int read_content(struct unpack *unpack, struct archive_entry *from, struct tar_entry *entry)
 {
     int err = store_put_begin(node_store(unpack->node), STORE_ORIGIN, &entry->put);
+    if (!err && unpack->fetch) {
+        store_put_set_room(entry->put, make_room, unpack->fetch);
+    }
     while (!err) {
         const void *data = NULL;
         size_t size = 0;
@@ -386,6 +396,7 @@ void tar_unpack(const struct tar_options *options, const struct tar_source *sour
     *ret_result = (struct tar_result){0};
     struct unpack unpack = {
         .node = options->node,
+        .fetch = options->fetch,
         .path = options->path,
         .source = source,
         .publisher = tar_publisher_new(options),

@@ -7,7 +7,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "node/maintenance_priv.h"
 #include "node/network_priv.h"
+#include "node/node_priv.h"
 #include "node/workers_priv.h"
 #include "store/hold.h"
 #include "store/maintain.h"
@@ -24,6 +26,8 @@
 #define CANDIDATES_MAX KEEP_BLOCKS_MAX
 /* One part in so many below the limit is made free, so that it is not looked for each block. */
 #define SLACK_SHARE 16u
+/* Of a full disk so much is made free at a time: more than one who waits for it needs. */
+#define ROOM_BYTES ((uint64_t)64 * 1024 * 1024)
 /* Holders of a block that are asked, and members of one round. */
 #define HOLDERS_ASKED 2u
 #define ASKS_MAX 64u
@@ -62,6 +66,8 @@ struct evict {
     uint64_t limit_bytes;
     enum phase phase;
     bool is_over;
+    bool wants_room; /* the next round is for a full disk */
+    bool makes_room; /* this one is */
     uint64_t due_us;
     uint64_t pause_us;
     uint64_t asked_us;
@@ -145,14 +151,35 @@ struct evicting {
     struct id *refused;
     size_t refused_count;
     uint64_t refused_bytes;
-    uint64_t evicted_bytes;
+    struct store_evicted evicted; /* what was pinned meanwhile is not */
     int err;
 };
 
 static void rest(struct evict *evict, uint64_t for_us)
 {
+    struct fetch *fetch = evict->fetch;
     evict->phase = PHASE_IDLE;
-    evict->due_us = evict->is_over ? UINT64_MAX : network_now_us() + for_us;
+    evict->due_us = evict->is_over ? UINT64_MAX : evict->wants_room ? 0 : network_now_us() + for_us;
+    pthread_mutex_lock(&fetch->lock);
+    fetch->evict_rounds++;
+    pthread_cond_broadcast(&fetch->answered);
+    pthread_mutex_unlock(&fetch->lock);
+}
+
+uint64_t evict_want_room(struct evict *evict)
+{
+    struct fetch *fetch = evict->fetch;
+    if (evict->limit_bytes == 0 || evict->is_over) {
+        return 0;
+    }
+    const bool is_idle = evict->phase == PHASE_IDLE;
+    evict->wants_room = true;
+    evict->due_us = is_idle ? 0 : evict->due_us;
+    pthread_mutex_lock(&fetch->lock);
+    /* The round that is under way does not know of it. */
+    const uint64_t rounds = fetch->evict_rounds + (is_idle ? 1 : 2);
+    pthread_mutex_unlock(&fetch->lock);
+    return rounds;
 }
 
 /* After different times on different nodes. */
@@ -172,11 +199,14 @@ static void run_evicted(struct fetch *fetch, struct fetch_news *news)
     }
     evict->counters.refused_blocks += evicting->refused_count;
     evict->vain_bytes += evicting->refused_bytes;
-    if (evicting->evicted_bytes > 0) {
-        evict->counters.evicted_blocks += evicting->promised_count;
-        evict->counters.evicted_bytes += evicting->evicted_bytes;
+    if (evicting->evicted.blocks_count > 0) {
+        evict->counters.evicted_blocks += evicting->evicted.blocks_count;
+        evict->counters.evicted_bytes += evicting->evicted.bytes;
         evict->pause_us = PAUSE_US_MIN;
         evict->vain_bytes = 0;
+        if (evict->makes_room) {
+            maintenance_hurry(evict->fetch->node->maintenance);
+        }
         rest(evict, 0);
     } else if (evict->vain_bytes < evict->cached_bytes) {
         rest(evict, LOOK_US / 2 + random_below(&evict->fetch->random, LOOK_US)); /* others follow */
@@ -198,8 +228,8 @@ static void run_evicting(struct work *work)
     if (is_late) {
         store_evict_cancel(store, evicting->promised, evicting->promised_count);
     } else if (evicting->promised_count > 0) {
-        evicting->err = store_evict(store, evicting->promised, evicting->promised_count,
-                                    &evicting->evicted_bytes);
+        evicting->err =
+            store_evict(store, evicting->promised, evicting->promised_count, &evicting->evicted);
     }
     if (evicting->refused_count > 0) {
         const int err = store_evict_put_off(store, evicting->refused, evicting->refused_count);
@@ -370,6 +400,7 @@ struct looking {
     struct store_candidate candidates[CANDIDATES_MAX];
     size_t count;
     uint64_t cached_bytes;
+    bool wants_room;
     int err;
 };
 
@@ -407,9 +438,14 @@ static void run_looking(struct work *work)
     struct store_status status;
     looking->err = store_status(store, &status);
     looking->cached_bytes = looking->err ? 0 : status.cache_bytes;
-    if (!looking->err && status.cache_bytes > evict->limit_bytes) {
-        const uint64_t wanted =
+    const bool is_beyond = looking->cached_bytes > evict->limit_bytes;
+    uint64_t wanted = looking->wants_room ? ROOM_BYTES : 0;
+    if (is_beyond) {
+        const uint64_t beyond =
             status.cache_bytes - (evict->limit_bytes - evict->limit_bytes / SLACK_SHARE);
+        wanted = wanted < beyond ? beyond : wanted;
+    }
+    if (!looking->err && wanted > 0 && looking->cached_bytes > 0) {
         looking->err = store_evict_candidates(store, wanted, CANDIDATES_MAX, looking->candidates,
                                               &looking->count);
     }
@@ -422,6 +458,9 @@ static void begin_looking(struct evict *evict)
     struct looking *looking = mem_alloc(sizeof *looking);
     looking->work.run = run_looking;
     looking->evict = evict;
+    looking->wants_room = evict->wants_room;
+    evict->makes_room = evict->wants_room;
+    evict->wants_room = false;
     evict->phase = PHASE_LOOKING;
     evict->due_us = UINT64_MAX;
     workers_put(evict->fetch->workers, &looking->work);

@@ -3,8 +3,8 @@
 #define NODE_EVICT_PRIV_H
 
 /*
- * evict: what is here as cache alone is kept below a limit; but what nobody else has is not
- * evicted.
+ * evict: what is here as cache alone is kept below a limit, and makes room on a full disk; but what
+ * nobody else has is not evicted.
  *
  * When there is too much of it, the least recently used blocks are marked as candidates
  * (store/maintain.h); their holders are looked up in the index, and two of them asked to promise
@@ -30,6 +30,9 @@ void evict_free(struct evict *evict);
 /* True: it was one about promises. */
 bool evict_message(struct evict *evict, const struct node_id *from, struct bytes bytes);
 void evict_due(struct evict *evict);
+/* The disk is full: some blocks more shall go, whatever the limit is, if there is one. Tells the
+ * fetch->evict_rounds with which that was tried; 0: there is no limit, nothing is evicted. */
+uint64_t evict_want_room(struct evict *evict);
 uint64_t evict_next_us(const struct evict *evict);
 
 struct evict_counters {

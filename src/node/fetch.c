@@ -381,7 +381,8 @@ static void init(struct fetch *fetch, struct network *network, uint64_t download
     fetch->next_number = random_u64(&fetch->random) / 2;
     pthread_mutex_init(&fetch->lock, NULL);
     pthread_mutex_init(&fetch->contents_lock, NULL);
-    pthread_cond_init(&fetch->answered, NULL);
+    pthread_mutex_init(&fetch->room_lock, NULL);
+    clock_init_condition(&fetch->answered);
     clock_init_condition(&fetch->news_came);
     fetch->inbox = inbox_new(&limits);
     const struct transfer_options options = {
@@ -518,6 +519,7 @@ void fetch_free(struct fetch *fetch)
     free(fetch->changes);
     pthread_cond_destroy(&fetch->answered);
     pthread_cond_destroy(&fetch->news_came);
+    pthread_mutex_destroy(&fetch->room_lock);
     pthread_mutex_destroy(&fetch->contents_lock);
     pthread_mutex_destroy(&fetch->lock);
     free(fetch);

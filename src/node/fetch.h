@@ -104,6 +104,12 @@ void fetch_start(struct fetch *fetch, const struct fetch_options *options, fetch
  * that is not fetched is ignored. */
 void fetch_stop(struct fetch *fetch, const struct id *file);
 
+/* Room on a full disk, for a put: what is kept though nobody waits for it goes, the oldest first,
+ * and cached blocks that others promise to keep, if their number of bytes is limited. True: there
+ * may be some now; called again, it makes more. Waits for the disk and for others, some seconds at
+ * most; not from the fetch thread, its workers, or the writer thread. */
+bool fetch_make_room(struct fetch *fetch);
+
 /* ---- copies that others keep ------------------------------------------------------------------
  */
 

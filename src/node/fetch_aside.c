@@ -4,7 +4,8 @@
  * Files that nobody waits for any more, and of which something came: a reader left, or nobody had
  * the rest. It is kept for FETCH_ASIDE_MS, as who has most of a file often wants the rest a little
  * later, and as it may be the last copy of these blocks; others get it meanwhile. It can't be
- * evicted as cached files can, so it is bounded in time and number, and goes when the disk is full.
+ * evicted as cached files can, so it is bounded in time and number, and goes when the disk is full
+ * (for a put only as much as it takes: fetch_room.c).
  * After a restart the time begins anew.
  */
 
@@ -13,6 +14,7 @@
 
 #include "base/mem.h"
 #include "node/fetch_files_priv.h"
+#include "node/maintenance_priv.h"
 #include "node/network_priv.h"
 #include "node/node_priv.h"
 
@@ -27,6 +29,7 @@ struct forgetting {
     struct fetch_news news;
     struct fetch *fetch;
     struct id id;
+    bool is_for_room;
     int err;
 };
 
@@ -52,6 +55,9 @@ static void work_forget(struct work *work)
     struct forgetting *forgetting = CONTAINER_OF(work, struct forgetting, work);
     struct fetch *fetch = forgetting->fetch;
     forgetting->err = store_intake_forget(node_store(fetch->node), &forgetting->id);
+    if (!forgetting->err && forgetting->is_for_room) {
+        maintenance_hurry(fetch->node->maintenance);
+    }
     fetch_post(fetch, &forgetting->news);
 }
 
@@ -61,7 +67,7 @@ static void remove_aside(struct fetch *fetch, struct fetch_aside *aside)
     free(aside);
 }
 
-static void forget(struct fetch *fetch, struct fetch_aside *aside)
+static void forget(struct fetch *fetch, struct fetch_aside *aside, bool is_for_room)
 {
     struct forgetting *forgetting = mem_alloc(sizeof *forgetting);
     *forgetting = (struct forgetting){
@@ -69,6 +75,7 @@ static void forget(struct fetch *fetch, struct fetch_aside *aside)
         .news = {.run = run_forgotten},
         .fetch = fetch,
         .id = aside->id,
+        .is_for_room = is_for_room,
     };
     workers_put(fetch->workers, &forgetting->work);
     remove_aside(fetch, aside);
@@ -78,7 +85,7 @@ void fetch_aside_add(struct fetch *fetch, const struct id *id)
 {
     fetch_aside_take(fetch, id);
     if (HASH_COUNT(fetch->asides) >= FETCH_ASIDES_MAX) {
-        forget(fetch, fetch->asides);
+        forget(fetch, fetch->asides, false);
     }
     struct fetch_aside *aside = mem_alloc(sizeof *aside);
     aside->id = *id;
@@ -94,17 +101,27 @@ void fetch_aside_take(struct fetch *fetch, const struct id *id)
     }
 }
 
+bool fetch_aside_take_oldest(struct fetch *fetch, struct id *ret_id)
+{
+    struct fetch_aside *oldest = fetch->asides;
+    if (oldest) {
+        *ret_id = oldest->id;
+        remove_aside(fetch, oldest);
+    }
+    return oldest != NULL;
+}
+
 void fetch_asides_forget(struct fetch *fetch)
 {
     while (fetch->asides && !fetch->is_over) {
-        forget(fetch, fetch->asides);
+        forget(fetch, fetch->asides, true);
     }
 }
 
 void fetch_asides_due(struct fetch *fetch, uint64_t now_us)
 {
     while (fetch->asides && fetch->asides->until_us <= now_us) {
-        forget(fetch, fetch->asides);
+        forget(fetch, fetch->asides, false);
     }
 }
 

@@ -16,6 +16,8 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "node/evict_priv.h"
+#include "node/maintenance_priv.h"
 #include "node/network_priv.h"
 #include "node/node_priv.h"
 
@@ -233,6 +235,8 @@ static void tell_full(struct fetch *fetch, const struct fetch_file *file)
         fetch->full_us = now_us;
     }
     fetch_asides_forget(fetch);
+    (void)evict_want_room(fetch->evict);
+    maintenance_hurry(fetch->node->maintenance);
     const struct fetch_waiter *waiter = NULL;
     LL_FOREACH(file->waiters, waiter)
     {

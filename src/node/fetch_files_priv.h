@@ -136,6 +136,8 @@ void fetch_readers_end(struct fetch *fetch, struct fetch_file *file, int err);
 void fetch_aside_add(struct fetch *fetch, const struct id *id);
 /* It is fetched again; nothing happens if nothing was left of it. */
 void fetch_aside_take(struct fetch *fetch, const struct id *id);
+/* Takes the oldest off the list; what came of it stays for the caller to forget. */
+bool fetch_aside_take_oldest(struct fetch *fetch, struct id *ret_id);
 /* The disk is full: nothing of such files is kept. */
 void fetch_asides_forget(struct fetch *fetch);
 /* Forgets those that are due. */

@@ -10,6 +10,7 @@
  *   fetch_index.c   the index of holders (fetch_index_priv.h)
  *   fetch_content.c  files on their way into the store (fetch_content_priv.h)
  *   fetch_files.c   files that are fetched, and more (fetch_files_priv.h)
+ *   fetch_room.c    room on a full disk
  *   fetch_copies.c  copies that others keep for this node, and it for others
  *   evict.c         what is here as cache alone is kept below a limit (evict_priv.h)
  *   survey.c        how many have a path whole (survey_priv.h)
@@ -98,6 +99,10 @@ struct fetch {
     atomic_size_t events_bytes; /* of lists in them */
     atomic_size_t readers_count;
 
+    pthread_mutex_t room_lock; /* over the two below: who makes room */
+    _Atomic uint64_t rooms_made;
+    uint64_t no_room_us; /* when there was none to be made; 0: there was */
+
     pthread_mutex_t contents_lock; /* over these, which workers look for */
     struct content *contents;
 
@@ -116,6 +121,7 @@ struct fetch {
     struct fetch_counters counters;
     struct fetch_shunned shunned[FETCH_SHUNNED_MAX]; /* a ring */
     uint64_t shunned_count;                          /* ever */
+    uint64_t evict_rounds;                           /* that have ended */
 
     /* The fetch thread's alone, after opening. */
     bool is_over;             /* nothing goes on any more: all that is asked is answered so */

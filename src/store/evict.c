@@ -68,7 +68,7 @@ struct block_job {
     struct store *store;
     const struct id *ids;
     size_t ids_count;
-    uint64_t evicted_bytes; /* of the last apply */
+    struct store_evicted evicted; /* of the last apply */
 };
 
 /* To the end of the queue. */
@@ -104,16 +104,17 @@ static int evict_block(struct block_job *job, struct kv_txn *txn, const struct i
     for (uint8_t i = record.locations_count; !err && i-- > 0;) {
         if (!location_is_external(&record.locations[i])) {
             err = index_remove_location(store, txn, &record, i);
-            job->evicted_bytes += record.size_bytes;
+            job->evicted.bytes += record.size_bytes;
         }
     }
+    job->evicted.blocks_count++;
     return err ? err : index_put_block(store, txn, id, &record);
 }
 
 static int evict_apply(struct store_job *base, struct kv_txn *txn)
 {
     struct block_job *job = CONTAINER_OF(base, struct block_job, job);
-    job->evicted_bytes = 0;
+    job->evicted = (struct store_evicted){0};
     int err = 0;
     for (size_t i = 0; !err && i < job->ids_count; i++) {
         err = evict_block(job, txn, &job->ids[i]);
@@ -122,7 +123,7 @@ static int evict_apply(struct store_job *base, struct kv_txn *txn)
 }
 
 static int submit_blocks(struct store *store, store_apply_fn apply, const struct id *ids,
-                         size_t ids_count, uint64_t *ret_evicted_bytes)
+                         size_t ids_count, struct store_evicted *ret_evicted)
 {
     struct block_job job = {
         .job = {.apply = apply},
@@ -131,7 +132,7 @@ static int submit_blocks(struct store *store, store_apply_fn apply, const struct
         .ids_count = ids_count,
     };
     const int err = store_submit_wait(store, &job.job);
-    *ret_evicted_bytes = err ? 0 : job.evicted_bytes;
+    *ret_evicted = err ? (struct store_evicted){0} : job.evicted;
     return err;
 }
 
@@ -192,10 +193,9 @@ static int search_pass(struct search *search, uint64_t from_ms, uint64_t until_m
         if (seen > 0) {
             last = rows[seen - 1];
         }
-        uint64_t evicted_bytes = 0;
+        struct store_evicted none;
         if (touched_count > 0) {
-            err =
-                submit_blocks(search->store, refresh_apply, touched, touched_count, &evicted_bytes);
+            err = submit_blocks(search->store, refresh_apply, touched, touched_count, &none);
         }
         if (err) {
             return err;
@@ -231,9 +231,9 @@ int store_evict_candidates(struct store *store, uint64_t bytes_wanted, size_t li
 }
 
 int store_evict(struct store *store, const struct id *ids, size_t count,
-                uint64_t *ret_evicted_bytes)
+                struct store_evicted *ret_evicted)
 {
-    const int err = submit_blocks(store, evict_apply, ids, count, ret_evicted_bytes);
+    const int err = submit_blocks(store, evict_apply, ids, count, ret_evicted);
     for (size_t i = 0; i < count; i++) {
         pins_end_removal(store->pins, &ids[i]);
     }
@@ -250,8 +250,8 @@ void store_evict_cancel(struct store *store, const struct id *ids, size_t count)
 
 int store_evict_put_off(struct store *store, const struct id *ids, size_t count)
 {
-    uint64_t evicted_bytes = 0;
-    const int err = submit_blocks(store, refresh_apply, ids, count, &evicted_bytes);
+    struct store_evicted none;
+    const int err = submit_blocks(store, refresh_apply, ids, count, &none);
     store_evict_cancel(store, ids, count);
     return err;
 }

@@ -47,9 +47,13 @@ struct store_candidate {
 [[nodiscard]] int store_evict_candidates(struct store *store, uint64_t bytes_wanted, size_t limit,
                                          struct store_candidate *ret_candidates, size_t *ret_count);
 
-/* Evicts what is still marked and takes the mark off; *ret_evicted_bytes tells how much. */
+/* Evicts what is still marked and takes the mark off; tells how much that was. */
+struct store_evicted {
+    uint64_t blocks_count;
+    uint64_t bytes;
+};
 [[nodiscard]] int store_evict(struct store *store, const struct id *ids, size_t count,
-                              uint64_t *ret_evicted_bytes);
+                              struct store_evicted *ret_evicted);
 
 /* Takes the marks off without evicting. */
 void store_evict_cancel(struct store *store, const struct id *ids, size_t count);

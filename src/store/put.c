@@ -26,6 +26,8 @@
 
 _Static_assert(CHUNK_FILE_BLOCKS_MAX <= FILE_METADATA_BLOCKS_MAX, "every cut file can be named");
 
+/* Others may take what was made, block by block, but not for ever. */
+#define ROOM_TRIES_MAX 64u
 /* What a stream is read by. */
 #define STREAM_BYTES ((size_t)256 * 1024)
 
@@ -44,6 +46,25 @@ int store_put_begin(struct store *store, enum store_reason reason, struct store_
     pthread_cond_init(&put->flushed, NULL);
     *ret_put = put;
     return 0;
+}
+
+void store_put_set_room(struct store_put *put, store_put_room_fn make_room, void *context)
+{
+    put->make_room = make_room;
+    put->room_context = context;
+}
+
+static int reserve(const struct store_put *put, struct new_block *block)
+{
+    struct segments *segments = put->store->segments;
+    int err = segments_reserve(segments, block->size_bytes, &block->reservation);
+    for (unsigned i = 0; err == -ENOSPC && put->make_room && i < ROOM_TRIES_MAX; i++) {
+        if (!put->make_room(put->room_context)) {
+            break;
+        }
+        err = segments_reserve(segments, block->size_bytes, &block->reservation);
+    }
+    return err;
 }
 
 /* True if the block has a place that only the store can change. */
@@ -88,7 +109,7 @@ static int ingest(const struct store_put *put, const struct id *id, struct bytes
     if (put->in_place_path) {
         return 0;
     }
-    err = segments_reserve(store->segments, block->size_bytes, &block->reservation);
+    err = reserve(put, block);
     if (err) {
         return err;
     }

@@ -26,6 +26,11 @@ struct store_put;
 [[nodiscard]] int store_put_begin(struct store *store, enum store_reason reason,
                                   struct store_put **ret_put);
 
+/* Asked by who writes, when there is no room for a block, before -ENOSPC is: true: some was made,
+ * or may have been; it is tried again then. */
+typedef bool (*store_put_room_fn)(void *context);
+void store_put_set_room(struct store_put *put, store_put_room_fn make_room, void *context);
+
 /* Appends bytes. -ENOSPC, -EIO, -EFBIG (the file would pass CHUNK_FILE_BYTES_MAX). After an error
  * only store_put_abort() may be called; the same holds for the three below. */
 [[nodiscard]] int store_put_write(struct store_put *put, struct bytes data);

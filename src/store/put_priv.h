@@ -27,6 +27,8 @@ struct store_put {
     struct file_metadata metadata;
     struct buf window; /* what has come and is not cut yet */
     uint64_t new_bytes;
+    store_put_room_fn make_room; /* or NULL */
+    void *room_context;
 
     struct id *pinned; /* every block of the file, once an occurrence */
     size_t pinned_count;

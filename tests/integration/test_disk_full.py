@@ -5,6 +5,7 @@ puts work again.
 Each test runs on a small ext4 in a loop device and on a small tmpfs. Both need root.
 """
 
+import io
 import select
 import tarfile
 
@@ -52,7 +53,7 @@ class Ballast:
         space = os.statvfs(self.path)
         take_bytes = space.f_bavail * space.f_frsize - leave_bytes
         check(take_bytes > 0, "less is free than there should be")
-        os.posix_fallocate(self.file.fileno(), 0, take_bytes)
+        os.posix_fallocate(self.file.fileno(), os.fstat(self.file.fileno()).st_size, take_bytes)
 
     def shrink(self, size):
         self.file.truncate(size)
@@ -434,6 +435,82 @@ class DiskFull:
         self.with_node("tar", sends(b"PUT /fs/big/" + host + tar + length, False, first))
         atomic = b"PUT /fs/big/?atomic=1" + host + tar + chunked
         self.with_node("atomic", sends(atomic, True, first))
+
+    def publisher(self, *options):
+        """A node with files on another disk."""
+        node = Node(self.dir / "publisher", *options).start()
+        self.addCleanup(node.kill)
+        return node
+
+    def reader_of(self, node, *options):
+        """One on the small disk."""
+        at = "{}:{}".format(*node.address)
+        reader = Node(self.disk / "data", "--join", at, *options).start()
+        self.addCleanup(reader.kill)
+        wait_for(lambda: reader.status()["fingerprint"] == node.status()["fingerprint"], 60, "one tree")
+        return reader
+
+    def read_a_part(self, node, path):
+        """Of a file; what came is set aside soon after."""
+        before = node.metrics()["artel_fetch_files_aside"]
+        with contextlib.closing(node.socket()) as one:
+            one.sendall(b"GET /fs/%s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
+            got = 0
+            while got < 3 * MIB:
+                piece = one.recv(MIB)
+                check(piece, "the answer ends early")
+                got += len(piece)
+        wait_for(lambda: node.metrics()["artel_fetch_files_aside"] > before, 60, "it is set aside")
+
+    def test_what_nobody_waits_for_makes_room(self):
+        """Only as much as it takes, the oldest first."""
+        publisher = self.publisher("--upload-rate", "1M")
+        blocks = {}
+        for name in ("older", "newer"):
+            data = os.urandom(16 * MIB)
+            self.assertEqual(publisher.put(name, data).status, 201)
+            blocks[name] = hashlib.sha256(data[:BLOCK_BYTES]).hexdigest()
+        reader = self.reader_of(publisher)
+        for name in blocks:
+            self.read_a_part(reader, name)
+        self.ballast.leave(RESERVE_BYTES + 100 * KIB)
+        data = os.urandom(2 * MIB)
+        answer = reader.put("mine", data)
+        self.assertEqual(answer.status, 201, answer)
+        self.assertEqual(reader.get("/fs/mine").body, data)
+        kept = {name: reader.get(f"/blocks/{each}/data").status for name, each in blocks.items()}
+        self.assertEqual(kept, {"older": 404, "newer": 200})
+        self.assertEqual(reader.metrics()["artel_fetch_files_aside"], 1)
+        # A stream of files has room made, too; and when there is nothing left, it is said.
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            info = tarfile.TarInfo("file")
+            info.size = 2 * MIB
+            tar.addfile(info, io.BytesIO(os.urandom(2 * MIB)))
+        self.ballast.leave(RESERVE_BYTES + 100 * KIB)
+        answer = reader.put("d/", stream.getvalue(), Content_Type="application/x-tar")
+        self.assertEqual(answer.status, 200, answer)
+        self.assertEqual(reader.metrics()["artel_fetch_files_aside"], 0)
+        self.ballast.leave(RESERVE_BYTES + 100 * KIB)
+        answer = reader.put("more", os.urandom(2 * MIB))
+        self.assertEqual((answer.status, answer.error), (507, "no_space"))
+        self.assertEqual(reader.get("/fs/mine").body, data)
+
+    def test_what_others_have_makes_room_if_the_cache_is_limited(self):
+        publisher = self.publisher()
+        data = os.urandom(12 * MIB)
+        self.assertEqual(publisher.put("file", data).status, 201)
+        for options, status in ((("--cache-bytes", "1G"), 201), ((), 507)):
+            with self.subTest(options=options):
+                reader = self.reader_of(publisher, *options)
+                self.assertEqual(reader.get("/fs/file").body, data)
+                self.assertEqual(reader.status()["store"]["cache_bytes"], 12 * MIB)
+                self.ballast.leave(RESERVE_BYTES + 100 * KIB)
+                answer = reader.put(f"mine-{status}", os.urandom(4 * MIB))
+                self.assertEqual(answer.status, status, answer)
+                self.ballast.drop()
+                self.assertEqual(reader.get("/fs/file").body, data)
+                reader.stop()
 
     def test_a_body_that_fails_near_its_end(self):
         """It is heard out, and the connection goes on."""

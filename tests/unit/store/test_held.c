@@ -206,10 +206,10 @@ static void files_that_lost_blocks(void **state)
     for (int left = 1; left >= 0; left--) {
         struct store_candidate candidate;
         size_t count = 0;
-        uint64_t evicted_bytes = 0;
+        struct store_evicted evicted;
         assert_ok(store_evict_candidates(scratch->store, 1, 1, &candidate, &count));
-        assert_ok(store_evict(scratch->store, &candidate.id, count, &evicted_bytes));
-        assert_int_equal(evicted_bytes, BLOCK);
+        assert_ok(store_evict(scratch->store, &candidate.id, count, &evicted));
+        assert_int_equal(evicted.bytes, BLOCK);
         assert_int_equal(state_of(scratch->store, &id), STORE_HELD_PARTIAL);
         assert_int_equal(state_of(scratch->store, &candidate.id), STORE_HELD_NONE);
         assert_int_equal(state_of(scratch->store, &other), STORE_HELD_COMPLETE);

@@ -162,10 +162,11 @@ static void not_without_its_blocks(void **state)
     const struct id id = put_seed(store, STORE_CACHE, 1, 5000);
     struct store_candidate candidate;
     size_t count = 0;
-    uint64_t evicted_bytes = 0;
+    struct store_evicted evicted;
     assert_ok(store_evict_candidates(store, 1, 1, &candidate, &count));
-    assert_ok(store_evict(store, &candidate.id, 1, &evicted_bytes));
-    assert_int_equal(evicted_bytes, 5000);
+    assert_ok(store_evict(store, &candidate.id, 1, &evicted));
+    assert_int_equal(evicted.bytes, 5000);
+    assert_int_equal(evicted.blocks_count, 1);
     assert_int_equal(store_hold(store, &id, STORE_ORIGIN), -ENOENT);
     assert_int_equal(info_of(store, &id).holders[STORE_ORIGIN], 0);
 }

@@ -22,12 +22,12 @@ static void evict_all(struct store *store)
     struct store_candidate candidates[64];
     struct id ids[64];
     size_t count = 0;
-    uint64_t evicted_bytes = 0;
+    struct store_evicted evicted;
     assert_ok(store_evict_candidates(store, UINT64_MAX, 64, candidates, &count));
     for (size_t i = 0; i < count; i++) {
         ids[i] = candidates[i].id;
     }
-    assert_ok(store_evict(store, ids, count, &evicted_bytes));
+    assert_ok(store_evict(store, ids, count, &evicted));
 }
 
 /* Who evicts its own may not rely on what a drop takes. */

@@ -328,9 +328,9 @@ static void evict_some(struct stress *stress, struct random *random)
         store_evict_cancel(stress->store, ids, count);
         return;
     }
-    uint64_t evicted_bytes = 0;
-    MUST(store_evict(stress->store, ids, count, &evicted_bytes) == 0);
-    stress->evicted_bytes += evicted_bytes;
+    struct store_evicted evicted;
+    MUST(store_evict(stress->store, ids, count, &evicted) == 0);
+    stress->evicted_bytes += evicted.bytes;
 }
 
 static void maintain_once(struct stress *stress, struct random *random)
