@@ -198,7 +198,7 @@ static int open_store(struct mount *mount)
     const struct store_options options = {
         .path = mount->options.data,
         .read_only = true,
-        .maps_reads = true,
+        .serves_reads = true,
         .must_exist = true,
         .extra_tables = tree_table_names,
         .extra_tables_count = TREE_TABLES,

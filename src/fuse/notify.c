@@ -15,11 +15,14 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "fuse/draft.h"
+#include "store/maintain.h"
 #include "tree/feed.h"
 #include "wire/path.h"
 
 /* How often it is looked for changes. A look takes some microseconds. */
 #define LOOK_MS 50u
+/* And in how many looks for segments that the node has removed: each 10 s. */
+#define LOOKS_TO_CLOSE 200u
 
 struct notifier {
     pthread_t thread;
@@ -153,7 +156,7 @@ static void *notifier_main(void *context)
     struct mount *mount = context;
     struct notifier *notifier = mount->notifier;
     pthread_mutex_lock(&mount->lock);
-    while (!notifier->is_ending) {
+    for (unsigned looks = 1; !notifier->is_ending; looks++) {
         const uint64_t now_ms = clock_monotonic_ms(clock_real());
         (void)clock_wait_until(&notifier->wake, &mount->lock, (now_ms + LOOK_MS) * 1000);
         bool is_ending = notifier->is_ending;
@@ -162,6 +165,11 @@ static void *notifier_main(void *context)
             const int err = tell_next(mount);
             pthread_mutex_lock(&mount->lock);
             is_ending = err || notifier->is_ending;
+        }
+        if (looks % LOOKS_TO_CLOSE == 0) {
+            pthread_mutex_unlock(&mount->lock);
+            store_close_removed(mount->store);
+            pthread_mutex_lock(&mount->lock);
         }
     }
     pthread_mutex_unlock(&mount->lock);

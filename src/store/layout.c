@@ -20,6 +20,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "store/store.h"
+#include "store/touched_priv.h"
 
 #define FORMAT_PREFIX "artel store "
 #define FORMAT_BYTES_MAX 64
@@ -87,7 +88,7 @@ static const char *const index_files[] = {"data.mdb", "lock.mdb"};
  * since the format file is there before the first. */
 static int is_empty_enough(int dir_fd, bool *ret_empty)
 {
-    static const char *const ours[] = {"lock", "index", "segments", "format.tmp"};
+    static const char *const ours[] = {"lock", "index", "segments", "format.tmp", TOUCHED_FILE};
     bool empty = false;
     int err = holds_only(dir_fd, ".", ours, ARRAY_SIZE(ours), &empty);
     if (!err && empty) {

@@ -32,7 +32,11 @@ struct store_grace {
  * is none in which something can be moved. */
 [[nodiscard]] int store_compact(struct store *store, uint64_t *ret_moved_bytes, bool *ret_more);
 
-/* All of the three until nothing more is due. */
+/* For who only reads, now and then: closes segments that the process that writes has removed, whose
+ * room is taken as long as somebody has them open. */
+void store_close_removed(struct store *store);
+
+/* Collects, reclaims and compacts until nothing more is due. */
 [[nodiscard]] int store_tidy(struct store *store, const struct store_grace *grace);
 
 /* Eviction, in two steps, because a cached block may be the last copy there is: the caller asks

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "hash/crc32c.h"
 #include "store/arrivals_priv.h"
+#include "store/checked_priv.h"
 #include "store/damage_priv.h"
 #include "store/externals_priv.h"
 #include "store/files_priv.h"
@@ -112,40 +113,11 @@ int location_read(struct store *store, const struct location *location, uint32_t
     return err == -ENOENT ? -EBADMSG : err;
 }
 
-/* The same from the mapping of a segment. The CRCs are those of the copy, whatever becomes of the
- * segment meanwhile. -ENOENT: there is none to be had. */
-static int copy_mapped_spans(struct store *store, const struct block_record *record,
-                             const struct location *location, uint32_t first_span, uint8_t *data,
-                             uint32_t size_bytes)
-{
-    uint32_t crcs[BLOCK_SPANS_MAX];
-    struct segment *segment = NULL;
-    const uint64_t at = location->offset_bytes + first_span * BLOCK_SPAN_BYTES;
-    const int err = segments_acquire(store->segments, location->container, &segment);
-    if (err) {
-        return err;
-    }
-    const uint8_t *mapped = segments_map(store->segments, segment, at, size_bytes);
-    if (mapped) {
-        crc32c_copy(BYTES(mapped, size_bytes), BLOCK_SPAN_BYTES, data, crcs);
-    }
-    segments_release(store->segments, segment);
-    if (!mapped) {
-        return -ENOENT;
-    }
-    const size_t crcs_bytes = block_spans(size_bytes) * sizeof crcs[0];
-    return memcmp(crcs, record->crcs + first_span, crcs_bytes) == 0 ? 0 : -EBADMSG;
-}
-
 /* Reads whole spans from one place and checks them. -EBADMSG: wrong; -ESTALE: withdrawn. */
 static int read_spans(struct store *store, const struct block_record *record,
                       const struct location *location, uint32_t first_span, uint8_t *data,
                       uint32_t size_bytes)
 {
-    if (store->maps_reads && !location_is_external(location) &&
-        copy_mapped_spans(store, record, location, first_span, data, size_bytes) == 0) {
-        return 0;
-    }
     const int err = location_read(store, location, first_span * BLOCK_SPAN_BYTES, data, size_bytes);
     if (err) {
         return err;
@@ -159,9 +131,14 @@ static int read_once(struct store *store, const struct id *id, const struct bloc
 {
     int err = -ENOENT;
     for (uint8_t i = 0; i < record->locations_count; i++) {
-        err = read_spans(store, record, &record->locations[i], first_span, data, size_bytes);
+        const struct location *location = &record->locations[i];
+        err = read_spans(store, record, location, first_span, data, size_bytes);
         if (!err) {
             touched_add(store->touched, id);
+            if (store->checked) {
+                checked_add(store->checked, id, record->size_bytes, location, first_span,
+                            BYTES(data, size_bytes));
+            }
             return 0;
         }
     }
@@ -207,9 +184,34 @@ static int read_checked(struct store *store, const struct id *id, struct block_r
     return -EBADMSG;
 }
 
+/* By what an earlier read has learned. False: nothing, or it does not hold any more. */
+static bool read_known(struct store *store, const struct id *id, uint32_t offset_bytes, void *data,
+                       uint32_t size_bytes)
+{
+    struct location location;
+    uint32_t known[CHECKED_READ_PAGES_MAX];
+    uint32_t crcs[CHECKED_READ_PAGES_MAX];
+    if (!checked_find(store->checked, id, offset_bytes, size_bytes, &location, known)) {
+        return false;
+    }
+    if (location_read(store, &location, offset_bytes, data, size_bytes) == 0) {
+        const size_t pages = (size_bytes + CHECKED_PAGE_BYTES - 1) / CHECKED_PAGE_BYTES;
+        crc32c_spans(BYTES(data, size_bytes), CHECKED_PAGE_BYTES, crcs);
+        if (memcmp(crcs, known, pages * sizeof crcs[0]) == 0) {
+            touched_add(store->touched, id);
+            return true;
+        }
+    }
+    checked_drop(store->checked, id);
+    return false;
+}
+
 int store_read_block(struct store *store, const struct id *id, uint32_t offset_bytes, void *data,
                      uint32_t size_bytes)
 {
+    if (store->checked && read_known(store, id, offset_bytes, data, size_bytes)) {
+        return 0;
+    }
     struct block_record record;
     const int err = look_up(store, id, &record);
     if (err) {

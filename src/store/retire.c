@@ -4,6 +4,7 @@
 #include "base/codec.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "store/maintain.h"
 #include "store/segments_priv.h"
 #include "store/store_priv.h"
 #include "store/writer.h"
@@ -146,4 +147,9 @@ int segments_retire(struct store *store)
 {
     const int err = for_each_segment(store, TABLE_OPEN, close_one);
     return err ? err : for_each_segment(store, TABLE_SEGMENTS, unlink_one);
+}
+
+void store_close_removed(struct store *store)
+{
+    segments_close_unlinked(store->segments);
 }

@@ -431,6 +431,21 @@ int segments_unlink(struct segments *segments, uint64_t number)
     return file_sync(segments->dir_fd);
 }
 
+void segments_close_unlinked(struct segments *segments)
+{
+    struct segment *segment;
+    struct segment *next;
+    struct stat stat;
+    pthread_mutex_lock(&segments->lock);
+    HASH_ITER(hh, segments->open, segment, next)
+    {
+        if (segment->users == 0 && fstat(segment->fd, &stat) == 0 && stat.st_nlink == 0) {
+            close_segment(segments, segment);
+        }
+    }
+    pthread_mutex_unlock(&segments->lock);
+}
+
 int segments_allocated(struct segments *segments, uint64_t number, uint64_t *ret_allocated_bytes)
 {
     char name[NAME_BYTES];

@@ -93,6 +93,8 @@ const uint8_t *segments_map(struct segments *segments, struct segment *segment,
 [[nodiscard]] int segments_punch(struct segments *segments, uint64_t number, uint64_t from_bytes,
                                  uint64_t to_bytes);
 [[nodiscard]] int segments_unlink(struct segments *segments, uint64_t number);
+/* Closes those that were unlinked by another process and are not in use. */
+void segments_close_unlinked(struct segments *segments);
 [[nodiscard]] int segments_allocated(struct segments *segments, uint64_t number,
                                      uint64_t *ret_allocated_bytes);
 

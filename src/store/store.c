@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "kv/kv.h"
 #include "store/arrivals_priv.h"
+#include "store/checked_priv.h"
 #include "store/held_priv.h"
 #include "store/index_priv.h"
 #include "store/intake_priv.h"
@@ -126,7 +127,6 @@ static int begin_session(struct store *store, const struct store_options *option
         return err;
     }
     store->clock_opened_ms = clock_monotonic_ms(store->clock);
-    store->maps_reads = options->read_only && options->maps_reads;
     store->segments = segments_new(store->layout->segments_fd, options->read_only,
                                    options->segment_bytes, options->reserve_bytes, next_segment);
     if (options->read_only) {
@@ -178,10 +178,19 @@ static int open_store(struct store *store, const struct store_options *options)
     if (!err) {
         err = begin_session(store, options);
     }
-    if (err || options->read_only) {
-        return err;
+    if (!err && options->read_only) {
+        if (options->serves_reads) {
+            store->checked = checked_new(CHECKED_BYTES_MAX);
+            touched_share(store->touched, store->layout->dir_fd, false);
+        }
+        return 0;
     }
-    err = layout_finish(store->layout);
+    if (!err) {
+        err = layout_finish(store->layout);
+    }
+    if (!err) {
+        touched_share(store->touched, store->layout->dir_fd, true);
+    }
     return err ? err : writer_start(store, &store->writer);
 }
 
@@ -232,6 +241,7 @@ void store_close(struct store *store)
     kv_close(store->kv);
     pins_free(store->pins);
     touched_free(store->touched);
+    checked_free(store->checked);
     arrivals_free(store->arrivals);
     intakes_free(store->intakes);
     held_changes_free(store->held_changes);

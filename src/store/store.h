@@ -58,9 +58,10 @@ struct store;
 struct store_options {
     const char *path; /* the data directory; made if it is missing and its parent exists */
     bool read_only;   /* read beside the process that writes; nothing is changed */
-    /* read_only: take bytes from mappings, which costs half as much for small pieces. A disk that
-     * can't be read ends the process then (SIGBUS), as it does that of the node. */
-    bool maps_reads;
+    /* read_only: many read at random. What was checked is remembered, so that a small piece costs
+     * no more than that, and what is read counts as read for the eviction of the process that
+     * writes. */
+    bool serves_reads;
     bool must_exist;           /* make no new store: -ENOENT if there is none */
     const struct clock *clock; /* NULL: clock_real() */
     /* 0: STORE_SEGMENT_BYTES_DEFAULT. Of segments that are begun from now on; it may differ from

@@ -16,7 +16,6 @@ struct store {
     struct segments *segments;
     struct pins *pins;
     struct writer *writer; /* NULL: read-only */
-    bool maps_reads;
     const struct clock *clock;
     uint64_t clock_base_ms;   /* store time at the opening */
     uint64_t clock_opened_ms; /* monotonic time at the opening */
@@ -25,6 +24,7 @@ struct store {
     _Atomic uint64_t corrupt_count;
     _Atomic uint64_t withdrawn_count;
     struct touched *touched;   /* cached blocks read lately */
+    struct checked *checked;   /* pieces read lately; NULL: nothing is kept */
     struct arrivals *arrivals; /* blocks of intakes that the index does not name yet */
     struct intakes *intakes;   /* those that are open */
     struct held_changes *held_changes;

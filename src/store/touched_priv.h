@@ -7,7 +7,8 @@
  * CLOCK approximation of LRU, Corbato 1968) without a write for every read.
  *
  * A fixed table of bits by a piece of the id: a block that shares its bit with another is kept a
- * round too long, nothing worse. Threads: any.
+ * round too long, nothing worse. It is a file of the data directory, mapped by the process that
+ * writes and by mounts, which read for themselves: so their reads count. Threads: any.
  */
 
 #include <stdbool.h>
@@ -16,7 +17,12 @@
 
 struct touched;
 
+/* Of this process alone. */
 struct touched *touched_new(void);
+/* From now on the table is the file TOUCHED_FILE in `dir_fd`, `makes`: made if it is missing.
+ * Before others use `touched`. Where that can't be, it stays as it was: less is known then. */
+#define TOUCHED_FILE "touched"
+void touched_share(struct touched *touched, int dir_fd, bool makes);
 void touched_free(struct touched *touched);
 
 void touched_add(struct touched *touched, const struct id *id);

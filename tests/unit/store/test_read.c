@@ -342,31 +342,6 @@ static void a_wrong_report_changes_nothing(void **state)
     assert_int_equal(status_of(scratch->store).corrupt_count, 0);
 }
 
-/* From mappings, beside the process that writes: the same bytes, and the same look at them. */
-static void read_only_by_mappings(void **state)
-{
-    struct scratch *scratch = *state;
-    const size_t size = 700000;
-    CLEANUP_FREE uint8_t *data = make_content(1, size);
-    const struct id file = put_bytes(scratch->store, STORE_ORIGIN, BYTES(data, size)).id;
-    scratch->options.read_only = true;
-    scratch->options.maps_reads = true;
-    scratch_reopen(scratch);
-    assert_content(scratch->store, &file, BYTES(data, size));
-    struct file_metadata metadata = FILE_METADATA_INIT;
-    assert_ok(store_file_metadata(scratch->store, &file, &metadata));
-    const struct id *first = &metadata.blocks[0].id;
-    uint8_t piece[5000];
-    assert_ok(store_read_block(scratch->store, first, 65530, piece, sizeof piece));
-    assert_memory_equal(piece, data + 65530, sizeof piece);
-    damage(scratch, BYTES(data, metadata.blocks[0].size_bytes));
-    assert_int_equal(store_read_block(scratch->store, first, 0, piece, 1), -EBADMSG);
-    /* What is wrong is one span. */
-    assert_ok(store_read_block(scratch->store, first, 65536, piece, sizeof piece));
-    assert_memory_equal(piece, data + 65536, sizeof piece);
-    file_metadata_done(&metadata);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,7 +349,6 @@ int main(void)
         STORE_TEST(random_ranges),
         STORE_TEST(beyond_the_end),
         STORE_TEST(unknown),
-        STORE_TEST(read_only_by_mappings),
         STORE_TEST(the_text_of_a_file),
         DIRECTORY_TEST(many_segments),
         DIRECTORY_TEST(few_open_files),
