@@ -87,10 +87,17 @@ static int failure(const struct client_response *response)
 
 int ask(struct mount *mount, const struct client_request *request, struct client_response *response)
 {
+    struct client_request own = *request;
+    own.is_stopped = &mount->is_silent;
+    if (mount->is_silent) {
+        return -ENOTCONN;
+    }
+    mount->asks_begun++;
     struct client *client = ask_client(mount);
-    const bool good = client_perform(client, request, response);
+    const bool good = client_perform(client, &own, response);
     ask_done(mount, client);
-    return good ? 0 : failure(response);
+    mount->asks_ended++;
+    return good ? 0 : mount->is_silent ? -ENOTCONN : failure(response);
 }
 
 void ask_target(struct buf *target, struct bytes path)

@@ -93,6 +93,7 @@ void on_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info)
     }
     info->fh = is_writer;
     info->keep_cache = 1;
+    info->noflush = !is_writer; /* there is nothing to publish */
     if (fuse_reply_open(request, info) != 0) {
         file_close(mount, number, is_writer);
     }

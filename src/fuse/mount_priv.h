@@ -74,8 +74,11 @@ struct mount {
     struct removals *removals;
     struct notifier *notifier;
     struct live *live;
-    atomic_bool is_live;  /* the node is there */
-    atomic_bool is_apart; /* it can't open our files */
+    atomic_bool is_live;   /* the node is there */
+    atomic_bool is_apart;  /* it can't open our files */
+    atomic_bool is_silent; /* it does not answer though it runs: all requests to it end */
+    _Atomic uint64_t asks_begun;
+    _Atomic uint64_t asks_ended;
     struct busy_name *busy;
     struct directory *directories; /* open ones */
 

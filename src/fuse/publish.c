@@ -377,6 +377,7 @@ static int end_batch(struct mount *mount, struct send_job *jobs, size_t count)
         if (err && inode->writers > 0 && !publisher->is_ending) {
             /* Who has it open is told by fsync, and goes on writing; its last close tries again. */
         } else if (err && (!is_passing(err) || publisher->is_ending)) {
+            failure = is_passing(err) ? err : failure;
             discard(mount, inode, draft, err);
         } else if (err && !draft->is_queued) {
             failure = err;
@@ -387,6 +388,13 @@ static int end_batch(struct mount *mount, struct send_job *jobs, size_t count)
         inodes_unpin(&mount->inodes, inode);
     }
     return failure;
+}
+
+static void refuse(struct send_job *jobs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        jobs[i].err = -ENOTCONN;
+    }
 }
 
 static void wait_ms(struct mount *mount, struct publisher *publisher, unsigned ms)
@@ -402,6 +410,8 @@ static void *publisher_main(void *context)
     struct mount *mount = context;
     struct publisher *publisher = mount->publisher;
     struct send_job *jobs = mem_alloc_array(BATCH_FILES, sizeof *jobs);
+    /* At the end one batch tells for all: each might wait as long for an answer. */
+    bool is_given_up = false;
     pthread_mutex_lock(&mount->lock);
     for (;;) {
         while (publisher->queue_count == 0 && !publisher->is_ending) {
@@ -411,10 +421,16 @@ static void *publisher_main(void *context)
             break;
         }
         const size_t count = take_batch(mount, jobs);
+        const bool is_last_try = publisher->is_ending;
         pthread_mutex_unlock(&mount->lock);
-        send_many(mount, jobs, count);
+        if (is_given_up) {
+            refuse(jobs, count);
+        } else {
+            send_many(mount, jobs, count);
+        }
         pthread_mutex_lock(&mount->lock);
         publisher->failure = end_batch(mount, jobs, count);
+        is_given_up = is_last_try && publisher->failure;
         publisher->ended = publisher->popped;
         pthread_cond_broadcast(&mount->settled);
         pthread_mutex_unlock(&mount->lock);

@@ -19,6 +19,8 @@ from trees import put_tar
 
 # What "at once" may take while other tests run beside.
 AT_ONCE_S = 90 if harness.SANITIZED else 15
+# What it may take until a node that is frozen is known to be: ten seconds, and what other tests cost.
+FROZEN_S = 180 if harness.SANITIZED else 60
 NOBODY = 65534
 GONE = (errno.EIO, errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EROFS)
 
@@ -223,6 +225,92 @@ class NodesThatEnd(OneMount):
         print(f"files confirmed {len(confirmed)}, refused {refused}", flush=True)
         self.assertTrue(confirmed)
         wait_for(lambda: within(lambda: os.listdir(one.path))[0], AT_ONCE_S, "the mount works")
+
+
+class FrozenNodes(OneMount):
+    """A node that is stopped by a signal keeps its connections and says nothing."""
+
+    def setUp(self):
+        super().setUp()
+        self.one = self.mount()
+        self.write(self.one.path / "f", b"content")
+        self.node.signal(signal.SIGSTOP)
+        self.addCleanup(self.thaw)
+
+    def thaw(self):
+        if self.node.process:
+            self.node.signal(signal.SIGCONT)
+
+    def test_what_is_here_and_what_is_not(self):
+        path = self.one.path
+        # What needs no node is as ever.
+        self.assertEqual(within(lambda: os.listdir(path)), (["f"], None))
+        self.assertEqual(within((path / "f").read_bytes), (b"content", None))
+        self.assertEqual(within((path / "f").stat)[0].st_size, 7)
+        # What does is told so, and from then on at once.
+        _, error = within(lambda: os.mkdir(path / "d"), FROZEN_S)
+        self.assertEqual(error and error.errno, errno.ENOTCONN)
+        for name, function in {
+            "create": lambda: os.close(os.open(path / "new", os.O_WRONLY | os.O_CREAT)),
+            "rename": lambda: os.rename(path / "f", path / "g"),
+            "unlink": lambda: os.unlink(path / "f"),
+            "chmod": lambda: os.chmod(path / "f", 0o700),
+        }.items():
+            _, error = within(function)
+            self.assertIn(error and error.errno, GONE, name)
+        self.assertEqual(within(lambda: os.listdir(path)), (["f"], None))
+        self.assertEqual(within((path / "f").read_bytes), (b"content", None))
+        # And when the node goes on, so does the mount.
+        self.thaw()
+        def works():
+            with contextlib.suppress(OSError):
+                os.mkdir(path / "again")
+                return True
+        wait_for(works, FROZEN_S, "the mount works again")
+        self.write(path / "after", b"after")
+        self.assertEqual(self.node.get("/fs/after").body, b"after")
+        self.one.stop()
+
+    def test_writing_and_closing(self):
+        fd = os.open(self.one.path / "new", os.O_WRONLY | os.O_CREAT)
+        os.write(fd, b"new")
+        _, error = within(lambda: os.fsync(fd), FROZEN_S)
+        self.assertIn(error and error.errno, GONE)
+        within(lambda: os.close(fd))
+        self.thaw()
+        wait_for(lambda: self.node.get("/fs/new").body == b"new", FROZEN_S, "it is published")
+        self.one.stop()
+
+    def test_leaving_with_much_to_publish(self):
+        """However much waits, it is given up as one, and said to be lost."""
+        with contextlib.suppress(OSError):  # on a slow machine the mount knows before the end
+            for number in range(1200):  # more than two batches
+                (self.one.path / f"n{number}").write_bytes(b"x")
+        self.one.process.send_signal(signal.SIGTERM)
+        status, error = within(lambda: self.one.end(FROZEN_S), FROZEN_S)
+        self.assertEqual((status, error), (1, None))
+        self.assertIn(b"mount_publish_failed", self.one.log)
+
+
+class DamagedDisks(OneMount):
+    def test_segments_that_were_cut(self):
+        """What can't be read is an error, however it was read before; the mount goes on."""
+        one = self.mount()
+        data = content("cut", 1024 * KIB)
+        self.write(one.path / "f", data)
+        fd = os.open(one.path / "f", os.O_RDONLY)
+        self.stack.callback(os.close, fd)
+        for size in (4 * KIB, 200 * KIB):
+            self.assertEqual(os.pread(fd, size, 64 * KIB), data[64 * KIB : 64 * KIB + size])
+        for segment in (self.node.data / "segments").iterdir():
+            os.truncate(segment, 0)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        for size in (4 * KIB, 200 * KIB, 4 * KIB):
+            _, error = within(lambda: os.pread(fd, size, 64 * KIB))
+            self.assertEqual(error and error.errno, errno.EIO)
+        self.write(one.path / "g", b"new")
+        self.assertEqual(sorted(os.listdir(one.path)), ["f", "g"])
+        one.stop()
 
 
 class MountsThatEnd(OneMount):
