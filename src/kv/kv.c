@@ -12,6 +12,11 @@ void kv_close(struct kv *kv)
     }
 }
 
+uint64_t kv_version(struct kv *kv)
+{
+    return kv->ops->version(kv);
+}
+
 int kv_read(struct kv *kv, struct kv_txn **ret_txn)
 {
     return kv->ops->read(kv, ret_txn);

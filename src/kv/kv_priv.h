@@ -14,6 +14,7 @@
 
 struct kv_ops {
     void (*close)(struct kv *kv);
+    uint64_t (*version)(struct kv *kv);
     int (*read)(struct kv *kv, struct kv_txn **ret_txn);
     int (*write)(struct kv *kv, struct kv_txn **ret_txn);
     int (*commit)(struct kv_txn *txn);

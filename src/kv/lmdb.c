@@ -469,6 +469,14 @@ static int txn_begin(struct lmdb *lmdb, bool writes, struct kv_txn **ret_txn)
     return 0;
 }
 
+static uint64_t lmdb_version(struct kv *kv)
+{
+    const struct lmdb *lmdb = CONTAINER_OF(kv, struct lmdb, base);
+    MDB_envinfo info = {0};
+    CHECK(mdb_env_info(lmdb->env, &info) == 0); /* fails without an environment only */
+    return info.me_last_txnid;
+}
+
 static int lmdb_read(struct kv *kv, struct kv_txn **ret_txn)
 {
     struct lmdb *lmdb = CONTAINER_OF(kv, struct lmdb, base);
@@ -717,6 +725,7 @@ static int lmdb_next(struct kv_cursor *base, struct bytes *ret_key, struct bytes
 
 static const struct kv_ops lmdb_ops = {
     .close = lmdb_close,
+    .version = lmdb_version,
     .read = lmdb_read,
     .write = lmdb_write,
     .commit = lmdb_commit,

@@ -46,6 +46,7 @@ struct tree {
 
 struct version {
     atomic_size_t refs;
+    uint64_t number;
     uint64_t size_bytes;
     struct tree trees[KV_TABLES_MAX];
 };
@@ -264,6 +265,7 @@ static struct version *version_new(const struct version *old)
     struct version *version = mem_alloc(sizeof(*version));
     atomic_init(&version->refs, 1);
     if (old) {
+        version->number = old->number + 1;
         version->size_bytes = old->size_bytes;
         for (size_t i = 0; i < KV_TABLES_MAX; i++) {
             version->trees[i].root = node_ref(old->trees[i].root);
@@ -333,6 +335,15 @@ static struct memory_txn *txn_new(struct memory *memory, bool writes, struct ver
     txn->base.writes = writes;
     txn->version = version;
     return txn;
+}
+
+static uint64_t memory_version(struct kv *kv)
+{
+    struct memory *memory = CONTAINER_OF(kv, struct memory, base);
+    pthread_mutex_lock(&memory->current_mutex);
+    const uint64_t number = memory->current->number;
+    pthread_mutex_unlock(&memory->current_mutex);
+    return number;
 }
 
 static int memory_read(struct kv *kv, struct kv_txn **ret_txn)
@@ -536,6 +547,7 @@ static int memory_next(struct kv_cursor *base, struct bytes *ret_key, struct byt
 
 static const struct kv_ops memory_ops = {
     .close = memory_close,
+    .version = memory_version,
     .read = memory_read,
     .write = memory_write,
     .commit = memory_commit,

@@ -218,6 +218,24 @@ static void counts_and_changes(void **state)
     assert_int_equal(kv_commit(txn), 0);
 }
 
+static void versions_tell_of_commits(void **state)
+{
+    struct fixture *fixture = *state;
+    const uint64_t first = kv_version(fixture->kv);
+    struct kv_txn *txn = begin_write(fixture);
+    put_text(txn, TABLE_A, "a", "1");
+    assert_int_equal(kv_version(fixture->kv), first);
+    assert_int_equal(kv_commit(txn), 0);
+    const uint64_t second = kv_version(fixture->kv);
+    assert_int_not_equal(second, first);
+    txn = begin_write(fixture);
+    put_text(txn, TABLE_A, "a", "2");
+    kv_abort(txn);
+    txn = begin_read(fixture);
+    kv_abort(txn);
+    assert_int_equal(kv_version(fixture->kv), second);
+}
+
 /* ---- cursors ---- */
 
 static void cursors_of_an_empty_table(void **state)
@@ -542,6 +560,7 @@ int main(void)
         ON_BOTH(append_many),
         ON_BOTH(tables_are_separate),
         ON_BOTH(counts_and_changes),
+        ON_BOTH(versions_tell_of_commits),
         ON_BOTH(cursors_of_an_empty_table),
         ON_BOTH(seek_finds_the_first_from),
         ON_BOTH(seek_before_finds_the_last_below),
