@@ -131,6 +131,17 @@ int arriving_block(struct arriving *arriving, size_t blocks_count, size_t index)
     return state;
 }
 
+int arriving_all(struct arriving *arriving, uint32_t *next)
+{
+    const struct file_metadata *metadata = NULL;
+    int err = arriving_metadata(arriving, &metadata);
+    while (!err && *next < metadata->blocks_count) {
+        err = fetch_reader_state(arriving->reader->fetch, *next);
+        *next += !err;
+    }
+    return err;
+}
+
 int arriving_again(struct arriving *arriving, size_t blocks_count, size_t index)
 {
     if (arriving->block != index) {

@@ -51,6 +51,10 @@ void arriving_done(struct arriving *arriving);
  * the block comes and goes. */
 [[nodiscard]] int arriving_again(struct arriving *arriving, size_t blocks_count, size_t index);
 
+/* Whether all blocks have come, in whatever order they come; `next` is 0 at first, and kept from
+ * one call to the next. As arriving_metadata(). */
+[[nodiscard]] int arriving_all(struct arriving *arriving, uint32_t *next);
+
 /* As wait_sleep(), after -EAGAIN. */
 enum wait_outcome arriving_sleep(struct arriving *arriving, struct request *request);
 

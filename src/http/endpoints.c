@@ -18,6 +18,6 @@ const struct endpoint *const endpoints[] = {
     &endpoint_dht_put,       &endpoint_fetches_get,
     &endpoint_fetches_post,  &endpoint_fetches_delete,
     &endpoint_why,           &endpoint_wait,
-    &endpoint_files_post,
+    &endpoint_files_post,    &endpoint_fetches_await,
 };
 const size_t endpoints_count = ARRAY_SIZE(endpoints);

@@ -9,6 +9,7 @@ extern const struct endpoint endpoint_block_data;     /* blocks.c */
 extern const struct endpoint endpoint_conflicts;      /* log.c */
 extern const struct endpoint endpoint_dht_get;        /* dht.c */
 extern const struct endpoint endpoint_dht_put;        /* dht.c */
+extern const struct endpoint endpoint_fetches_await;  /* fetches.c */
 extern const struct endpoint endpoint_fetches_delete; /* fetches.c */
 extern const struct endpoint endpoint_fetches_get;    /* fetches.c */
 extern const struct endpoint endpoint_fetches_post;   /* fetches.c */

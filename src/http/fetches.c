@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What is being fetched, and how it goes: GET and POST /fetches, DELETE /fetches/ID, GET /why. */
+/* What is being fetched, and how it goes: GET and POST /fetches, GET and DELETE /fetches/ID,
+ * GET /why. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "http/arriving.h"
 #include "http/endpoints_priv.h"
 #include "http/json_body.h"
 #include "http/known.h"
@@ -195,6 +197,68 @@ const struct endpoint endpoint_fetches_delete = {
     .prefix = "/fetches",
     .argument = PATH_ID,
     .begin = begin_delete,
+};
+
+/* ---- one that is waited for --------------------------------------------------------------------
+ */
+
+struct awaited {
+    struct arrival arrival;
+    struct arriving arriving;
+    uint32_t next; /* the first block that was not seen to be here */
+};
+
+static void answer_whole(struct request *request)
+{
+    json_t *body = json_object();
+    json_object_set_new(body, "id", json_of_id(&request->id));
+    answer_json(request, MHD_HTTP_OK, body);
+}
+
+static int look_for_all(struct request *request, struct arrival *arrival)
+{
+    struct awaited *awaited = CONTAINER_OF(arrival, struct awaited, arrival);
+    const int err = arriving_all(&awaited->arriving, &awaited->next);
+    if (!err) {
+        answer_whole(request);
+    }
+    return err;
+}
+
+static void awaited_free(struct arrival *arrival)
+{
+    struct awaited *awaited = CONTAINER_OF(arrival, struct awaited, arrival);
+    arriving_done(&awaited->arriving);
+    free(awaited);
+}
+
+static void begin_await(struct request *request)
+{
+    if (request->is_head) {
+        struct store_file_info info;
+        const int err = store_file_info(node_store(request->node), &request->id, &info);
+        if (!err && info.is_held) {
+            answer_whole(request);
+        } else {
+            answer_failure(request, err ? err : -ENOENT);
+        }
+        return;
+    }
+    struct awaited *awaited = mem_alloc(sizeof *awaited);
+    arriving_init(&awaited->arriving, request, &request->id, NULL);
+    awaited->arrival = (struct arrival){
+        .arriving = &awaited->arriving, .look = look_for_all, .free = awaited_free};
+    request->state = awaited;
+}
+
+const struct endpoint endpoint_fetches_await = {
+    .method = "GET",
+    .prefix = "/fetches",
+    .argument = PATH_ID,
+    .begin = begin_await,
+    .end = arrival_go_on,
+    .resumed = arrival_go_on,
+    .done = arrival_done,
 };
 
 /* ---- one of them, with all that is known -------------------------------------------------------

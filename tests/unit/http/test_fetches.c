@@ -65,6 +65,22 @@ static void a_fetch_that_fails_is_explained(void **state)
     json_decref(answer);
 }
 
+/* With others, of which it comes: tests/integration/test_get_local.py. */
+static void what_is_waited_for_is_here_or_nowhere(void **state)
+{
+    struct fixture *fixture = *state;
+    const char *const contents[] = {"content", ""};
+    for (size_t i = 0; i < ARRAY_SIZE(contents); i++) {
+        json_t *put = ask(fixture, "PUT", "/fs/d/f", contents[i], i == 0 ? 201 : 200);
+        CLEANUP_FREE char *target = mem_format("/fetches/%s", text_of(put, "id"));
+        json_t *answer = ask(fixture, "GET", target, NULL, 200);
+        assert_string_equal(text_of(answer, "id"), text_of(put, "id"));
+        json_decref(answer);
+        json_decref(put);
+    }
+    is_refused(fixture, "GET", "/fetches/" UNKNOWN, NULL, 404, "not_found");
+}
+
 static void what_makes_no_sense_is_refused(void **state)
 {
     struct fixture *fixture = *state;
@@ -82,7 +98,8 @@ static void what_makes_no_sense_is_refused(void **state)
                "bad_body");
     is_refused(fixture, "GET", "/fetches?limit=0", NULL, 400, "bad_query");
     is_refused(fixture, "GET", "/fetches?after=x", NULL, 400, "bad_query");
-    is_refused(fixture, "GET", "/fetches/" UNKNOWN, NULL, 405, "method_not_allowed");
+    is_refused(fixture, "GET", "/fetches/x", NULL, 400, "bad_id");
+    is_refused(fixture, "PUT", "/fetches/" UNKNOWN, "x", 405, "method_not_allowed");
     is_refused(fixture, "DELETE", "/fetches/x", NULL, 400, "bad_id");
     is_refused(fixture, "DELETE", "/fetches", NULL, 405, "method_not_allowed");
     is_refused(fixture, "GET", "/why", NULL, 409, "is_directory");
@@ -96,6 +113,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_here_is_told, set_up_running, tear_down),
         cmocka_unit_test_setup_teardown(a_path_that_looks_like_an_id, set_up_running, tear_down),
         cmocka_unit_test_setup_teardown(a_fetch_that_fails_is_explained, set_up_running, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_waited_for_is_here_or_nowhere, set_up_running,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(what_makes_no_sense_is_refused, set_up_running, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
