@@ -18,7 +18,7 @@
 #include "cli/pack.h"
 #include "cli/publish.h"
 #include "client/crew.h"
-#include "client/entry.h"
+#include "client/local_node.h"
 #include "client/text.h"
 
 struct put_run {
@@ -208,16 +208,6 @@ static void put_all(struct put_run *run, size_t sources_count)
 /* ---- in place: by the Unix socket -------------------------------------------------------------
  */
 
-/* The node's id and the path of its socket, if it tells. */
-static json_t *ask_status(struct client *client, struct client_response *response)
-{
-    const struct client_request request = {.target = "/status"};
-    if (!client_perform(client, &request, response)) {
-        return NULL;
-    }
-    return json_loadb(buf_string(&response->body), response->body.size, 0, NULL);
-}
-
 /* In place of a client over TCP, one of the same node's socket. False: it said why. */
 static bool use_socket(const struct invocation *invocation, struct client **client)
 {
@@ -225,32 +215,18 @@ static bool use_socket(const struct invocation *invocation, struct client **clie
         return true;
     }
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
-    json_t *status = ask_status(*client, &response);
-    if (!status) {
+    struct client *local = NULL;
+    const int err = local_node_find(*client, NULL, &local, NULL, &response);
+    if (err == -EIO) {
         connect_report(invocation, NULL, &response);
-        return false;
-    }
-    bool good = false;
-    const char *path = entry_text(status, "socket");
-    if (*path == '/') {
-        struct client *local = client_new_unix(path);
-        json_t *same = ask_status(local, &response);
-        good = *entry_text(status, "node") &&
-               strcmp(entry_text(status, "node"), entry_text(same, "node")) == 0;
-        json_decref(same);
-        if (good) {
-            client_free(*client);
-            *client = local;
-        } else {
-            client_free(local);
-        }
-    }
-    json_decref(status);
-    if (!good) {
+    } else if (err) {
         cli_error(invocation, "--in-place works with a node of this machine, over its Unix socket: "
                               "give --node unix:DATA/socket");
+    } else {
+        client_free(*client);
+        *client = local;
     }
-    return good;
+    return !err;
 }
 
 /* ---- the verb ---------------------------------------------------------------------------------
