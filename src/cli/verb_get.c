@@ -14,6 +14,7 @@
 #include "client/client.h"
 #include "client/entry.h"
 #include "client/fetch.h"
+#include "client/local_store.h"
 #include "client/out_file.h"
 #include "client/text.h"
 
@@ -29,9 +30,9 @@ static int write_fd(void *context, struct bytes data)
     return file_write_all(*fd, data);
 }
 
-static int write_file(void *context, struct bytes data)
+static int write_file_at(void *context, uint64_t offset_bytes, struct bytes data)
 {
-    return out_file_write(context, data);
+    return out_file_write_at(context, offset_bytes, data);
 }
 
 static bool is_directory(const char *path)
@@ -98,11 +99,17 @@ static bool get_version(const struct get_run *run, const char *about, const stru
     if (open_err) {
         return fail(run, place, open_err);
     }
-    const struct fetch_target to = {.write = file ? write_file : write_fd,
+    struct store *local =
+        metadata.length_bytes >= LOCAL_STORE_BYTES_MIN ? local_store_open(run->client) : NULL;
+    const struct fetch_target to = {.write = write_fd,
+                                    .write_at = file ? write_file_at : NULL,
                                     .write_context = file ? (void *)file : (void *)&out_fd,
+                                    .local = local,
                                     .arrived = progress_arrived,
                                     .arrived_context = run->progress};
-    if (!fetch_content(run->client, id, &metadata, &to, &response)) {
+    const bool good = fetch_content(run->client, id, &metadata, &to, &response);
+    store_close(local);
+    if (!good) {
         progress_pause(run->progress);
         connect_report(run->invocation, about, &response);
         out_file_abort(file);
@@ -222,8 +229,10 @@ const struct verb verb_get = {
     .synopsis = "[--node URL] PATH|--id ID [TARGET|-]",
     .about =
         "Gets a file into TARGET, into the directory TARGET, or under its own name into the\n"
-        "current directory; `-` is standard output. Every block is compared with its id here,\n"
-        "and the file appears when all of it is good. A directory comes with all that is in it,\n"
+        "current directory; `-` is standard output. Every block is compared with its id here;\n"
+        "what a node of this machine has compared already is copied out of its store, if that can\n"
+        "be read, and compared with checksums (files of 4 MiB or more). The file appears when all\n"
+        "of it is good. A directory comes with all that is in it,\n"
         "and appears in one step unless it was there already. Permissions and times come along,\n"
         "setuid bits do not. What is not on the node is fetched from the other nodes that have "
         "it;\n"

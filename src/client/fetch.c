@@ -8,7 +8,9 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "base/mem.h"
+#include "client/local_store.h"
 #include "hash/sha256.h"
 
 /* Connections in a row that brought not one block: what is wrong will stay wrong. */
@@ -40,11 +42,29 @@ bool fetch_metadata(struct client *client, const struct id *id, struct file_meta
     return true;
 }
 
+/* Some blocks in a row on their way. */
 struct fetch {
-    struct verified *verified;
+    struct client *client;
+    const char *path;
+    const struct file_metadata *metadata;
     const struct fetch_target *target;
+    size_t first;
+    size_t end;               /* behind the last one */
+    uint64_t begin_bytes;     /* in the file, of the first one */
+    uint64_t end_bytes;       /* behind the last one */
+    uint64_t written_bytes;   /* up to there all is with the target */
+    struct file_metadata run; /* the list of these blocks alone; borrows from `metadata` */
+    struct verified *verified;
     bool is_wrong;
 };
+
+static int on_block(void *context, struct bytes data)
+{
+    struct fetch *fetch = context;
+    const int err = fetch_target_take(fetch->target, fetch->written_bytes, data);
+    fetch->written_bytes += err ? 0 : data.size;
+    return err;
+}
 
 static int on_data(void *context, struct bytes data)
 {
@@ -64,20 +84,26 @@ static void pause_before_attempt(int attempt)
     nanosleep(&pause, NULL);
 }
 
-/* One connection: from the first block that is not here to the end. */
-static bool fetch_rest(struct client *client, const char *path, struct fetch *fetch,
-                       struct client_response *response)
+/* One connection: from the first block that is not here to the end of the run. */
+static bool fetch_rest(struct fetch *fetch, struct client_response *response)
 {
-    char range[64];
-    snprintf(range, sizeof range, "Range: bytes=%" PRIu64 "-", verified_restart(fetch->verified));
-    struct client_request request = {.target = path,
+    char range[96];
+    const uint64_t begin_bytes = fetch->begin_bytes + verified_restart(fetch->verified);
+    const bool is_to_the_end = fetch->end == fetch->metadata->blocks_count;
+    struct client_request request = {.target = fetch->path,
                                      .on_data = on_data,
                                      .context = fetch,
                                      .is_stopped = fetch->target->is_stopped};
-    if (verified_block(fetch->verified) > 0) {
+    if (is_to_the_end) {
+        snprintf(range, sizeof range, "Range: bytes=%" PRIu64 "-", begin_bytes);
+    } else {
+        snprintf(range, sizeof range, "Range: bytes=%" PRIu64 "-%" PRIu64, begin_bytes,
+                 fetch->end_bytes - 1);
+    }
+    if (begin_bytes > 0 || !is_to_the_end) {
         request.headers[0] = range;
     }
-    const bool good = client_perform(client, &request, response);
+    const bool good = client_perform(fetch->client, &request, response);
     if (fetch->is_wrong) {
         fail(response, "a byte is wrong");
     } else if (good && verified_end(fetch->verified)) {
@@ -87,29 +113,19 @@ static bool fetch_rest(struct client *client, const char *path, struct fetch *fe
     return good;
 }
 
-bool fetch_content(struct client *client, const struct id *id, const struct file_metadata *metadata,
-                   const struct fetch_target *target, struct client_response *response)
+/* `has_some`: the node is known to have given some of the file. */
+static bool fetch_run(struct fetch *fetch, bool has_some, struct client_response *response)
 {
-    if (metadata->blocks_count == 0) {
-        return true;
-    }
-    char hex[ID_HEX_CHARS + 1];
-    id_format(id, hex);
-    CLEANUP_FREE char *path = mem_format("/files/%s/data", hex);
-    struct fetch fetch = {
-        .verified = verified_new(metadata, target->write, target->write_context),
-        .target = target,
-    };
     bool good = false;
     for (int attempt = 1; !good && attempt <= ATTEMPTS_MAX; attempt++) {
-        const size_t before = verified_block(fetch.verified);
-        good = fetch_rest(client, path, &fetch, response);
+        const size_t before = verified_block(fetch->verified);
+        good = fetch_rest(fetch, response);
         const bool has_broken =
             !good && !response->err && response->status < 300 && response->status > 0;
-        if (!good && !has_broken && !(response->no_node && before > 0)) {
+        if (!good && !has_broken && !(response->no_node && (has_some || before > 0))) {
             break;
         }
-        if (verified_block(fetch.verified) > before) {
+        if (verified_block(fetch->verified) > before) {
             attempt = 0;
         }
         if (!good) {
@@ -119,9 +135,64 @@ bool fetch_content(struct client *client, const struct id *id, const struct file
     if (!good && !response->no_node) {
         CLEANUP_FREE char *why = mem_copy_string(buf_string(&response->failure));
         buf_clear(&response->failure);
-        buf_add_format(&response->failure, "block %zu of %zu: %s", verified_block(fetch.verified),
-                       metadata->blocks_count, why);
+        buf_add_format(&response->failure, "block %zu of %zu: %s",
+                       fetch->first + verified_block(fetch->verified),
+                       fetch->metadata->blocks_count, why);
     }
-    verified_free(fetch.verified);
+    return good;
+}
+
+/* From block `fetch->first` on what is not with the target yet, up to the next one that is. False:
+ * `response` tells why. */
+static bool fetch_gap(struct fetch *fetch, const uint8_t *blocks, bool has_some,
+                      struct client_response *response)
+{
+    const struct file_metadata *metadata = fetch->metadata;
+    fetch->end = fetch->first;
+    fetch->end_bytes = fetch->begin_bytes;
+    while (fetch->end < metadata->blocks_count && blocks[fetch->end] != LOCAL_COPIED) {
+        fetch->end_bytes += metadata->blocks[fetch->end++].size_bytes;
+    }
+    fetch->run = (struct file_metadata){.length_bytes = fetch->end_bytes - fetch->begin_bytes,
+                                        .blocks = metadata->blocks + fetch->first,
+                                        .blocks_count = fetch->end - fetch->first};
+    fetch->written_bytes = fetch->begin_bytes;
+    fetch->verified = verified_new(&fetch->run, on_block, fetch);
+    const bool good = fetch_run(fetch, has_some, response);
+    verified_free(fetch->verified);
+    return good;
+}
+
+bool fetch_content(struct client *client, const struct id *id, const struct file_metadata *metadata,
+                   const struct fetch_target *target, struct client_response *response)
+{
+    if (metadata->blocks_count == 0) {
+        return true;
+    }
+    CLEANUP_FREE uint8_t *blocks = mem_alloc(metadata->blocks_count);
+    const int err =
+        target->local ? local_store_copy(target->local, client, id, metadata, target, blocks) : 0;
+    if (err) {
+        fail(response, err_text(err));
+        response->err = err;
+        return false;
+    }
+    char hex[ID_HEX_CHARS + 1];
+    id_format(id, hex);
+    CLEANUP_FREE char *path = mem_format("/files/%s/data", hex);
+    struct fetch fetch = {.client = client, .path = path, .metadata = metadata, .target = target};
+    bool good = true;
+    bool has_some = false;
+    while (good && fetch.first < metadata->blocks_count) {
+        if (blocks[fetch.first] == LOCAL_COPIED) {
+            has_some = true;
+            fetch.begin_bytes += metadata->blocks[fetch.first++].size_bytes;
+        } else {
+            good = fetch_gap(&fetch, blocks, has_some, response);
+            has_some = true;
+            fetch.first = fetch.end;
+            fetch.begin_bytes = fetch.end_bytes;
+        }
+    }
     return good;
 }

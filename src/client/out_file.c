@@ -54,6 +54,11 @@ int out_file_write(struct out_file *file, struct bytes data)
     return file_write_all(file->fd, data);
 }
 
+int out_file_write_at(struct out_file *file, uint64_t offset_bytes, struct bytes data)
+{
+    return file_write_all_at(file->fd, data, offset_bytes);
+}
+
 static void free_file(struct out_file *file)
 {
     close(file->fd);

@@ -21,6 +21,10 @@ struct out_file;
 
 [[nodiscard]] int out_file_write(struct out_file *file, struct bytes data);
 
+/* At a place of its own, in whatever order; one does not use both. */
+[[nodiscard]] int out_file_write_at(struct out_file *file, uint64_t offset_bytes,
+                                    struct bytes data);
+
 struct out_file_options {
     mode_t mode; /* the permissions count, nothing else */
     struct timespec mtime;
