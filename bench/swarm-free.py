@@ -2,14 +2,29 @@
 """swarm-free: one file to several nodes on one machine at once, in memory, without a bound on links.
 
 What limits is the processor: every byte is sent, received, checked and written for each receiver. All
-check what comes but nginx with curl, which shows what the machine can do at best.
+check what comes but nginx with curl, which shows what the machine can do at best. "artel" is `artel
+get`: the file, and a copy in the store of each receiver; "artel fetch" that copy alone (POST
+/fetches).
 """
 
 import argparse
 
 from lib.swarm import *
 
-RACERS = {kind.name: kind for kind in (Artel, Rsync, Libtorrent, NginxCurl)}
+class ArtelFetch(Artel):
+    name = "artel fetch"
+
+    def go(self, number):
+        script = pathlib.Path(__file__).parent / "lib" / "fetch_all.py"
+        # The file is all that the tree has: below the root.
+        words = [sys.executable, "-B", script, self.links.address(number), PORT, "", 1]
+        self.fetches[number] = self.run(number, words)
+
+    def copy(self, number):
+        return None
+
+
+RACERS = {kind.name: kind for kind in (Artel, ArtelFetch, Rsync, Libtorrent, NginxCurl)}
 RACES = ((4, 512), (8, 512))  # receivers, MiB
 
 
