@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http/ack_priv.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
 #include "base/mem.h"
+#include "http/awaited.h"
 #include "http/server_priv.h"
-#include "http/wait.h"
 #include "node/fetch.h"
 #include "node/network.h"
 #include "node/replica.h"
@@ -20,25 +19,13 @@ struct ack {
     unsigned status;
     json_t *body;
     struct fetch *copies; /* asked for copies; NULL: nobody was */
-    struct wait wait;
-
-    pthread_mutex_t lock; /* over all below; taken before that of the waits */
-    unsigned owners;
-    unsigned awaited;    /* who will tell something yet */
-    bool is_gone;        /* the request is, and the server may be */
+    struct awaited awaited;
     size_t ack_count;    /* others that have the change */
     size_t copies_count; /* others that hold the content */
 };
 
-static void let_go(struct ack *ack)
+static void free_ack(struct ack *ack)
 {
-    pthread_mutex_lock(&ack->lock);
-    const bool is_last = --ack->owners == 0;
-    pthread_mutex_unlock(&ack->lock);
-    if (!is_last) {
-        return;
-    }
-    pthread_mutex_destroy(&ack->lock);
     json_decref(ack->body);
     free(ack);
 }
@@ -46,14 +33,11 @@ static void let_go(struct ack *ack)
 /* On the thread that tells `count`, of what is kept in `ret_count` (part of `ack`). */
 static void told(struct ack *ack, size_t *ret_count, size_t count)
 {
-    pthread_mutex_lock(&ack->lock);
+    awaited_lock(&ack->awaited);
     *ret_count = count;
-    ack->awaited--;
-    if (ack->awaited == 0 && !ack->is_gone) {
-        wait_wake(&ack->wait);
+    if (awaited_told(&ack->awaited)) {
+        free_ack(ack);
     }
-    pthread_mutex_unlock(&ack->lock);
-    let_go(ack);
 }
 
 /* On the replica's thread. */
@@ -111,10 +95,10 @@ static size_t copies_wanted(const struct request *request)
 
 static void answer_late(struct request *request, struct ack *ack)
 {
-    pthread_mutex_lock(&ack->lock);
+    awaited_lock(&ack->awaited);
     const size_t ack_count = ack->ack_count;
     const size_t copies_count = ack->copies_count;
-    pthread_mutex_unlock(&ack->lock);
+    awaited_unlock(&ack->awaited);
     const size_t wanted = copies_wanted(request);
     const bool is_acked = ack_count >= request->ack_count;
     const bool is_copied = copies_count >= wanted;
@@ -171,11 +155,7 @@ static void go_on(struct request *request, struct ack *ack)
 {
     enum wait_outcome outcome = WAIT_AGAIN;
     while (outcome == WAIT_AGAIN) {
-        wait_look(&ack->wait);
-        pthread_mutex_lock(&ack->lock);
-        const bool is_told = ack->awaited == 0;
-        pthread_mutex_unlock(&ack->lock);
-        outcome = is_told ? WAIT_OVER : wait_sleep(&ack->wait, request);
+        outcome = awaited_look(&ack->awaited) ? WAIT_OVER : awaited_sleep(&ack->awaited, request);
     }
     if (outcome == WAIT_OVER) {
         answer_late(request, ack);
@@ -188,17 +168,15 @@ void ack_answer(struct request *request, unsigned status, json_t *body, const st
         answer_json(request, status, body);
         return;
     }
-    const unsigned awaited =
+    const unsigned tellers =
         (request->ack_count > 0 ? 1u : 0u) + (copies_wanted(request) > 0 ? 1u : 0u);
     struct ack *ack = mem_alloc(sizeof *ack);
     *ack = (struct ack){
         .status = status,
         .body = body,
-        .owners = 1 + awaited,
-        .awaited = awaited,
     };
-    pthread_mutex_init(&ack->lock, NULL);
-    wait_init(&ack->wait, request);
+    awaited_init(&ack->awaited, request);
+    awaited_ask(&ack->awaited, tellers);
     request->ack = ack;
     ask(request, ack, version);
     go_on(request, ack);
@@ -212,12 +190,12 @@ void ack_resumed(struct request *request)
 void ack_done(struct request *request)
 {
     struct ack *ack = request->ack;
-    pthread_mutex_lock(&ack->lock);
-    ack->is_gone = true;
-    const bool is_told = ack->awaited == 0;
-    pthread_mutex_unlock(&ack->lock);
+    bool is_told = false;
+    awaited_leave(&ack->awaited, &is_told);
     if (!is_told && ack->copies) {
         fetch_copies_cancel(ack->copies, ack);
     }
-    let_go(ack);
+    if (awaited_end(&ack->awaited)) {
+        free_ack(ack);
+    }
 }

@@ -2,24 +2,20 @@
 
 /*
  * How many nodes have it whole, and who lacks it: GET /wait/PATH, which waits until enough have it.
- *
- * What is waited for belongs to the request and to the fetch thread, which tells of it once; who
- * lets go last frees it.
  */
 
 #include "node/survey.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
 #include "base/mem.h"
+#include "http/awaited.h"
 #include "http/endpoints_priv.h"
 #include "http/field.h"
 #include "http/known.h"
 #include "http/server_priv.h"
-#include "http/wait.h"
 #include "locate/locate.h"
 
 #define WAIT_S_MAX (SURVEY_WAIT_MS_MAX / 1000)
@@ -28,26 +24,14 @@
 #define QUORUM_DECIMALS 4u
 
 struct survey_wait {
-    struct wait wait;
-
-    pthread_mutex_t lock; /* over all below; taken before that of the waits */
-    unsigned owners;
-    bool is_gone; /* nobody waits for it any more */
-    bool is_told;
+    struct awaited awaited;
     int err;
     struct survey_result result;
     struct survey_member *members;
 };
 
-static void let_go(struct survey_wait *waiting)
+static void free_waiting(struct survey_wait *waiting)
 {
-    pthread_mutex_lock(&waiting->lock);
-    const bool is_last = --waiting->owners == 0;
-    pthread_mutex_unlock(&waiting->lock);
-    if (!is_last) {
-        return;
-    }
-    pthread_mutex_destroy(&waiting->lock);
     free(waiting->members);
     free(waiting);
 }
@@ -56,8 +40,7 @@ static void let_go(struct survey_wait *waiting)
 static void surveyed(void *context, int err, const struct survey_result *result)
 {
     struct survey_wait *waiting = context;
-    pthread_mutex_lock(&waiting->lock);
-    waiting->is_told = true;
+    awaited_lock(&waiting->awaited);
     waiting->err = err;
     if (result) {
         waiting->result = *result;
@@ -66,11 +49,9 @@ static void surveyed(void *context, int err, const struct survey_result *result)
             waiting->members[i] = result->members[i];
         }
     }
-    if (!waiting->is_gone) {
-        wait_wake(&waiting->wait);
+    if (awaited_told(&waiting->awaited)) {
+        free_waiting(waiting);
     }
-    pthread_mutex_unlock(&waiting->lock);
-    let_go(waiting);
 }
 
 /* "99", "99.5" or "99.5%", above 0 and at most 100, as parts of a million. */
@@ -129,9 +110,8 @@ static void begin_wait(struct request *request)
         return;
     }
     struct survey_wait *waiting = mem_alloc(sizeof *waiting);
-    *waiting = (struct survey_wait){.owners = 2};
-    pthread_mutex_init(&waiting->lock, NULL);
-    wait_init(&waiting->wait, request);
+    awaited_init(&waiting->awaited, request);
+    awaited_ask(&waiting->awaited, 1);
     request->state = waiting;
     survey_begin(network_fetch(request->server->options.network), &options, surveyed, waiting);
 }
@@ -245,15 +225,11 @@ static void go_on(struct request *request)
     struct survey_wait *waiting = request->state;
     enum wait_outcome outcome = WAIT_AGAIN;
     while (outcome == WAIT_AGAIN) {
-        wait_look(&waiting->wait);
-        pthread_mutex_lock(&waiting->lock);
-        const bool is_told = waiting->is_told;
-        pthread_mutex_unlock(&waiting->lock);
-        if (is_told) { /* nobody else touches it any more */
+        if (awaited_look(&waiting->awaited)) {
             answer_told(request, waiting);
             return;
         }
-        outcome = wait_sleep(&waiting->wait, request);
+        outcome = awaited_sleep(&waiting->awaited, request);
     }
     if (outcome == WAIT_OVER) {
         answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "stopped", "the node ends");
@@ -263,14 +239,14 @@ static void go_on(struct request *request)
 static void done(struct request *request)
 {
     struct survey_wait *waiting = request->state;
-    pthread_mutex_lock(&waiting->lock);
-    waiting->is_gone = true;
-    const bool is_told = waiting->is_told;
-    pthread_mutex_unlock(&waiting->lock);
+    bool is_told = false;
+    awaited_leave(&waiting->awaited, &is_told);
     if (!is_told) {
         survey_cancel(network_fetch(request->server->options.network), waiting);
     }
-    let_go(waiting);
+    if (awaited_end(&waiting->awaited)) {
+        free_waiting(waiting);
+    }
 }
 
 static const char *const parameters[] = {"nodes", "quorum", "zone", "wait", NULL};

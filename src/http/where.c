@@ -5,20 +5,16 @@
  *
  * First those are asked who should know: the owners of the key, and the node that published it. If
  * none of them knows one that has all of it, or the request wants it, everybody is asked.
- *
- * What is waited for belongs to the request and to the fetch thread, which tells of it once; who
- * lets go last frees it.
  */
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
 #include "base/mem.h"
+#include "http/awaited.h"
 #include "http/endpoints_priv.h"
 #include "http/known.h"
 #include "http/server_priv.h"
-#include "http/wait.h"
 #include "node/fetch.h"
 
 #define WAIT_S_MAX (FETCH_LOCATE_MS_MAX / 1000)
@@ -33,12 +29,7 @@ struct where {
     bool has_publisher;
     bool is_everyone;  /* all are asked, at last or from the beginning */
     uint64_t until_ms; /* of the node's clock: then what is known is told */
-    struct wait wait;
-
-    pthread_mutex_t lock; /* over all below; taken before that of the waits */
-    unsigned owners;
-    bool is_gone; /* nobody waits for it any more */
-    bool is_told;
+    struct awaited awaited;
     int err;
     bool is_final;
     struct locate_held_by *holders;
@@ -47,15 +38,8 @@ struct where {
     size_t answers_count;
 };
 
-static void let_go(struct where *where)
+static void free_where(struct where *where)
 {
-    pthread_mutex_lock(&where->lock);
-    const bool is_last = --where->owners == 0;
-    pthread_mutex_unlock(&where->lock);
-    if (!is_last) {
-        return;
-    }
-    pthread_mutex_destroy(&where->lock);
     free(where->holders);
     free(where->answers);
     free(where);
@@ -71,8 +55,7 @@ static uint64_t left_ms(const struct request *request, const struct where *where
 static void located(void *context, int err, const struct locate_found *found)
 {
     struct where *where = context;
-    pthread_mutex_lock(&where->lock);
-    where->is_told = true;
+    awaited_lock(&where->awaited);
     where->err = err;
     if (found) {
         where->is_final = found->is_final;
@@ -81,11 +64,9 @@ static void located(void *context, int err, const struct locate_found *found)
         where->answers_count = found->answers_count;
         where->answers = mem_copy(found->answers, found->answers_count * sizeof *found->answers);
     }
-    if (!where->is_gone) {
-        wait_wake(&where->wait);
+    if (awaited_told(&where->awaited)) {
+        free_where(where);
     }
-    pthread_mutex_unlock(&where->lock);
-    let_go(where);
 }
 
 static void ask(struct request *request, struct where *where, uint64_t wait_ms)
@@ -96,10 +77,7 @@ static void ask(struct request *request, struct where *where, uint64_t wait_ms)
     where->answers = NULL;
     where->holders_count = 0;
     where->answers_count = 0;
-    pthread_mutex_lock(&where->lock);
-    where->is_told = false;
-    where->owners++;
-    pthread_mutex_unlock(&where->lock);
+    awaited_ask(&where->awaited, 1);
     const struct fetch_locate_options options = {
         .key = ring_key_of(&where->id),
         .publisher = where->has_publisher ? &where->publisher : NULL,
@@ -122,10 +100,8 @@ static void begin_asking(struct request *request, const struct id *id, struct wh
         .id = *id,
         .is_everyone = request_switch(request, "all"),
         .until_ms = clock_monotonic_ms(node_clock(request->node)) + wait_s * 1000,
-        .owners = 1,
     };
-    pthread_mutex_init(&where->lock, NULL);
-    wait_init(&where->wait, request);
+    awaited_init(&where->awaited, request);
     request->state = where;
     *ret_where = where;
 }
@@ -206,11 +182,7 @@ static void go_on(struct request *request)
 {
     struct where *where = request->state;
     for (;;) {
-        wait_look(&where->wait);
-        pthread_mutex_lock(&where->lock);
-        const bool is_told = where->is_told;
-        pthread_mutex_unlock(&where->lock);
-        /* Once told, nobody else touches it. */
+        const bool is_told = awaited_look(&where->awaited);
         if (is_told && where->err) {
             answer_failure(request, where->err == -EBUSY ? -EAGAIN : where->err);
             return;
@@ -230,7 +202,7 @@ static void go_on(struct request *request)
             ask(request, where, wait_ms);
             continue;
         }
-        const enum wait_outcome outcome = wait_sleep(&where->wait, request);
+        const enum wait_outcome outcome = awaited_sleep(&where->awaited, request);
         if (outcome == WAIT_OVER) {
             answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "stopped", "the node ends");
         }
@@ -243,10 +215,11 @@ static void go_on(struct request *request)
 static void done(struct request *request)
 {
     struct where *where = request->state;
-    pthread_mutex_lock(&where->lock);
-    where->is_gone = true;
-    pthread_mutex_unlock(&where->lock);
-    let_go(where);
+    bool is_told = false;
+    awaited_leave(&where->awaited, &is_told);
+    if (awaited_end(&where->awaited)) {
+        free_where(where);
+    }
 }
 
 static const char *const parameters[] = {"all", "wait", NULL};
