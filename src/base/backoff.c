@@ -18,9 +18,15 @@ uint64_t backoff_next_ms(struct backoff *backoff, uint64_t random)
 
 void backoff_wait(struct backoff *backoff)
 {
+    backoff_wait_up_to(backoff, UINT64_MAX);
+}
+
+void backoff_wait_up_to(struct backoff *backoff, uint64_t wait_ms_max)
+{
     uint64_t random = 0;
     random_system(&random, sizeof random);
-    const uint64_t wait_ms = backoff_next_ms(backoff, random);
+    const uint64_t next_ms = backoff_next_ms(backoff, random);
+    const uint64_t wait_ms = next_ms < wait_ms_max ? next_ms : wait_ms_max;
     const struct timespec pause = {(time_t)(wait_ms / 1000), (long)(wait_ms % 1000) * 1000000};
     nanosleep(&pause, NULL);
 }

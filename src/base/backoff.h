@@ -20,5 +20,7 @@ uint64_t backoff_next_ms(struct backoff *backoff, uint64_t random);
 
 /* The same with a random number of the system's, and waits. */
 void backoff_wait(struct backoff *backoff);
+/* The same, but no longer than this. */
+void backoff_wait_up_to(struct backoff *backoff, uint64_t wait_ms_max);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "client/text.h"
@@ -30,6 +31,13 @@ void table_add(struct table *table, const char *format, ...)
     }
     va_end(arguments);
     table->cells_count++;
+}
+
+void table_add_name(struct table *table, const char *name)
+{
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    text_add_name(&text, name, isatty(STDOUT_FILENO));
+    table_add(table, "%s", buf_string(&text));
 }
 
 void table_format(const struct table *table, struct buf *out)

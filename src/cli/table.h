@@ -22,6 +22,9 @@ void table_done(struct table *table);
 /* The next cell; behind the last one of a row begins another row. */
 void table_add(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same for a name that somebody gave, as it may be shown on standard output. */
+void table_add_name(struct table *table, const char *name);
+
 /* Appends all rows, each a line, two blanks between columns. */
 void table_format(const struct table *table, struct buf *out);
 

@@ -154,8 +154,7 @@ static enum cli_status watch(struct live *live)
         if (response.err == -EPIPE) {
             return CLI_FAILED; /* nobody listens any more */
         }
-        const bool is_over = response.err || (response.status >= 400 && response.status < 500) ||
-                             (!has_begun && response.no_node);
+        const bool is_over = !client_may_pass(&response) || (!has_begun && response.no_node);
         /* The first time it breaks; after that it is known. */
         if (is_over || live->reconnect.failures == 0) {
             cli_error(live->invocation, "%s%s", buf_string(&response.failure),

@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * wait: asks the node how many have it, which answers when enough do or after a while; then it is
+ * asked again. What the node knows of the others it forgets with each answer, so nothing is lost
+ * when it restarts in between, or another one answers at its address.
+ */
+
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -6,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/backoff.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -22,27 +30,29 @@
 #define ROUND_S 10u
 #define ROUND_SHOWN_S 1u
 #define TIMEOUT_S_MAX ((uint64_t)365 * 24 * 3600)
+/* So much later than it was asked to, a node that answers has: it looks at a million files, and
+ * others before. */
+#define LATE_S_MAX 30u
+#define RETRY_FIRST_MS 250u
+#define RETRY_LIMIT_MS 10000u
 /* The line on a terminal tells of so many that lack it. */
 #define SHOWN_MAX 8u
 
 struct wait {
     const struct invocation *invocation;
     struct client *client;
+    uint64_t until_ms; /* UINT64_MAX: for ever */
+    bool has_begun;    /* it got through to the node */
+    struct backoff retry;
+
     const char *argument;
     struct progress *progress;
-    uint64_t until_ms;             /* UINT64_MAX: for ever */
     char digest[ID_HEX_CHARS + 1]; /* of what is waited for; "": not known yet */
 };
 
 static uint64_t now_ms(void)
 {
     return clock_monotonic_ms(clock_real());
-}
-
-static uint64_t number(const json_t *object, const char *key)
-{
-    const json_int_t value = json_integer_value(json_object_get(object, key));
-    return value > 0 ? (uint64_t)value : 0;
 }
 
 /* ---- who lacks it ------------------------------------------------------------------------------
@@ -56,24 +66,25 @@ static void add_part(struct buf *text, const json_t *found, const json_t *node)
         {"no_space", "its disk is full"},
         {"committing", "being made durable"},
     };
-    const uint64_t length = number(found, "length");
-    const uint64_t files = number(found, "files");
+    const uint64_t length = entry_number(found, "length");
+    const uint64_t files = entry_number(found, "files");
     const uint64_t share =
-        length > 0 ? (uint64_t)(100.0 * (double)number(node, "here") / (double)length) : 0;
+        length > 0 ? (uint64_t)(100.0 * (double)entry_number(node, "here") / (double)length) : 0;
     buf_add_format(text, "%" PRIu64 "%%", share);
     if (files > 1) {
-        buf_add_format(text, ", %" PRIu64 " of %" PRIu64 " files", number(node, "files"), files);
+        buf_add_format(text, ", %" PRIu64 " of %" PRIu64 " files", entry_number(node, "files"),
+                       files);
     }
     for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
         if (strcmp(states[i][0], entry_text(node, "state")) == 0) {
             buf_add_format(text, ", %s", states[i][1]);
         }
     }
-    if (number(node, "rate") > 0) {
+    if (entry_number(node, "rate") > 0) {
         buf_add_string(text, ", ");
-        text_add_size(text, number(node, "rate"));
+        text_add_size(text, entry_number(node, "rate"));
         buf_add_string(text, "/s, ");
-        text_add_duration(text, number(node, "left_s"));
+        text_add_duration(text, entry_number(node, "left_s"));
         buf_add_string(text, " left");
     }
 }
@@ -102,13 +113,6 @@ static void add_why(struct buf *text, const json_t *found, const json_t *node)
     }
 }
 
-static void add_text(struct table *table, const char *shown)
-{
-    CLEANUP_BUF struct buf text = BUF_INIT;
-    text_add_name(&text, shown, isatty(STDOUT_FILENO));
-    table_add(table, "%s", buf_string(&text));
-}
-
 /* A line for each: `NAME  ZONE  ADDRESS  WHY`. */
 static void print_lacking(const json_t *found)
 {
@@ -120,16 +124,16 @@ static void print_lacking(const json_t *found)
         CLEANUP_BUF struct buf why = BUF_INIT;
         add_why(&why, found, node);
         CLEANUP_FREE char *indented = mem_format("  %s", *name ? name : entry_text(node, "node"));
-        add_text(&table, indented);
-        add_text(&table, entry_text(node, "zone"));
-        add_text(&table, entry_text(node, "address"));
+        table_add_name(&table, indented);
+        table_add_name(&table, entry_text(node, "zone"));
+        table_add_name(&table, entry_text(node, "address"));
         table_add(&table, "%s", buf_string(&why));
     }
     CLEANUP_BUF struct buf text = BUF_INIT;
     table_format(&table, &text);
     table_done(&table);
     const uint64_t left =
-        number(found, "members") - number(found, "have") - json_array_size(lacking);
+        entry_number(found, "members") - entry_number(found, "have") - json_array_size(lacking);
     if (left > 0) {
         buf_add_format(&text, "  and %" PRIu64 " more\n", left);
     }
@@ -143,10 +147,10 @@ static void show(const struct wait *wait, const json_t *found)
     }
     const json_t *lacking = json_object_get(found, "lacking");
     CLEANUP_BUF struct buf line = BUF_INIT;
-    buf_add_format(&line, "%" PRIu64 " of %" PRIu64, number(found, "have"),
-                   number(found, "members"));
-    if (number(found, "wanted") != number(found, "members")) {
-        buf_add_format(&line, ", %" PRIu64 " wanted", number(found, "wanted"));
+    buf_add_format(&line, "%" PRIu64 " of %" PRIu64, entry_number(found, "have"),
+                   entry_number(found, "members"));
+    if (entry_number(found, "wanted") != entry_number(found, "members")) {
+        buf_add_format(&line, ", %" PRIu64 " wanted", entry_number(found, "wanted"));
     }
     buf_add_string(&line, "; lacking: ");
     for (size_t i = 0; i < json_array_size(lacking) && i < SHOWN_MAX; i++) {
@@ -186,7 +190,10 @@ static bool ask(const struct wait *wait, struct client_response *response)
     add_parameter(&target, "nodes", config_flag(config, "nodes"));
     add_parameter(&target, "quorum", config_flag(config, "quorum"));
     add_parameter(&target, "zone", config_flag(config, "zone"));
-    const struct client_request request = {.target = buf_string(&target)};
+    const struct client_request request = {
+        .target = buf_string(&target),
+        .silence_ms_max = (round_s + LATE_S_MAX) * 1000,
+    };
     return client_perform(wait->client, &request, response);
 }
 
@@ -226,11 +233,34 @@ static bool take(struct wait *wait, const struct client_response *response, cons
     } else if (!is_reached) {
         cli_error(wait->invocation,
                   "%s: %" PRIu64 " of %" PRIu64 " nodes have it, %" PRIu64 " are wanted",
-                  wait->argument, number(found, "have"), number(found, "members"),
-                  number(found, "wanted"));
+                  wait->argument, entry_number(found, "have"), entry_number(found, "members"),
+                  entry_number(found, "wanted"));
         print_lacking(found);
     }
     return true;
+}
+
+/* There was no answer, or one of trouble. True if that was the last word: *ret_status. */
+static bool take_failure(struct wait *wait, const struct client_response *response,
+                         enum cli_status *ret_status)
+{
+    const uint64_t now = now_ms();
+    progress_pause(wait->progress);
+    /* Who starts it wants to know at once if there is no node; later it may come back. */
+    if (!client_may_pass(response) || (!wait->has_begun && response->no_node) ||
+        now >= wait->until_ms) {
+        connect_report(wait->invocation, wait->argument, response);
+        *ret_status = client_is_code(response, "bad_query") ? CLI_USAGE : CLI_FAILED;
+        return true;
+    }
+    wait->has_begun = true;
+    /* The first time; after that it is known. */
+    if (wait->retry.failures == 0) {
+        cli_error(wait->invocation, "%s: %s; trying again", wait->argument,
+                  buf_string(&response->failure));
+    }
+    backoff_wait_up_to(&wait->retry, wait->until_ms - now);
+    return false;
 }
 
 static enum cli_status wait_for(struct wait *wait)
@@ -240,10 +270,11 @@ static enum cli_status wait_for(struct wait *wait)
     while (!is_over) {
         CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
         if (!ask(wait, &response)) {
-            progress_pause(wait->progress);
-            connect_report(wait->invocation, wait->argument, &response);
-            return client_is_code(&response, "bad_query") ? CLI_USAGE : CLI_FAILED;
+            is_over = take_failure(wait, &response, &status);
+            continue;
         }
+        wait->has_begun = true;
+        wait->retry.failures = 0;
         json_t *found = json_loadb(buf_string(&response.body), response.body.size, 0, NULL);
         is_over = take(wait, &response, found, &status);
         json_decref(found);
@@ -266,16 +297,17 @@ static enum cli_status run_wait(const struct invocation *invocation)
         return CLI_USAGE;
     }
     const bool is_wanted = !config_switch(invocation->config, "quiet");
-    const uint64_t until_ms = err ? UINT64_MAX : now_ms() + timeout_s * 1000;
+    struct wait wait = {
+        .invocation = invocation,
+        .client = client,
+        .until_ms = err ? UINT64_MAX : now_ms() + timeout_s * 1000,
+        .retry = {.first_ms = RETRY_FIRST_MS, .limit_ms = RETRY_LIMIT_MS},
+    };
     enum cli_status status = CLI_OK;
     for (size_t i = 0; i < invocation->arguments_count && status != CLI_USAGE; i++) {
-        struct wait wait = {
-            .invocation = invocation,
-            .client = client,
-            .argument = invocation->arguments[i],
-            .progress = progress_new(is_wanted),
-            .until_ms = until_ms,
-        };
+        wait.argument = invocation->arguments[i];
+        wait.progress = progress_new(is_wanted);
+        wait.digest[0] = 0;
         const enum cli_status one = wait_for(&wait);
         status = one > status ? one : status;
         progress_free(wait.progress);
@@ -312,7 +344,8 @@ const struct verb verb_wait = {
         "On a terminal a line tells who lacks it and why. If the path is replaced meanwhile, that\n"
         "is said, and what is there now is waited for; if it is deleted, the wait fails. It "
         "brings\n"
-        "nothing anywhere: see `artel put --copies`.\n"
+        "nothing anywhere: see `artel put --copies`. A node that restarts or is busy meanwhile is\n"
+        "asked again.\n"
         "\n"
         "The exit status is 0 when enough have it and 1 when the time is over before: then those\n"
         "that lack it are printed, as `NAME  ZONE  ADDRESS  WHY`. With --timeout 0 it looks once.\n"

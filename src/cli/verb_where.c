@@ -13,13 +13,6 @@
 #include "client/percent.h"
 #include "client/text.h"
 
-static void add_name(struct table *table, const char *text)
-{
-    CLEANUP_BUF struct buf name = BUF_INIT;
-    text_add_name(&name, text, isatty(STDOUT_FILENO));
-    table_add(table, "%s", buf_string(&name));
-}
-
 /* A line for each node: `STATE  NAME  ZONE  ADDRESS  NODE`. */
 static void add_nodes(struct table *table, const json_t *nodes, const char *state_key)
 {
@@ -27,9 +20,9 @@ static void add_nodes(struct table *table, const json_t *nodes, const char *stat
         const json_t *node = json_array_get(nodes, i);
         const bool is_self = json_is_true(json_object_get(node, "self"));
         table_add(table, "  %s", entry_text(node, state_key));
-        add_name(table, entry_text(node, "name"));
-        add_name(table, entry_text(node, "zone"));
-        add_name(table, entry_text(node, "address"));
+        table_add_name(table, entry_text(node, "name"));
+        table_add_name(table, entry_text(node, "zone"));
+        table_add_name(table, entry_text(node, "address"));
         table_add(table, "%s%s", entry_text(node, "node"), is_self ? "  (this node)" : "");
     }
 }

@@ -14,12 +14,6 @@
 #include "client/percent.h"
 #include "client/text.h"
 
-static uint64_t number(const json_t *object, const char *key)
-{
-    const json_int_t value = json_integer_value(json_object_get(object, key));
-    return value > 0 ? (uint64_t)value : 0;
-}
-
 static void add_size(struct table *table, uint64_t bytes, const char *behind)
 {
     CLEANUP_BUF struct buf text = BUF_INIT;
@@ -31,16 +25,9 @@ static void add_left(struct table *table, const json_t *fetch)
 {
     CLEANUP_BUF struct buf text = BUF_INIT;
     if (json_object_get(fetch, "left_s")) {
-        text_add_duration(&text, number(fetch, "left_s"));
+        text_add_duration(&text, entry_number(fetch, "left_s"));
     }
     table_add(table, "%s", text.size > 0 ? buf_string(&text) : "-");
-}
-
-static void add_text(struct table *table, const char *text)
-{
-    CLEANUP_BUF struct buf shown = BUF_INIT;
-    text_add_name(&shown, text, isatty(STDOUT_FILENO));
-    table_add(table, "%s", buf_string(&shown));
 }
 
 static void print_table(struct table *table)
@@ -65,12 +52,12 @@ static void print_fetches(const json_t *fetches)
     for (size_t i = 0; i < json_array_size(fetches); i++) {
         const json_t *fetch = json_array_get(fetches, i);
         table_add(&table, "%s", entry_text(fetch, "state"));
-        add_size(&table, number(fetch, "here"), "");
-        add_size(&table, number(fetch, "length"), "");
-        add_size(&table, number(fetch, "rate"), "/s");
+        add_size(&table, entry_number(fetch, "here"), "");
+        add_size(&table, entry_number(fetch, "length"), "");
+        add_size(&table, entry_number(fetch, "rate"), "/s");
         add_left(&table, fetch);
-        table_add(&table, "%" PRIu64, number(fetch, "sources_count"));
-        table_add(&table, "%" PRIu64, number(fetch, "readers"));
+        table_add(&table, "%" PRIu64, entry_number(fetch, "sources_count"));
+        table_add(&table, "%" PRIu64, entry_number(fetch, "readers"));
         table_add(&table, "%s", entry_text(fetch, "id"));
     }
     print_table(&table);
@@ -96,19 +83,19 @@ static void print_sources(const json_t *sources)
         const json_t *source = json_array_get(sources, i);
         const char *name = entry_text(source, "name");
         CLEANUP_FREE char *indented = mem_format("  %s", *name ? name : entry_text(source, "node"));
-        add_text(&table, indented);
-        add_text(&table, entry_text(source, "zone"));
-        add_text(&table, entry_text(source, "address"));
+        table_add_name(&table, indented);
+        table_add_name(&table, entry_text(source, "zone"));
+        table_add_name(&table, entry_text(source, "address"));
         table_add(&table, "%s",
                   json_is_true(json_object_get(source, "shunned")) ? "shunned"
                                                                    : entry_text(source, "state"));
-        add_size(&table, number(source, "received"), "");
-        add_size(&table, number(source, "rate"), "/s");
-        table_add(&table, "%" PRIu64, number(source, "blocks"));
-        table_add(&table, "%" PRIu64, number(source, "in_flight"));
-        table_add(&table, "%.1f s", (double)number(source, "waited_ms") / 1000);
+        add_size(&table, entry_number(source, "received"), "");
+        add_size(&table, entry_number(source, "rate"), "/s");
+        table_add(&table, "%" PRIu64, entry_number(source, "blocks"));
+        table_add(&table, "%" PRIu64, entry_number(source, "in_flight"));
+        table_add(&table, "%.1f s", (double)entry_number(source, "waited_ms") / 1000);
         for (size_t j = 0; j < ARRAY_SIZE(counts); j++) {
-            table_add(&table, "%" PRIu64, number(source, counts[j]));
+            table_add(&table, "%" PRIu64, entry_number(source, counts[j]));
         }
     }
     print_table(&table);
@@ -125,25 +112,25 @@ static void print_progress(const json_t *why)
                               strcmp(entry_text(why, "state"), "failed") != 0;
     CLEANUP_BUF struct buf text = BUF_INIT;
     if (json_object_get(why, "here")) {
-        text_add_size(&text, number(why, "here"));
+        text_add_size(&text, entry_number(why, "here"));
         buf_add_string(&text, " of ");
-        text_add_size(&text, number(why, "length"));
-        buf_add_format(&text, ", %" PRIu64 " of %" PRIu64 " blocks", number(why, "blocks_here"),
-                       number(why, "blocks"));
+        text_add_size(&text, entry_number(why, "length"));
+        buf_add_format(&text, ", %" PRIu64 " of %" PRIu64 " blocks",
+                       entry_number(why, "blocks_here"), entry_number(why, "blocks"));
         print_line("here", &text);
     }
     if (json_object_get(why, "received")) {
         buf_clear(&text);
-        text_add_size(&text, number(why, "received"));
-        buf_add_format(&text, " in %.1f s", (double)number(why, "running_ms") / 1000);
-        if (is_under_way && number(why, "rate") > 0) {
+        text_add_size(&text, entry_number(why, "received"));
+        buf_add_format(&text, " in %.1f s", (double)entry_number(why, "running_ms") / 1000);
+        if (is_under_way && entry_number(why, "rate") > 0) {
             buf_add_string(&text, ", now ");
-            text_add_size(&text, number(why, "rate"));
+            text_add_size(&text, entry_number(why, "rate"));
             buf_add_string(&text, "/s");
         }
         if (is_under_way && json_object_get(why, "left_s")) {
             buf_add_string(&text, ", ");
-            text_add_duration(&text, number(why, "left_s"));
+            text_add_duration(&text, entry_number(why, "left_s"));
             buf_add_string(&text, " left");
         }
         print_line("received", &text);

@@ -288,12 +288,6 @@ static void listen_once(struct changes *changes, struct client_response *respons
     }
 }
 
-/* True if another attempt may go better. */
-static bool is_passing(const struct client_response *response)
-{
-    return !response->err && (response->status < 400 || response->status >= 500);
-}
-
 static void wait_before_attempt(struct changes *changes)
 {
     uint64_t number = 0;
@@ -317,7 +311,7 @@ int changes_run(struct changes *changes)
             return -ECANCELED;
         }
         err = response.err;
-        const bool is_over = !is_passing(&response) || (!has_begun && response.no_node);
+        const bool is_over = !client_may_pass(&response) || (!has_begun && response.no_node);
         /* The first time it breaks; after that it is known. That nobody listens, needs no words. */
         if (err == -EPIPE) {
             return err;

@@ -439,6 +439,11 @@ bool client_is_code(const struct client_response *response, const char *code)
     return bytes_equal(buf_bytes(&response->code), bytes_of_string(code));
 }
 
+bool client_may_pass(const struct client_response *response)
+{
+    return !response->err && (response->status < 400 || response->status >= 500);
+}
+
 /* ---- streams ----------------------------------------------------------------------------------
  */
 

@@ -88,6 +88,10 @@ char *client_header(const struct client_response *response, const char *name);
 
 bool client_is_code(const struct client_response *response, const char *code);
 
+/* After a failure: true if another attempt may go better, since the node did not answer, or could
+ * not; false if it refused, or the caller's source or on_data ended the request. */
+bool client_may_pass(const struct client_response *response);
+
 /*
  * An answer that is pulled instead of pushed, for libraries that want to read.
  */

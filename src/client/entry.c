@@ -187,10 +187,15 @@ const char *entry_text(const json_t *entry, const char *key)
     return text ? text : "";
 }
 
+uint64_t entry_number(const json_t *entry, const char *key)
+{
+    const json_int_t value = json_integer_value(json_object_get(entry, key));
+    return value > 0 ? (uint64_t)value : 0;
+}
+
 uint64_t entry_length(const json_t *entry)
 {
-    const json_int_t length = json_integer_value(json_object_get(entry, "length"));
-    return length > 0 ? (uint64_t)length : 0;
+    return entry_number(entry, "length");
 }
 
 bool entry_is(const json_t *entry, const char *type)

@@ -32,6 +32,8 @@ json_t *entry_stat(struct client *client, const char *path, struct client_respon
 
 /* A member that is text, or "". */
 const char *entry_text(const json_t *entry, const char *key);
+/* One that is a number, or 0. */
+uint64_t entry_number(const json_t *entry, const char *key);
 uint64_t entry_length(const json_t *entry);
 bool entry_is(const json_t *entry, const char *type);
 

@@ -15,6 +15,8 @@ from harness import BLOCK_BYTES, MIB, check, content
 from test_members import Nodes
 from trees import SOON_S, put, put_tar, wait_on, wait_same
 
+SURVEYS_MAX = 64
+
 
 def wait(node, path, query=""):
     answer = node.get(f"/wait/{path}{query}")
@@ -203,6 +205,77 @@ class Wait(Nodes):
                                   (("--quorum", "50%", "file"), 0)):  # fmt: skip
             result = self.artel("wait", nodes[0], *arguments)
             self.assertEqual(result.status, status, result)
+
+    # ---- trouble ----------------------------------------------------------------------------
+
+    def waiting(self, node, *arguments):
+        """`artel wait` that goes on meanwhile."""
+        process = harness.start("wait", "--node", node.url, *arguments)
+        self.addCleanup(lambda: process.poll() is None and harness.stop(process))
+        return process
+
+    def read_error(self, process, text):
+        """Until it has told that; gives all that it told."""
+        told = b""
+        while text not in told:
+            check(select.select([process.stderr], [], [], SOON_S)[0], "it tells nothing", told)
+            piece = os.read(process.stderr.fileno(), 65536)
+            check(piece, "it has ended", told)
+            told += piece
+        return told.decode()
+
+    def test_a_node_that_restarts_is_asked_again(self):
+        nodes = self.zoned("a", "a")
+        put(nodes[0], "file", b"content")
+        put(nodes[0], "other", b"more")
+        wait_same(nodes)
+        process = self.waiting(nodes[0], "file", "other")
+        wait_on(nodes, lambda: nodes[0].metric("fetch_surveys") == 1, "it waits")
+        nodes[0].kill()
+        told = self.read_error(process, b"trying again")
+        self.assertRegex(told, r"^artel wait: file: .*; trying again\n$")
+        nodes[0].start()
+        self.wait_all_alive()
+        wait_on(nodes, lambda: nodes[0].metric("fetch_surveys") == 1, "it waits again")
+        # Again, before it has answered: that is known.
+        nodes[0].stop()
+        nodes[0].start()
+        self.wait_all_alive()
+        for name in ("file", "other"):
+            nodes[1].get(f"/fs/{name}")
+        result = harness.finish(process, SOON_S)
+        self.assertEqual((result.status, result.err), (0, ""), result)
+
+    def test_a_node_that_stays_away_is_waited_for_as_long_as_was_said(self):
+        nodes = self.zoned("a", "a")
+        put(nodes[0], "file", b"content")
+        wait_same(nodes)
+        process = self.waiting(nodes[0], "--timeout", "5", "file")
+        wait_on(nodes, lambda: nodes[0].metric("fetch_surveys") == 1, "it waits")
+        nodes[0].kill()
+        result = harness.finish(process, SOON_S)
+        self.assertEqual(result.status, 1, result)
+        self.assertEqual(result.err.count("; trying again\n"), 1, result)
+        self.assertRegex(result.err, r"\nartel wait: no node answers at .*\n$")
+        # Who begins without a node is told at once.
+        result = self.artel("wait", nodes[0], "file")
+        self.assertEqual((result.status, result.err.count("\n")), (1, 1), result)
+
+    def test_a_busy_node_is_asked_again(self):
+        nodes = self.zoned("a", "a")
+        put(nodes[0], "file", b"content")
+        wait_same(nodes)
+        others = [nodes[0].socket() for _ in range(SURVEYS_MAX)]
+        for other in others:
+            self.addCleanup(other.close)
+            other.sendall(b"GET /wait/file?wait=60 HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_on(nodes, lambda: nodes[0].metric("fetch_surveys") == SURVEYS_MAX, "all wait")
+        self.assertEqual(nodes[0].get("/wait/file").error, "busy")
+        process = self.waiting(nodes[0], "file")
+        self.read_error(process, b"trying again")
+        nodes[1].get("/fs/file")
+        result = harness.finish(process, SOON_S)
+        self.assertEqual((result.status, result.err), (0, ""), result)
 
     def test_a_terminal_shows_who_lacks_it(self):
         nodes = self.zoned("a", "b")

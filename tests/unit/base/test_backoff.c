@@ -32,11 +32,20 @@ static void a_quarter_is_random(void **state)
     }
 }
 
+static void no_longer_than_the_caller_has_time(void **state)
+{
+    (void)state;
+    struct backoff backoff = {.first_ms = 3600 * 1000, .limit_ms = 3600 * 1000};
+    backoff_wait_up_to(&backoff, 1);
+    assert_int_equal(backoff.failures, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_doubles_up_to_the_limit),
         cmocka_unit_test(a_quarter_is_random),
+        cmocka_unit_test(no_longer_than_the_caller_has_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
