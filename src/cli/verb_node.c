@@ -347,6 +347,7 @@ static bool read_followers(struct setup *setup)
         return false;
     }
     setup->server_options.followers = setup->followers;
+    setup->network_options.followers = setup->followers;
     return true;
 }
 

@@ -41,6 +41,7 @@
 struct wait {
     const struct invocation *invocation;
     struct client *client;
+    bool is_of_followers;
     uint64_t until_ms; /* UINT64_MAX: for ever */
     bool has_begun;    /* it got through to the node */
     struct backoff retry;
@@ -93,6 +94,8 @@ static void add_why(struct buf *text, const json_t *found, const json_t *node)
 {
     static const char *const whys[][2] = {
         {"behind", "its tree does not show it yet"},
+        {"no_follower", "nobody is known to follow it there"},
+        {"older", "its version can't tell of followers"},
         {"busy", "can't tell just now"},
         {"silent", "does not answer"},
         {"unreachable", "unreachable"},
@@ -101,6 +104,10 @@ static void add_why(struct buf *text, const json_t *found, const json_t *node)
     if (strcmp(why, "part") == 0) {
         add_part(text, found, node);
         return;
+    }
+    if (strcmp(why, "not_landed") == 0) {
+        buf_add_format(text, "whole, but %" PRIu64 " of %" PRIu64 " in a follower's directory",
+                       entry_number(node, "followed"), entry_number(found, "files"));
     }
     for (size_t i = 0; i < ARRAY_SIZE(whys); i++) {
         if (strcmp(whys[i][0], why) == 0) {
@@ -190,6 +197,7 @@ static bool ask(const struct wait *wait, struct client_response *response)
     add_parameter(&target, "nodes", config_flag(config, "nodes"));
     add_parameter(&target, "quorum", config_flag(config, "quorum"));
     add_parameter(&target, "zone", config_flag(config, "zone"));
+    add_parameter(&target, "followers", wait->is_of_followers ? "1" : NULL);
     const struct client_request request = {
         .target = buf_string(&target),
         .silence_ms_max = (round_s + LATE_S_MAX) * 1000,
@@ -232,8 +240,9 @@ static bool take(struct wait *wait, const struct client_response *response, cons
         fputs(buf_string(&response->body), stdout);
     } else if (!is_reached) {
         cli_error(wait->invocation,
-                  "%s: %" PRIu64 " of %" PRIu64 " nodes have it, %" PRIu64 " are wanted",
+                  "%s: %" PRIu64 " of %" PRIu64 " nodes have it%s, %" PRIu64 " are wanted",
                   wait->argument, entry_number(found, "have"), entry_number(found, "members"),
+                  wait->is_of_followers ? " where it is followed" : "",
                   entry_number(found, "wanted"));
         print_lacking(found);
     }
@@ -300,6 +309,7 @@ static enum cli_status run_wait(const struct invocation *invocation)
     struct wait wait = {
         .invocation = invocation,
         .client = client,
+        .is_of_followers = config_switch(invocation->config, "followers"),
         .until_ms = err ? UINT64_MAX : now_ms() + timeout_s * 1000,
         .retry = {.first_ms = RETRY_FIRST_MS, .limit_ms = RETRY_LIMIT_MS},
     };
@@ -319,6 +329,7 @@ static const struct config_key keys[] = {
     {"nodes", NULL, "NUMBER: of nodes that shall have it", false},
     {"quorum", NULL, "PERCENT: of the nodes that shall have it, as 99%", false},
     {"zone", NULL, "ZONE: count only nodes of this zone", false},
+    {"followers", NULL, "count only nodes where it stands in the directory of a follower", true},
     {"timeout", NULL, "SECONDS: to wait; without it, for ever", false},
     CLI_KEY_QUIET,
     CLI_KEY_JSON,
@@ -330,7 +341,8 @@ static const struct short_flag shorts[] = {{'q', "quiet"}};
 const struct verb verb_wait = {
     .name = "wait",
     .summary = "wait until so many nodes have a file or directory",
-    .synopsis = "[--nodes NUMBER] [--quorum PERCENT] [--zone ZONE] [--timeout SECONDS] PATH...",
+    .synopsis = "[--nodes NUMBER] [--quorum PERCENT] [--zone ZONE] [--followers] "
+                "[--timeout SECONDS] PATH...",
     .about =
         "Returns when all nodes have all of what is at the path: their trees show it, and the\n"
         "content of each file of it is whole and durable there. A node that follows it, was asked\n"
@@ -340,6 +352,10 @@ const struct verb verb_wait = {
         "With --nodes, so many suffice, with --quorum so large a part of them; with both, both\n"
         "must hold. With --zone only the nodes of that zone are asked and counted, for the others\n"
         "too. --zone and --nodes are taken from the command line alone.\n"
+        "\n"
+        "With --followers a node counts when all of it stands in the directory of somebody who\n"
+        "follows it there (`artel follow`, `follow` of the node's settings); a node where nobody\n"
+        "does lacks it for good.\n"
         "\n"
         "On a terminal a line tells who lacks it and why. If the path is replaced meanwhile, that\n"
         "is said, and what is there now is waited for; if it is deleted, the wait fails. It "

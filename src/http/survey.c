@@ -25,6 +25,7 @@
 
 struct survey_wait {
     struct awaited awaited;
+    bool is_of_followers;
     int err;
     struct survey_result result;
     struct survey_member *members;
@@ -89,6 +90,7 @@ static bool read_options(struct request *request, struct survey_options *ret_opt
     *ret_options = (struct survey_options){
         .path = request->path,
         .zone = request_parameter(request, "zone"),
+        .is_of_followers = request_switch(request, "followers"),
     };
     if (request_number(request, "wait", 0, WAIT_S_MAX, 0, &wait_s) ||
         request_number(request, "nodes", 1, LOCATE_MEMBERS_MAX, 0, &ret_options->nodes_count) ||
@@ -112,6 +114,7 @@ static void begin_wait(struct request *request)
     struct survey_wait *waiting = mem_alloc(sizeof *waiting);
     awaited_init(&waiting->awaited, request);
     awaited_ask(&waiting->awaited, 1);
+    waiting->is_of_followers = options.is_of_followers;
     request->state = waiting;
     survey_begin(network_fetch(request->server->options.network), &options, surveyed, waiting);
 }
@@ -132,6 +135,12 @@ static const char *why(enum survey_outcome outcome)
         return "busy";
     case SURVEY_SILENT:
         return "silent";
+    case SURVEY_NO_FOLLOWER:
+        return "no_follower";
+    case SURVEY_NOT_LANDED:
+        return "not_landed";
+    case SURVEY_OLDER:
+        return "older";
     case SURVEY_UNREACHABLE:
         break;
     }
@@ -143,7 +152,8 @@ static void set_number(json_t *object, const char *key, uint64_t number)
     json_object_set_new(object, key, json_integer((json_int_t)number));
 }
 
-static json_t *json_of_lacking(const struct known *known, const struct survey_member *member)
+static json_t *json_of_lacking(const struct known *known, const struct survey_member *member,
+                               bool is_of_followers)
 {
     json_t *object = known_json(known, &member->id);
     json_object_set_new(object, "why", json_string(why(member->outcome)));
@@ -152,6 +162,9 @@ static json_t *json_of_lacking(const struct known *known, const struct survey_me
         char since[FIELD_TIME_BYTES];
         field_time_format(info->since_ms * 1000000, since);
         json_object_set_new(object, "since", json_string(since));
+    }
+    if (is_of_followers) {
+        set_number(object, "followed", member->followed_count);
     }
     if (member->outcome == SURVEY_PART) {
         const char *state =
@@ -183,6 +196,9 @@ static void answer_result(struct request *request, const struct survey_wait *wai
     json_object_set_new(body, "digest", json_of_id(&measure->digest));
     set_number(body, "files", measure->files_count);
     set_number(body, "length", measure->length_bytes);
+    if (waiting->is_of_followers) {
+        json_object_set_new(body, "followers", json_true());
+    }
     json_object_set_new(body, "reached", json_boolean(result->is_reached));
     json_object_set_new(body, "replaced", json_boolean(result->is_replaced));
     set_number(body, "members", result->members_count);
@@ -191,7 +207,8 @@ static void answer_result(struct request *request, const struct survey_wait *wai
     json_t *lacking = json_array();
     for (size_t i = 0; i < result->members_count; i++) {
         if (waiting->members[i].outcome != SURVEY_WHOLE && json_array_size(lacking) < LACKING_MAX) {
-            json_array_append_new(lacking, json_of_lacking(&known, &waiting->members[i]));
+            json_array_append_new(
+                lacking, json_of_lacking(&known, &waiting->members[i], waiting->is_of_followers));
         }
     }
     json_object_set_new(body, "lacking", lacking);
@@ -249,7 +266,7 @@ static void done(struct request *request)
     }
 }
 
-static const char *const parameters[] = {"nodes", "quorum", "zone", "wait", NULL};
+static const char *const parameters[] = {"nodes", "quorum", "zone", "followers", "wait", NULL};
 
 const struct endpoint endpoint_wait = {
     .method = "GET",

@@ -401,6 +401,7 @@ int fetch_open(struct network *network, const struct network_options *options,
     init(fetch, network, options->download_rate);
     fetch_copies_open(fetch);
     fetch->evict = evict_new(fetch, options->cache_bytes);
+    fetch->followers = options->followers;
     int err = fetch_locate_open(fetch);
     if (!err) {
         err = workers_open(FETCH_WORKERS, &fetch->workers);

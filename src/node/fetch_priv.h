@@ -88,6 +88,7 @@ struct fetch_shunned {
 struct fetch {
     struct node *node;
     struct network *network;
+    const struct followers *followers; /* or NULL */
     struct inbox *inbox;
     pthread_t thread;
     bool has_thread;

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "tree/glob.h"
 
 #define RESTART_FIRST_MS 500u
 #define RESTART_LIMIT_MS 60000u
@@ -307,6 +308,18 @@ void followers_free(struct followers *followers)
 size_t followers_count(const struct followers *followers)
 {
     return followers ? followers->count : 0;
+}
+
+bool followers_match(const struct followers *followers, struct bytes path)
+{
+    for (size_t i = 0; i < followers_count(followers); i++) {
+        const struct bytes pattern = bytes_of_string(followers->all[i].entry.pattern);
+        /* One that makes no sense ends its process, which says so. */
+        if (glob_check(pattern) == 0 && glob_match(pattern, path)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void followers_read(struct followers *followers, size_t index, struct follower_info *ret_info,

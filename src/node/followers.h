@@ -49,6 +49,9 @@ void followers_free(struct followers *followers);
 
 size_t followers_count(const struct followers *followers);
 
+/* True if one of them follows this path of the tree. NULL is allowed. */
+bool followers_match(const struct followers *followers, struct bytes path);
+
 struct follower_info {
     const char *pattern;
     const char *dir;

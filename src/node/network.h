@@ -22,8 +22,9 @@
 #include "node/node.h"
 
 struct network;
-struct replica; /* node/replica.h */
-struct fetch;   /* node/fetch.h */
+struct replica;   /* node/replica.h */
+struct fetch;     /* node/fetch.h */
+struct followers; /* node/followers.h */
 
 /* Names of --join are looked up again so often: while no other member is known, and later, so that
  * a name that has moved is noticed. */
@@ -51,6 +52,8 @@ struct network_options {
     uint64_t download_rate;
     uint64_t upload_rate;
     uint64_t cache_bytes; /* of content that is here as cache alone; 0: no limit */
+    /* Asked what they follow, as long as the network is open; NULL: nothing. */
+    const struct followers *followers;
     /* Called once on the core thread; must not block. `other` is set for a conflict only. */
     void (*ended)(void *context, enum network_end why, const struct address *other);
     void *context;

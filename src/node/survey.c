@@ -182,7 +182,26 @@ static void count_members(struct survey *survey)
     survey->result.is_reached = have >= survey->result.wanted_count;
 }
 
-static void take_answer(struct asked *member, const struct keep_survey *survey)
+/* Of a node that has these files in its tree, if followers are asked for. */
+static enum survey_outcome outcome_of_followers(const struct keep_survey *survey)
+{
+    const bool is_whole = survey->extent == KEEP_EXTENT_WHOLE;
+    if (is_whole && survey->is_older) {
+        return SURVEY_OLDER;
+    }
+    if (is_whole && survey->followed_count == survey->files_count) {
+        return SURVEY_WHOLE;
+    }
+    if (survey->followed_count > 0 || survey->has_follower) {
+        return is_whole ? SURVEY_NOT_LANDED : SURVEY_PART;
+    }
+    /* What comes may come for a follower that has nothing yet. */
+    return is_whole || (survey->state == KEEP_STATE_IDLE && !survey->is_older) ? SURVEY_NO_FOLLOWER
+                                                                               : SURVEY_PART;
+}
+
+static void take_answer(const struct survey *by, struct asked *member,
+                        const struct keep_survey *survey)
 {
     static const enum survey_outcome outcomes[] = {
         [KEEP_EXTENT_WHOLE] = SURVEY_WHOLE,
@@ -198,14 +217,18 @@ static void take_answer(struct asked *member, const struct keep_survey *survey)
         [KEEP_STATE_COMMITTING] = FETCH_COMMITTING,
     };
     const struct node_id id = member->told.id;
+    const bool has_files =
+        survey->extent == KEEP_EXTENT_WHOLE || survey->extent == KEEP_EXTENT_PART;
     member->is_waiting = false;
     member->is_done = true;
     member->told = (struct survey_member){
         .id = id,
-        .outcome = outcomes[survey->extent],
+        .outcome = by->options.is_of_followers && has_files ? outcome_of_followers(survey)
+                                                            : outcomes[survey->extent],
         .state = states[survey->state],
         .files_count = survey->files_count,
         .whole_count = survey->whole_count,
+        .followed_count = survey->followed_count,
         .length_bytes = survey->length_bytes,
         .here_bytes = survey->here_bytes,
         .rate_bytes_per_second = survey->rate_bytes_per_second,
@@ -248,7 +271,7 @@ static void measured(struct fetch *fetch, uint64_t number, int err,
     struct asked *self =
         find_asked(survey->members, survey->members_count, node_identity(fetch->node));
     if (self) {
-        take_answer(self, own);
+        take_answer(survey, self, own);
     }
     const uint64_t now_us = network_now_us();
     survey->end_us = now_us + ROUND_US + ROUND_TIMES * (now_us - survey->round_us);
@@ -358,7 +381,7 @@ bool survey_message(struct fetch *fetch, const struct node_id *from, struct byte
     struct asked *member = survey ? find_asked(survey->members, survey->members_count, from) : NULL;
     if (member && member->is_waiting) {
         survey->waiting_count--;
-        take_answer(member, &message.survey);
+        take_answer(survey, member, &message.survey);
         survey->due_us = 0; /* also late, in the pause */
     }
     return true;

@@ -7,8 +7,9 @@
  *
  * Each node answers for itself: it walks its own tree below the path and looks which of the files
  * its store holds whole. So what is told is what is so, not what others heard; a node counts when
- * its tree shows exactly these files there (a digest over paths and ids) and all are held by it. A
- * question is one message of the size of a path, an answer 49 bytes, however many files there are.
+ * its tree shows exactly these files there (a digest over paths and ids) and all are held by it; if
+ * followers are asked for, only if all stand in directories of those who follow them there. A
+ * question is one message of the size of a path, an answer 54 bytes, however many files there are.
  *
  * What is waited for is what this node's tree shows there: if that changes meanwhile, everybody is
  * asked anew. Unreachable members count among those that lack it, those that left for good do not
@@ -35,6 +36,7 @@ struct survey_options {
     const char *zone;     /* only nodes of this zone are asked and counted; NULL: all; copied */
     uint64_t nodes_count; /* at least so many shall have it; 0: not said */
     uint32_t quorum_ppm;  /* at least this part of them; 0: not said. Of neither: all of them */
+    bool is_of_followers; /* only what followers have in their directories counts */
     uint64_t wait_ms;     /* each is asked once in any case, and then again until this is over */
 };
 
@@ -43,6 +45,10 @@ enum survey_outcome {
     SURVEY_PART,
     SURVEY_OTHER, /* its tree shows something else there, or nothing yet */
     SURVEY_BUSY,  /* it could not tell */
+    /* Of those that may have it whole, if followers are asked for: */
+    SURVEY_NO_FOLLOWER, /* nothing fetches it, and nobody is known to follow it there */
+    SURVEY_NOT_LANDED,  /* whole, but not all of it stands in a follower's directory */
+    SURVEY_OLDER,       /* its version does not tell of followers */
     SURVEY_SILENT,
     SURVEY_UNREACHABLE,
 };
@@ -54,6 +60,7 @@ struct survey_member {
     int state;
     uint32_t files_count;
     uint32_t whole_count;
+    uint32_t followed_count; /* in the directories of followers */
     uint64_t length_bytes;
     uint64_t here_bytes;
     uint64_t rate_bytes_per_second;
@@ -66,6 +73,8 @@ struct survey_measure {
     struct id digest; /* over the relative path and the id of each file, in the order of a walk */
     uint32_t files_count;
     uint32_t whole_count;
+    uint32_t followed_count; /* held for STORE_FOLLOW (store/adopt.h) */
+    bool has_follower;       /* a follower of this node's settings follows one of them */
     uint64_t length_bytes;
     uint64_t whole_bytes;
 };

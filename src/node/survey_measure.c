@@ -16,6 +16,7 @@
 #include "hash/sha256.h"
 #include "node/fetch_files_priv.h"
 #include "node/fetch_priv.h"
+#include "node/followers.h"
 #include "node/network_priv.h"
 #include "node/survey_priv.h"
 #include "node/workers_priv.h"
@@ -34,6 +35,7 @@ struct piece_file {
 
 struct walking {
     struct node *node;
+    const struct followers *followers;
     struct bytes top;
     struct buf after;
     struct sha256 *digest;
@@ -57,6 +59,8 @@ static void add_file(struct walking *walking, struct bytes path, const struct tr
     walking->files[walking->files_count++] =
         (struct piece_file){version->file_id, version->size_bytes};
     walking->measure.files_count++;
+    walking->measure.has_follower =
+        walking->measure.has_follower || followers_match(walking->followers, path);
     walking->measure.length_bytes += version->size_bytes;
 }
 
@@ -96,10 +100,13 @@ static int look_at_files(struct walking *walking)
     for (size_t i = 0; i < walking->files_count; i++) {
         const struct piece_file *file = &walking->files[i];
         enum store_held_state state = STORE_HELD_NONE;
-        const int err = store_held_state(node_store(walking->node), &file->id, &state);
+        bool is_followed = false;
+        const int err = store_held_for(node_store(walking->node), &file->id, STORE_FOLLOW, &state,
+                                       &is_followed);
         if (err) {
             return err;
         }
+        measure->followed_count += is_followed && state == STORE_HELD_COMPLETE;
         if (state == STORE_HELD_COMPLETE) {
             measure->whole_count++;
             measure->whole_bytes += file->length_bytes;
@@ -135,12 +142,13 @@ static int look_at_top(struct walking *walking)
     return 0;
 }
 
-int survey_measure(struct node *node, struct bytes path, struct survey_measure *ret_measure,
+int survey_measure(const struct fetch *fetch, struct bytes path, struct survey_measure *ret_measure,
                    struct survey_lacking *ret_lacking)
 {
     CLEANUP(sha256_free) struct sha256 *digest = sha256_new();
     CLEANUP_FREE struct walking *walking = mem_alloc(sizeof *walking);
-    walking->node = node;
+    walking->node = fetch->node;
+    walking->followers = fetch->followers;
     walking->top = path;
     walking->digest = digest;
     walking->lacking = ret_lacking;
@@ -238,6 +246,8 @@ static void tell_extent(struct measuring *measuring, struct keep_survey *ret_sur
     ret_survey->whole_count = measure->whole_count;
     ret_survey->length_bytes = measure->length_bytes;
     ret_survey->here_bytes = measure->whole_bytes;
+    ret_survey->followed_count = measure->followed_count;
+    ret_survey->has_follower = measure->has_follower;
     ret_survey->extent = KEEP_EXTENT_WHOLE;
     if (measure->whole_count < measure->files_count) {
         ret_survey->extent = KEEP_EXTENT_PART;
@@ -283,7 +293,7 @@ static void run_measuring(struct work *work)
     struct measuring *measuring = CONTAINER_OF(work, struct measuring, work);
     struct fetch *fetch = measuring->fetch;
     measuring->err = fetch->stopping ? -ECANCELED
-                                     : survey_measure(fetch->node, buf_bytes(&measuring->path),
+                                     : survey_measure(fetch, buf_bytes(&measuring->path),
                                                       &measuring->measure, &measuring->lacking);
     measuring->news.run = run_measured;
     fetch_post(fetch, &measuring->news);

@@ -22,7 +22,7 @@ struct survey_lacking {
 };
 
 /* From any thread; blocks for the disk. -ENOENT, -EFBIG, -EIO. */
-[[nodiscard]] int survey_measure(struct node *node, struct bytes path,
+[[nodiscard]] int survey_measure(const struct fetch *fetch, struct bytes path,
                                  struct survey_measure *ret_measure,
                                  struct survey_lacking *ret_lacking);
 /* On the fetch thread: measures by a worker, and calls `done` on the fetch thread, once, not before

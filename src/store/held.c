@@ -126,25 +126,20 @@ int store_held_watch(struct store *store, store_held_changed_fn changed, void *c
 /* ---- states --------------------------------------------------------------------------------- */
 
 /* In the snapshot, as far as that can be told without a look at the blocks: *ret_is_open if not. */
-static int row_state(struct kv_txn *txn, const struct id *id, struct bytes value,
+static int row_state(struct kv_txn *txn, const struct id *id, const struct file_row *row,
                      enum store_held_state *ret_state, bool *ret_is_open)
 {
-    struct file_row row;
-    int err = files_decode(value, &row);
-    if (err) {
-        return err;
-    }
     *ret_is_open = false;
     *ret_state = STORE_HELD_NONE;
-    if (files_is_held(&row)) {
+    if (files_is_held(row)) {
         uint64_t absent = 0;
-        err = index_number(txn, META_ABSENT, &absent);
+        const int err = index_number(txn, META_ABSENT, &absent);
         *ret_is_open = absent > 0;
         *ret_state = STORE_HELD_COMPLETE;
         return err;
     }
     bool has_blocks = false;
-    err = fetches_has_blocks(txn, id, row.blocks_count, &has_blocks);
+    const int err = fetches_has_blocks(txn, id, row->blocks_count, &has_blocks);
     *ret_state = has_blocks ? STORE_HELD_PARTIAL : STORE_HELD_NONE;
     return err;
 }
@@ -190,7 +185,7 @@ static int checked_state(struct store *store, const struct id *id, enum store_he
 }
 
 static int quick_state(struct store *store, const struct id *id, enum store_held_state *ret_state,
-                       bool *ret_is_open)
+                       bool *ret_is_open, uint32_t ret_holders[STORE_REASONS])
 {
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
     int err = kv_read(store->kv, &txn);
@@ -200,7 +195,13 @@ static int quick_state(struct store *store, const struct id *id, enum store_held
     struct bytes value;
     err = kv_get(txn, TABLE_FILES, id_bytes(id), &value);
     if (!err) {
-        return row_state(txn, id, value, ret_state, ret_is_open);
+        struct file_row row;
+        err = files_decode(value, &row);
+        if (!err) {
+            memcpy(ret_holders, row.holders, sizeof row.holders);
+            err = row_state(txn, id, &row, ret_state, ret_is_open);
+        }
+        return err;
     }
     struct block_record record = {0};
     if (err == -ENOENT) {
@@ -211,16 +212,34 @@ static int quick_state(struct store *store, const struct id *id, enum store_held
     return err == -ENOENT ? 0 : err;
 }
 
+static int find_state(struct store *store, const struct id *id, enum store_held_state *ret_state,
+                      uint32_t ret_holders[STORE_REASONS])
+{
+    bool is_open = false;
+    const int err = quick_state(store, id, ret_state, &is_open, ret_holders);
+    return !err && is_open ? checked_state(store, id, ret_state) : err;
+}
+
 int store_held_state(struct store *store, const struct id *id, enum store_held_state *ret_state)
 {
     enum store_held_state state = STORE_HELD_NONE;
-    bool is_open = false;
-    int err = quick_state(store, id, &state, &is_open);
-    if (!err && is_open) {
-        err = checked_state(store, id, &state);
-    }
+    uint32_t holders[STORE_REASONS];
+    const int err = find_state(store, id, &state, holders);
     if (!err) {
         *ret_state = state;
+    }
+    return err;
+}
+
+int store_held_for(struct store *store, const struct id *file, enum store_reason reason,
+                   enum store_held_state *ret_state, bool *ret_is_for)
+{
+    enum store_held_state state = STORE_HELD_NONE;
+    uint32_t holders[STORE_REASONS] = {0};
+    const int err = find_state(store, file, &state, holders);
+    if (!err) {
+        *ret_state = state;
+        *ret_is_for = holders[reason] > 0;
     }
     return err;
 }
@@ -297,7 +316,9 @@ static int side_state(struct kv_txn *txn, const struct side *side, struct store_
 {
     memcpy(ret_held->id.bytes, side->key.data, ID_BYTES);
     if (ret_held->is_file) {
-        return row_state(txn, &ret_held->id, side->value, &ret_held->state, ret_is_open);
+        struct file_row row;
+        const int err = files_decode(side->value, &row);
+        return err ? err : row_state(txn, &ret_held->id, &row, &ret_held->state, ret_is_open);
     }
     struct block_record record;
     const int err = block_record_decode(side->value, &record);

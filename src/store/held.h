@@ -54,6 +54,10 @@ void store_held_walk_begin(struct store_held_walk *walk, const uint8_t begin[STO
 /* The state of a file or block. What a walk tells of it, STORE_HELD_NONE for what it leaves out. */
 [[nodiscard]] int store_held_state(struct store *store, const struct id *id,
                                    enum store_held_state *ret_state);
+/* The same of a file, and whether it is held for `reason`, seen in one moment. */
+[[nodiscard]] int store_held_for(struct store *store, const struct id *file,
+                                 enum store_reason reason, enum store_held_state *ret_state,
+                                 bool *ret_is_for);
 
 /*
  * Has `changed` called on the writer thread after each commit that changed what is held, with the

@@ -31,7 +31,7 @@
 #define DATAGRAM_BYTES_MAX 1400u
 #define DATAGRAM_MAGIC 0xA7
 #define DATAGRAM_MAJOR 1
-#define DATAGRAM_MINOR 0
+#define DATAGRAM_MINOR 1
 /* What a broadcast carries; the rest is for its header and a seal. */
 #define DATAGRAM_PAYLOAD_BYTES_MAX 1200u
 /* More updates than these don't fit: the smallest has 44 bytes. */

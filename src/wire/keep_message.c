@@ -15,6 +15,8 @@ static void put_survey(struct buf *ret_bytes, const struct keep_survey *survey)
     field_put_u64(ret_bytes, survey->length_bytes);
     field_put_u64(ret_bytes, survey->here_bytes);
     field_put_u64(ret_bytes, survey->rate_bytes_per_second);
+    field_put_u32(ret_bytes, survey->followed_count);
+    field_put_u8(ret_bytes, survey->has_follower);
 }
 
 void keep_message_format(const struct keep_message *message, struct buf *ret_bytes)
@@ -47,7 +49,17 @@ void keep_message_format(const struct keep_message *message, struct buf *ret_byt
     }
 }
 
-static void get_survey(struct field_reader *reader, struct keep_survey *ret_survey)
+static void get_followed(struct field_reader *reader, struct keep_survey *ret_survey)
+{
+    ret_survey->followed_count = field_get_u32(reader);
+    const uint8_t has_follower = field_get_u8(reader);
+    ret_survey->has_follower = has_follower != 0;
+    if (has_follower > 1 || ret_survey->followed_count > ret_survey->files_count) {
+        field_fail(reader);
+    }
+}
+
+static void get_survey(struct field_reader *reader, uint8_t minor, struct keep_survey *ret_survey)
 {
     const uint8_t extent = field_get_u8(reader);
     const uint8_t state = field_get_u8(reader);
@@ -67,6 +79,10 @@ static void get_survey(struct field_reader *reader, struct keep_survey *ret_surv
         ret_survey->length_bytes > KEEP_SURVEY_NUMBER_MAX ||
         ret_survey->rate_bytes_per_second > KEEP_SURVEY_NUMBER_MAX) {
         field_fail(reader);
+    }
+    ret_survey->is_older = minor < KEEP_FOLLOWED_MINOR;
+    if (!ret_survey->is_older) {
+        get_followed(reader, ret_survey);
     }
 }
 
@@ -128,7 +144,7 @@ int keep_message_parse(struct bytes bytes, struct keep_message *ret_message)
             field_fail(&reader);
         }
     } else if (type == KEEP_SURVEYED) {
-        get_survey(&reader, &message.survey);
+        get_survey(&reader, bytes.data[MESSAGE_MINOR_AT], &message.survey);
     } else if (type == KEEP_PROMISE) {
         message.blocks = get_ids(&reader, KEEP_BLOCKS_MAX);
     } else if (type == KEEP_PROMISED) {

@@ -13,7 +13,7 @@
  *   RELEASE   number u64: what of them has not come need not come any more
  *   SURVEY    number u64, digest 32 bytes, path: how much of this do you have?
  *   SURVEYED  number u64, extent u8, state u8, files u32, whole files u32, bytes u64, bytes here
- * u64, rate u64
+ *             u64, rate u64; from minor version 1 on: followed files u32, has a follower u8
  *
  *   PROMISE   number u64, blocks: which of these do you hold, and keep for ten minutes from now?
  *   PROMISED  number u64, for each of them in this order u8: 1 I do, 0 I don't
@@ -72,6 +72,9 @@ enum keep_state {
 /* Bytes and rates beyond this are malformed: the largest integer that all readers of JSON keep. */
 #define KEEP_SURVEY_NUMBER_MAX ((UINT64_C(1) << 53) - 1)
 
+/* The minor version in which SURVEYED began to tell of followers. */
+#define KEEP_FOLLOWED_MINOR 1u
+
 struct keep_survey {
     enum keep_extent extent;
     enum keep_state state;
@@ -80,6 +83,9 @@ struct keep_survey {
     uint64_t length_bytes;
     uint64_t here_bytes;
     uint64_t rate_bytes_per_second;
+    bool is_older; /* of a version that does not tell what follows; set by parsing alone */
+    uint32_t followed_count; /* files that stand in the directory of somebody who follows them */
+    bool has_follower;       /* somebody is known to follow one of the files */
 };
 
 /* One message; only the fields of its type are used. The list and the path are borrowed. */

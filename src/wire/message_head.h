@@ -14,6 +14,7 @@
 #include "wire/fields.h"
 
 #define MESSAGE_HEAD_BYTES 3u
+#define MESSAGE_MINOR_AT 1u
 
 void field_put_message_head(struct buf *message, uint8_t type);
 

@@ -11,7 +11,7 @@ import subprocess
 import threading
 
 import harness
-from harness import BLOCK_BYTES, MIB, check, content
+from harness import BLOCK_BYTES, MIB, check, content, file_id
 from test_members import Nodes
 from trees import SOON_S, put, put_tar, wait_on, wait_same
 
@@ -205,6 +205,64 @@ class Wait(Nodes):
                                   (("--quorum", "50%", "file"), 0)):  # fmt: skip
             result = self.artel("wait", nodes[0], *arguments)
             self.assertEqual(result.status, status, result)
+
+    # ---- followers --------------------------------------------------------------------------
+
+    def land(self, node, name, data):
+        """As a follower of the node's machine that has got a file of the directory `d`."""
+        place = self.root / f"{node.name}-{name}"
+        place.write_bytes(data)
+        body = {"op": "adopt", "files": [{"id": file_id(data), "path": str(place)}]}
+        answer = node.request("POST", "/files", body=json.dumps(body).encode(), local=True)
+        check(answer.status == 200 and answer.json["files"][0]["state"] in ("adopted", "held"),
+              "landed", answer)
+
+    def test_followers_have_it_in_their_directories(self):
+        # A follower whose directory can't be made: it is known, and nothing lands.
+        blocked = self.root / "file"
+        blocked.write_bytes(b"")
+        first = self.new("--zone", "a").start()
+        self.new("--zone", "a", "--join", first.at).start()
+        self.new("--zone", "b", "--join", first.at, "--follow", f"d/** -> {blocked}/d").start()
+        self.new("--zone", "b", "--join", first.at).start()
+        self.wait_all_alive()
+        nodes = self.nodes
+        files = {"large": content("followed", BLOCK_BYTES + 5), "small": b"a few bytes"}
+        put_tar(nodes[0], "d", files)
+        wait_same(nodes)
+        for name, data in files.items():
+            for node in nodes[1:3]:
+                check(node.get(f"/fs/d/{name}").body == data, "get", node.name)
+            self.land(nodes[1], name, data)
+        found = wait(nodes[3], "d", "?followers=1")
+        self.assertEqual((found["members"], found["wanted"], found["have"]), (4, 4, 1))
+        self.assertTrue(found["followers"])
+        self.assertEqual(lacking(found),
+                         {"n0": "no_follower", "n2": "not_landed", "n3": "no_follower"})
+        self.assertEqual({each["name"]: each["followed"] for each in found["lacking"]},
+                         {"n0": 0, "n2": 0, "n3": 0})
+        # Without followers it is what stores have.
+        self.assertEqual(lacking(wait(nodes[3], "d")), {"n3": "part"})
+        for query, reached, members, wanted in (
+            ("zone=a", False, 2, 2), ("zone=a&nodes=1", True, 2, 1), ("quorum=25", True, 4, 1),
+            ("quorum=26", False, 4, 2), ("zone=b&nodes=1", False, 2, 1),
+        ):  # fmt: skip
+            found = wait(nodes[0], "d", f"?followers=1&{query}")
+            self.assertEqual((found["reached"], found["members"], found["wanted"]),
+                             (reached, members, wanted), query)
+        result = self.later(lambda: self.artel("wait", nodes[0], "--followers", "--nodes", "2", "d"))
+        wait_on(nodes, lambda: nodes[0].metric("fetch_surveys") == 1, "it waits")
+        self.land(nodes[2], "large", files["large"])
+        one = {each["name"]: each for each in wait(nodes[0], "d", "?followers=1")["lacking"]}["n2"]
+        self.assertEqual((one["why"], one["followed"]), ("not_landed", 1))
+        told = self.artel("wait", nodes[0], "--followers", "--timeout", "0", "d")
+        self.assertEqual(told.status, 1, told)
+        self.assertIn("d: 1 of 4 nodes have it where it is followed, 4 are wanted", told.err)
+        self.assertRegex(told.out.decode(), r"n2 .*  whole, but 1 of 2 in a follower's directory\n")
+        self.assertRegex(told.out.decode(), r"n3 .*  nobody is known to follow it there\n")
+        self.assertEqual(nodes[0].metric("fetch_surveys"), 1)
+        self.land(nodes[2], "small", files["small"])
+        self.assertEqual((result().status, result().err), (0, ""))
 
     # ---- trouble ----------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@
 
 #include "helpers.h"
 
+#include <fcntl.h>
+
 static int64_t number_of(const json_t *answer, const char *key)
 {
     const json_t *number = json_object_get(answer, key);
@@ -52,6 +54,52 @@ static void the_digest_is_of_names_and_contents(void **state)
     assert_string_not_equal(digests[0], digests[3]);
 }
 
+static json_t *one_lacking(const json_t *answer)
+{
+    const json_t *lacking = json_object_get(answer, "lacking");
+    assert_true(json_is_false(json_object_get(answer, "reached")));
+    assert_int_equal(json_array_size(lacking), 1);
+    return json_array_get(lacking, 0);
+}
+
+/* Followed for as long as somebody says that it stands in a directory. */
+static void a_file_is_followed_while_it_is_adopted(void **state)
+{
+    struct fixture *fixture = *state;
+    json_t *put = ask(fixture, "PUT", "/fs/d/f", "content", 201);
+    json_decref(ask(fixture, "PUT", "/fs/d/g", "other", 201));
+    json_t *answer = ask(fixture, "GET", "/wait/d?followers=1", NULL, 200);
+    assert_true(json_is_true(json_object_get(answer, "followers")));
+    assert_string_equal(text_of(one_lacking(answer), "why"), "no_follower");
+    assert_int_equal(number_of(one_lacking(answer), "followed"), 0);
+    json_decref(answer);
+
+    CLEANUP_FREE char *path = mem_format("%s/f", fixture->root);
+    assert_int_equal(file_replace(AT_FDCWD, path, bytes_of_string("content")), 0);
+    CLEANUP_FREE char *files =
+        mem_format("\"files\":[{\"id\":\"%s\",\"path\":\"%s\"}]", text_of(put, "id"), path);
+    CLEANUP_FREE char *adopt = mem_format("{\"op\":\"adopt\",%s}", files);
+    CLEANUP_FREE char *release = mem_format("{\"op\":\"release\",%s}", files);
+    json_decref(put);
+    json_decref(ask(fixture, "POST", "/files", adopt, 200));
+    answer = ask(fixture, "GET", "/wait/d?followers=1", NULL, 200);
+    assert_string_equal(text_of(one_lacking(answer), "why"), "not_landed");
+    assert_int_equal(number_of(one_lacking(answer), "followed"), 1);
+    json_decref(answer);
+    answer = ask(fixture, "GET", "/wait/d/f?followers=1", NULL, 200);
+    assert_true(json_is_true(json_object_get(answer, "reached")));
+    json_decref(answer);
+    answer = ask(fixture, "GET", "/wait/d?followers=0", NULL, 200);
+    assert_true(json_is_true(json_object_get(answer, "reached")));
+    assert_null(json_object_get(answer, "followers"));
+    json_decref(answer);
+
+    json_decref(ask(fixture, "POST", "/files", release, 200));
+    answer = ask(fixture, "GET", "/wait/d/f?followers=1", NULL, 200);
+    assert_string_equal(text_of(one_lacking(answer), "why"), "no_follower");
+    json_decref(answer);
+}
+
 static void what_makes_no_sense_is_refused(void **state)
 {
     struct fixture *fixture = *state;
@@ -74,6 +122,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_file_of_this_node_is_here, set_up_running, tear_down),
         cmocka_unit_test_setup_teardown(the_digest_is_of_names_and_contents, set_up_running,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_file_is_followed_while_it_is_adopted, set_up_running,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_makes_no_sense_is_refused, set_up_running, tear_down),
     };

@@ -68,6 +68,26 @@ static void each_line_is_one(void **state)
     assert_int_equal(line, 2);
 }
 
+static bool matches(const struct followers *followers, const char *path)
+{
+    return followers_match(followers, bytes_of_string(path));
+}
+
+static void what_they_follow_is_known(void **state)
+{
+    (void)state;
+    struct followers *followers = NULL;
+    size_t line = 0;
+    const char *lines = "a/** -> /b\nc/*.txt -> /d\n[ -> /e";
+    assert_int_equal(followers_new(lines, "/socket", &line, &followers), 0);
+    assert_true(matches(followers, "a/x/y"));
+    assert_true(matches(followers, "c/x.txt"));
+    assert_false(matches(followers, "c/x"));
+    assert_false(matches(followers, "["));
+    followers_free(followers);
+    assert_false(matches(NULL, "a/x"));
+}
+
 static void there_is_a_limit(void **state)
 {
     (void)state;
@@ -88,9 +108,8 @@ static void there_is_a_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_entry_has_its_parts),
-        cmocka_unit_test(what_is_none_is_refused),
-        cmocka_unit_test(each_line_is_one),
+        cmocka_unit_test(an_entry_has_its_parts), cmocka_unit_test(what_is_none_is_refused),
+        cmocka_unit_test(each_line_is_one),       cmocka_unit_test(what_they_follow_is_known),
         cmocka_unit_test(there_is_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

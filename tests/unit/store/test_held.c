@@ -301,12 +301,37 @@ static void told_is_what_is_there(void **state)
     free(walked);
 }
 
+static bool is_for(struct store *store, const struct id *id, enum store_reason reason)
+{
+    enum store_held_state state = STORE_HELD_NONE;
+    bool is = false;
+    assert_ok(store_held_for(store, id, reason, &state, &is));
+    assert_int_equal(state, state_of(store, id));
+    return is;
+}
+
+static void what_a_file_is_held_for(void **state)
+{
+    struct scratch *scratch = *state;
+    const struct id id = put_seed(scratch->store, STORE_ORIGIN, 1, 2 * BLOCK);
+    const struct id other = expected_id(bytes_of_string("never here"));
+    assert_true(is_for(scratch->store, &id, STORE_ORIGIN));
+    assert_false(is_for(scratch->store, &id, STORE_FOLLOW));
+    assert_false(is_for(scratch->store, &other, STORE_ORIGIN));
+    assert_ok(store_hold(scratch->store, &id, STORE_FOLLOW));
+    assert_ok(store_release(scratch->store, &id, STORE_ORIGIN));
+    assert_false(is_for(scratch->store, &id, STORE_ORIGIN));
+    assert_true(is_for(scratch->store, &id, STORE_FOLLOW));
+    assert_ok(store_release(scratch->store, &id, STORE_FOLLOW));
+    assert_false(is_for(scratch->store, &id, STORE_FOLLOW));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_TEST(ranges_in_order),        STORE_TEST(files_that_come_and_go),
         STORE_TEST(files_that_lost_blocks), STORE_TEST(files_of_which_only_the_list_is_left),
-        STORE_TEST(told_is_what_is_there),
+        STORE_TEST(told_is_what_is_there),  STORE_TEST(what_a_file_is_held_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

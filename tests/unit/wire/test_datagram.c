@@ -161,7 +161,7 @@ static void every_type_comes_back(void **state)
 }
 
 static const uint8_t header_bytes[] = {
-    0xa7, 1,    0,    1,                                        /* magic, version 1.0, a ping */
+    0xa7, 1,    1,    1,                                        /* magic, version 1.1, a ping */
     0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, /* sender */
     0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x5f, 0x60, 0x61, 0x62, 0x63,
     0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01, /* its boot nonce */
@@ -557,7 +557,7 @@ static void datagrams_beyond_the_limit_are_malformed(void **state)
     (void)state;
     const struct datagram written = sample(DATAGRAM_PING);
     CLEANUP_BUF struct buf bytes = formatted(&written);
-    bytes.data[MINOR_AT] = 1;
+    bytes.data[MINOR_AT] = DATAGRAM_MINOR + 1;
     const size_t more = DATAGRAM_BYTES_MAX - bytes.size;
     memset(buf_extend(&bytes, more), 0, more);
     assert_int_equal(parse_answer(buf_bytes(&bytes)), 0);

@@ -35,7 +35,9 @@ static const struct keep_message messages[] = {
                 .whole_count = 9,
                 .length_bytes = KEEP_SURVEY_NUMBER_MAX,
                 .here_bytes = 5,
-                .rate_bytes_per_second = 6}},
+                .rate_bytes_per_second = 6,
+                .followed_count = 8,
+                .has_follower = true}},
     {.type = KEEP_PROMISE, .number = 5, .blocks = {files, sizeof files}},
     {.type = KEEP_PROMISED, .number = 6, .promises = {(const uint8_t *)"\1\0\1", 3}},
 };
@@ -49,6 +51,9 @@ static void assert_same_survey(const struct keep_survey *a, const struct keep_su
     assert_true(a->length_bytes == b->length_bytes);
     assert_true(a->here_bytes == b->here_bytes);
     assert_true(a->rate_bytes_per_second == b->rate_bytes_per_second);
+    assert_false(a->is_older);
+    assert_int_equal(a->followed_count, b->followed_count);
+    assert_int_equal(a->has_follower, b->has_follower);
 }
 
 static void what_is_formatted_is_parsed(void **state)
@@ -169,6 +174,35 @@ static void surveys_that_make_no_sense_are_refused(void **state)
     bad = good;
     bad.rate_bytes_per_second = UINT64_MAX;
     assert_int_equal(parse_survey(&bad), -EPROTO);
+    bad = good;
+    bad.followed_count = 2;
+    assert_int_equal(parse_survey(&bad), -EPROTO);
+}
+
+/* Which end with the rate. */
+#define FOLLOWED_BYTES 5
+
+static void answers_of_the_first_version_tell_of_no_followers(void **state)
+{
+    (void)state;
+    CLEANUP_BUF struct buf bytes = BUF_INIT;
+    const struct keep_message message = {
+        .type = KEEP_SURVEYED,
+        .survey = {.extent = KEEP_EXTENT_WHOLE, .files_count = 3, .whole_count = 3}};
+    keep_message_format(&message, &bytes);
+    struct keep_message parsed = {.number = 5};
+    bytes.data[bytes.size - 1] = 2; /* neither true nor false */
+    assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTO);
+    bytes.data[MINOR_AT] = 0;
+    assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTO);
+    assert_int_equal(parsed.number, 5);
+    bytes.size -= FOLLOWED_BYTES;
+    assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), 0);
+    assert_true(parsed.survey.is_older);
+    assert_int_equal(parsed.survey.whole_count, 3);
+    assert_int_equal(parsed.survey.followed_count, 0);
+    bytes.data[MINOR_AT] = DATAGRAM_MINOR;
+    assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTO);
 }
 
 static void promises_have_their_limits(void **state)
@@ -232,6 +266,7 @@ int main(void)
         cmocka_unit_test(what_is_cut_off_or_too_long_is_refused),
         cmocka_unit_test(what_makes_no_sense_is_refused),
         cmocka_unit_test(surveys_that_make_no_sense_are_refused),
+        cmocka_unit_test(answers_of_the_first_version_tell_of_no_followers),
         cmocka_unit_test(promises_have_their_limits),
         cmocka_unit_test(a_path_has_its_limit),
         cmocka_unit_test(other_versions_and_types_are_not_known),

@@ -62,7 +62,7 @@ static void open_carries_all_digests(void **state)
     const struct member_sync written = sample(MEMBER_SYNC_OPEN);
     CLEANUP_BUF struct buf bytes = formatted(MEMBER_SYNC_OPEN);
     assert_int_equal(bytes.size, HEADER_BYTES + 8 * MEMBER_BUCKETS);
-    static const uint8_t first[] = {1, 0, 1, 0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01};
+    static const uint8_t first[] = {1, 1, 1, 0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01};
     assert_memory_equal(bytes.data, first, sizeof first);
 
     struct member_sync read;
@@ -90,7 +90,7 @@ static void answer_carries_buckets_and_updates(void **state)
     (void)state;
     const struct member_sync written = sample(MEMBER_SYNC_ANSWER);
     CLEANUP_BUF struct buf bytes = formatted(MEMBER_SYNC_ANSWER);
-    static const uint8_t first[] = {1, 0, 2, 1, 2, 3, 4};
+    static const uint8_t first[] = {1, 1, 2, 1, 2, 3, 4};
     assert_memory_equal(bytes.data, first, sizeof first);
 
     struct member_sync read;
@@ -105,7 +105,7 @@ static void close_carries_updates(void **state)
 {
     (void)state;
     CLEANUP_BUF struct buf bytes = formatted(MEMBER_SYNC_CLOSE);
-    static const uint8_t first[] = {1, 0, 3};
+    static const uint8_t first[] = {1, 1, 3};
     assert_memory_equal(bytes.data, first, sizeof first);
 
     struct member_sync read;

@@ -211,12 +211,12 @@ static struct tree_message parsed(enum tree_message_type type, const struct buf 
 static void fields_stand_where_they_are_said_to(void **state)
 {
     (void)state;
-    static const uint8_t lack[] = {1,  0,  3, 0x83, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
+    static const uint8_t lack[] = {1,  1,  3, 0x83, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
                                    14, 15, 0, 0,    0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0,  0,  0,  0};
     CLEANUP_BUF struct buf want = formatted(TREE_MESSAGE_WANT);
     assert_memory_equal(want.data, lack, sizeof lack);
 
-    static const uint8_t dot_and_offset[] = {1,    0,    7,    0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5,
+    static const uint8_t dot_and_offset[] = {1,    1,    7,    0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5,
                                              0xd6, 0xd7, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde,
                                              0xdf, 8,    7,    6,    5,    4,    3,    2,    1,
                                              0x23, 0x22, 0x21, 0,    0xb0, 0xb1, 0xb2};
@@ -224,7 +224,7 @@ static void fields_stand_where_they_are_said_to(void **state)
     assert_int_equal(piece.size, sizeof dot_and_offset);
     assert_memory_equal(piece.data, dot_and_offset, sizeof dot_and_offset);
 
-    static const uint8_t op[] = {1, 0, 32, 66, 0, 0, 0, 1, 2, 3, 4, 5, 0};
+    static const uint8_t op[] = {1, 1, 32, 66, 0, 0, 0, 1, 2, 3, 4, 5, 0};
     CLEANUP_BUF struct buf spread = formatted(TREE_MESSAGE_SPREAD_OPS);
     assert_memory_equal(spread.data, op, sizeof op);
 }
