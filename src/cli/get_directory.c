@@ -18,6 +18,7 @@
 #include "cli/unpack.h"
 #include "client/entry.h"
 #include "client/fetch.h"
+#include "client/missing.h"
 #include "client/out_file.h"
 #include "client/text.h"
 
@@ -25,8 +26,9 @@
 #define FILES_MAX 20000000u
 
 struct wanted {
-    UT_hash_handle hh;
+    UT_hash_handle hh; /* in the order of the listing, and of the stream */
     struct id id;
+    bool has_come;
     char path[];
 };
 
@@ -45,6 +47,7 @@ struct get {
     uint64_t total_bytes;
     struct other *others;
     struct client_stream *stream;
+    bool has_broken; /* the stream: what is wrong with the file that it brought is known */
 };
 
 static int write_file(void *context, struct bytes data)
@@ -132,7 +135,11 @@ static const struct id *wanted_of(void *context, const char *path)
     struct get *get = context;
     struct wanted *wanted = NULL;
     HASH_FIND(hh, get->wanted, path, (unsigned)strlen(path), wanted);
-    return wanted ? &wanted->id : NULL;
+    if (!wanted) {
+        return NULL;
+    }
+    wanted->has_come = true;
+    return &wanted->id;
 }
 
 static void free_get(struct get *get)
@@ -167,8 +174,25 @@ static int on_other(void *context, const char *path)
 static void on_fault(void *context, const char *path, const char *what)
 {
     const struct get *get = context;
+    if (get->has_broken) {
+        return;
+    }
     progress_pause(get->progress);
     cli_error(get->invocation, "%s%s%s: %s", get->path, *get->path && *path ? "/" : "", path, what);
+}
+
+/* The stream broke: at which file, and who could not be asked for it. */
+static void report_broken(struct get *get, struct client_response *response)
+{
+    const struct wanted *wanted = get->wanted;
+    while (wanted && wanted->has_come) {
+        wanted = wanted->hh.next;
+    }
+    if (wanted && !response->no_node) {
+        missing_add(get->client, &wanted->id, &response->failure);
+    }
+    CLEANUP_FREE char *path = text_join(get->path, wanted ? wanted->path : "");
+    connect_report(get->invocation, wanted ? path : get->path, response);
 }
 
 static void on_bytes(void *context, uint64_t bytes)
@@ -179,9 +203,10 @@ static void on_bytes(void *context, uint64_t bytes)
 
 static la_ssize_t on_pull(struct archive *archive, void *context, const void **ret_data)
 {
-    const struct get *get = context;
+    struct get *get = context;
     struct bytes data = {0};
     if (client_stream_read(get->stream, &data)) {
+        get->has_broken = true;
         archive_set_error(archive, EIO, "the stream broke");
         return -1;
     }
@@ -218,15 +243,15 @@ static int unpack_stream(struct get *get, struct unpack *unpack)
             break;
         }
     }
+    archive_read_free(archive);
+    client_stream_close(get->stream);
     progress_pause(get->progress);
     if (response.failure.size) {
-        connect_report(get->invocation, get->path, &response);
+        report_broken(get, &response);
         err = -EIO;
     } else if (err == -EPROTO) {
         cli_error(get->invocation, "%s: the node's tar stream is broken", get->path);
     }
-    archive_read_free(archive);
-    client_stream_close(get->stream);
     return err;
 }
 

@@ -137,6 +137,23 @@ static void print_progress(const json_t *why)
     }
 }
 
+static void print_not_asked(const json_t *nodes)
+{
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *node = json_array_get(nodes, i);
+        const char *name = entry_text(node, "name");
+        const char *const parts[] = {*name ? name : entry_text(node, "node"),
+                                     entry_text(node, "zone"), entry_text(node, "address"),
+                                     entry_text(node, "why")};
+        CLEANUP_BUF struct buf text = BUF_INIT;
+        for (size_t j = 0; j < ARRAY_SIZE(parts); j++) {
+            buf_add_string(&text, j > 0 && *parts[j] ? "  " : "");
+            text_add_name(&text, parts[j], isatty(STDOUT_FILENO));
+        }
+        print_line(i == 0 ? "not asked" : "", &text);
+    }
+}
+
 static void print_why(const json_t *why)
 {
     static const char *const states[][2] = {
@@ -174,6 +191,7 @@ static void print_why(const json_t *why)
         print_line("waits for", &text);
     }
     print_progress(why);
+    print_not_asked(json_object_get(why, "not_asked"));
     print_sources(json_object_get(why, "sources"));
 }
 

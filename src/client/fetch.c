@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "client/local_store.h"
+#include "client/missing.h"
 #include "hash/sha256.h"
 
 /* Connections in a row that brought not one block: what is wrong will stay wrong. */
@@ -45,6 +46,7 @@ bool fetch_metadata(struct client *client, const struct id *id, struct file_meta
 /* Some blocks in a row on their way. */
 struct fetch {
     struct client *client;
+    const struct id *id;
     const char *path;
     const struct file_metadata *metadata;
     const struct fetch_target *target;
@@ -117,11 +119,11 @@ static bool fetch_rest(struct fetch *fetch, struct client_response *response)
 static bool fetch_run(struct fetch *fetch, bool has_some, struct client_response *response)
 {
     bool good = false;
+    bool has_broken = false;
     for (int attempt = 1; !good && attempt <= ATTEMPTS_MAX; attempt++) {
         const size_t before = verified_block(fetch->verified);
         good = fetch_rest(fetch, response);
-        const bool has_broken =
-            !good && !response->err && response->status < 300 && response->status > 0;
+        has_broken = !good && !response->err && response->status < 300 && response->status > 0;
         if (!good && !has_broken && !(response->no_node && (has_some || before > 0))) {
             break;
         }
@@ -138,6 +140,9 @@ static bool fetch_run(struct fetch *fetch, bool has_some, struct client_response
         buf_add_format(&response->failure, "block %zu of %zu: %s",
                        fetch->first + verified_block(fetch->verified),
                        fetch->metadata->blocks_count, why);
+        if (has_broken) {
+            missing_add(fetch->client, fetch->id, &response->failure);
+        }
     }
     return good;
 }
@@ -180,7 +185,8 @@ bool fetch_content(struct client *client, const struct id *id, const struct file
     char hex[ID_HEX_CHARS + 1];
     id_format(id, hex);
     CLEANUP_FREE char *path = mem_format("/files/%s/data", hex);
-    struct fetch fetch = {.client = client, .path = path, .metadata = metadata, .target = target};
+    struct fetch fetch = {
+        .client = client, .id = id, .path = path, .metadata = metadata, .target = target};
     bool good = true;
     bool has_some = false;
     while (good && fetch.first < metadata->blocks_count) {

@@ -299,6 +299,8 @@ static void set_explanation(json_t *object, struct network *network,
         json_array_append_new(sources, json_of_source(&known, &explanation->sources[i]));
     }
     json_object_set_new(object, "sources", sources);
+    json_object_set_new(object, "not_asked",
+                        known_not_asked(&known, explanation->answers, explanation->answers_count));
 }
 
 /* The file at the path, or that whose id stands there instead of one. */

@@ -73,6 +73,13 @@ static bool is_shunned(const struct known *known, const struct node_id *id)
     return false;
 }
 
+/* It may have gone after it was asked. */
+static bool is_unreachable(const struct known *known, const struct node_id *id)
+{
+    const struct member_info *member = known_find(known, id);
+    return member && member->version.status == MEMBER_UNREACHABLE;
+}
+
 /* NULL: it was asked. */
 static const char *why_not_asked(const struct known *known, const struct locate_answer *answer)
 {
@@ -83,7 +90,9 @@ static const char *why_not_asked(const struct known *known, const struct locate_
         return "silent";
     case LOCATE_HAS_COMPLETE:
     case LOCATE_HAS_PARTIAL:
-        return is_shunned(known, &answer->node) ? "shunned" : NULL;
+        return is_shunned(known, &answer->node)       ? "shunned"
+               : is_unreachable(known, &answer->node) ? "unreachable"
+                                                      : NULL;
     case LOCATE_DENIED:
         break;
     }

@@ -237,6 +237,8 @@ struct fetch_source {
 };
 
 #define FETCH_SOURCES_MAX 64u
+/* Of members that have it, or could not be asked, so many are told of. */
+#define FETCH_ANSWERS_MAX 32u
 
 /* A fetch that goes on, or one of the last FETCH_PAST_MAX that ended. */
 struct fetch_explanation {
@@ -244,6 +246,10 @@ struct fetch_explanation {
     bool is_over;
     int err;               /* if it is over: as in struct fetch_result */
     const char *waits_for; /* static, for people: what it waits for just now; "" if for nothing */
+    /* Of those that were looked for last: first those that could not be asked, then those that
+     * have it; none of one that is here. */
+    uint32_t answers_count;
+    struct locate_answer answers[FETCH_ANSWERS_MAX];
     uint32_t sources_count;
     struct fetch_source sources[FETCH_SOURCES_MAX]; /* those that gave most first */
 };

@@ -208,11 +208,27 @@ static void add_source(void *context, const struct transfer_source *source)
     };
 }
 
+/* Of those that denied it there is nothing to tell. */
+static void add_answers(const struct fetch_file *file, bool were_asked,
+                        struct fetch_explanation *ret_explanation)
+{
+    for (size_t i = 0; i < file->answers_count; i++) {
+        const struct locate_answer *answer = &file->answers[i];
+        const bool was_asked = answer->outcome < LOCATE_SILENT;
+        if (answer->outcome != LOCATE_DENIED && was_asked == were_asked &&
+            ret_explanation->answers_count < FETCH_ANSWERS_MAX) {
+            ret_explanation->answers[ret_explanation->answers_count++] = *answer;
+        }
+    }
+}
+
 static void explain(struct fetch *fetch, const struct fetch_file *file,
                     struct fetch_explanation *ret_explanation)
 {
     *ret_explanation = (struct fetch_explanation){0};
     fill(fetch, file, &ret_explanation->info, &ret_explanation->waits_for);
+    add_answers(file, false, ret_explanation);
+    add_answers(file, true, ret_explanation);
     transfer_visit_sources(fetch->transfer, &file->id, add_source, ret_explanation);
     qsort(ret_explanation->sources, ret_explanation->sources_count,
           sizeof ret_explanation->sources[0], compare_sources);
@@ -233,6 +249,7 @@ void fetch_report_keep(struct fetch *fetch, const struct fetch_file *file, int e
     explain(fetch, file, &explanation);
     explanation.is_over = true;
     explanation.err = err;
+    explanation.answers_count = err ? explanation.answers_count : 0;
     explanation.waits_for = "";
     struct fetch_past *past = &fetch->past[fetch->past_count++ % FETCH_PAST_MAX];
     free(past->explanation);
