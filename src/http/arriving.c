@@ -214,6 +214,9 @@ void arrival_answer_failure(struct request *request, const struct arrival *arriv
     if (err == -EBUSY) {
         answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "busy",
                      "too many files are being fetched");
+    } else if (err == -ENOSPC) {
+        answer_error(request, MHD_HTTP_INSUFFICIENT_STORAGE, "no_space",
+                     "the disk of this node is full, so what is not here can't be fetched");
     } else if (err == -ECANCELED) {
         answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "stopped", "the fetch was given up");
     } else if (err != -ENOENT && err != -EHOSTUNREACH) {

@@ -70,7 +70,7 @@ void fetch_hint(struct fetch *fetch, const struct ring_key *key, const struct no
  * for. -ENOENT: all that could have it said that they have not. -EHOSTUNREACH: not found, but some
  * could not be asked: `answers` tells which. -ECANCELED: fetch_stop(), or the network closes.
  * -EBUSY: FETCH_FILES_MAX. -EIO, -ENOTRECOVERABLE: this node's disk. A full disk ends no fetch: it
- * waits for room. */
+ * waits for room; but readers do not wait for that. */
 struct fetch_result {
     struct id file;
     int err;
@@ -172,7 +172,8 @@ struct fetch_reader_options {
 void fetch_reader_want(struct fetch_reader *reader, uint32_t first, uint32_t count);
 
 /* Of block `index` (below blocks_count): 0: it is here, readable by store/read.h; -EAGAIN: not yet;
- * an error of struct fetch_result: it won't come. */
+ * an error of struct fetch_result: it won't come. -ENOSPC: there is no room for it; another reader
+ * finds out whether there is some now. */
 [[nodiscard]] int fetch_reader_state(struct fetch_reader *reader, uint32_t index);
 
 /* After such an error: what came of the members that were or should have been asked; borrowed

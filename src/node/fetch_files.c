@@ -30,6 +30,9 @@
 #define UNREACHED_US_MAX ((uint64_t)60 * 1000 * 1000)
 /* Thousands may find the disk full at a time; the log is told so often. */
 #define FULL_LOG_US ((uint64_t)60 * 1000 * 1000)
+/* Those who read it are told when it found no room for so long: by the attempt after the first one,
+ * which what was set aside made room for. */
+#define FULL_PATIENCE_US (TRANSFER_NOSPACE_MS * UINT64_C(1000))
 /* Times that one whose block went before the commit is fetched again. */
 #define RETRIES_MAX 8u
 #define SETTLING_BYTES_MAX ((uint64_t)64 * 1024 * 1024)
@@ -250,6 +253,38 @@ static void tell_full(struct fetch *fetch, const struct fetch_file *file)
     }
 }
 
+struct refusing {
+    struct fetch_news news;
+    struct id file;
+};
+
+static void run_refusing(struct fetch *fetch, struct fetch_news *news)
+{
+    struct refusing *refusing = CONTAINER_OF(news, struct refusing, news);
+    struct fetch_file *file = fetch_file_find(fetch, &refusing->file);
+    if (file && file->is_refusing) {
+        file->is_refusing = false;
+        fetch_readers_refuse(fetch, file, -ENOSPC);
+    }
+    free(refusing);
+}
+
+/* An attempt found no room. It is tried again for as long as somebody waits for the file; an answer
+ * that stands still helps nobody. */
+static void found_full(struct fetch *fetch, struct fetch_file *file)
+{
+    const uint64_t now_us = network_now_us();
+    if (file->full_us == 0) {
+        file->full_us = now_us;
+    }
+    if (file->readers && !file->is_refusing && now_us - file->full_us >= FULL_PATIENCE_US) {
+        struct refusing *refusing = mem_alloc(sizeof *refusing);
+        *refusing = (struct refusing){.news.run = run_refusing, .file = file->id};
+        file->is_refusing = true;
+        fetch_later(fetch, &refusing->news);
+    }
+}
+
 void fetch_file_changed(struct fetch *fetch, struct fetch_file *file)
 {
     struct transfer_status status;
@@ -260,6 +295,11 @@ void fetch_file_changed(struct fetch *fetch, struct fetch_file *file)
     file->is_full = status.err == -ENOSPC;
     if (file->is_full && !was_full) {
         tell_full(fetch, file);
+    }
+    if (file->is_full) {
+        found_full(fetch, file);
+    } else {
+        file->full_us = 0;
     }
 }
 
@@ -424,7 +464,8 @@ void fetch_file_end(struct fetch *fetch, struct fetch_file *file, int err)
 
 void fetch_file_stop(struct fetch *fetch, struct fetch_file *file, enum content_end how)
 {
-    fetch_report_keep(fetch, file, -ECANCELED); /* while transfer knows it */
+    /* While transfer knows it. */
+    fetch_report_keep(fetch, file, file->full_us > 0 ? -ENOSPC : -ECANCELED);
     transfer_stop(fetch->transfer, network_now_us(), &file->id);
     end_file(fetch, file, -ECANCELED, how);
 }
@@ -519,6 +560,7 @@ static void begin_again(struct fetch *fetch, struct fetch_file *file)
 static void wait_for_room(struct fetch *fetch, struct fetch_file *file)
 {
     tell_full(fetch, file);
+    found_full(fetch, file);
     retry_at(fetch, file, network_now_us() + TRANSFER_NOSPACE_MS * UINT64_C(1000));
 }
 

@@ -40,6 +40,8 @@ struct fetch_file {
     bool is_resuming;  /* that is what is being opened */
     bool is_opened;    /* its list of blocks is known */
     bool is_full;      /* the disk was, when last looked */
+    uint64_t full_us;  /* since then; 0: it was not */
+    bool is_refusing;  /* its readers are about to be told that */
     bool is_settling;  /* transfer is through with it, and it is being committed */
     uint64_t retry_us; /* that failed, and is tried again; UINT64_MAX: it did not */
     bool is_taking;    /* it is here already, or is held for one more reason */
@@ -129,6 +131,8 @@ struct blocks_events fetch_blocks_events(void);
 /* The list of blocks is known; blocks came; it is over. */
 void fetch_readers_notice(struct fetch *fetch, struct fetch_file *file);
 void fetch_readers_end(struct fetch *fetch, struct fetch_file *file, int err);
+/* It goes on, and they are not to wait for that. Not within what transfer calls. */
+void fetch_readers_refuse(struct fetch *fetch, struct fetch_file *file, int err);
 
 /* fetch_aside.c */
 

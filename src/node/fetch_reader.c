@@ -94,6 +94,29 @@ void fetch_readers_end(struct fetch *fetch, struct fetch_file *file, int err)
     }
 }
 
+/* Takes back what it wanted, and that it reads. */
+static void unlink_reader(struct fetch *fetch, struct fetch_reader *reader)
+{
+    struct fetch_file *file = reader->file;
+    const int err = transfer_want(fetch->transfer, network_now_us(), &file->id,
+                                  (uint64_t)(uintptr_t)reader, 0, 0);
+    (void)err; /* it may not have got that far */
+    DL_DELETE(file->readers, reader);
+    reader->file = NULL;
+    file->readers_count--;
+}
+
+void fetch_readers_refuse(struct fetch *fetch, struct fetch_file *file, int err)
+{
+    while (file->readers) {
+        struct fetch_reader *reader = file->readers;
+        unlink_reader(fetch, reader);
+        fail(reader, err, NULL);
+        notice(fetch, reader);
+    }
+    fetch_file_left(fetch, file);
+}
+
 /* ---- from outside ------------------------------------------------------------------------------
  */
 
@@ -203,12 +226,7 @@ void fetch_reader_want(struct fetch_reader *reader, uint32_t first, uint32_t cou
 static void leave(struct fetch *fetch, struct fetch_reader *reader)
 {
     struct fetch_file *file = reader->file;
-    const int err = transfer_want(fetch->transfer, network_now_us(), &file->id,
-                                  (uint64_t)(uintptr_t)reader, 0, 0);
-    (void)err; /* it may not have got that far */
-    DL_DELETE(file->readers, reader);
-    reader->file = NULL;
-    file->readers_count--;
+    unlink_reader(fetch, reader);
     fetch_file_left(fetch, file);
 }
 

@@ -91,7 +91,7 @@ void transfer_fetch_pause(struct transfer *transfer, struct fetch *fetch, int er
     fetch->err = err;
     fetch->pause_us = transfer->now_us + pause_us;
     transfer_fetch_wake(transfer, fetch, fetch->pause_us);
-    if (is_new) {
+    if (is_new || err == -ENOSPC) { /* each attempt that found no room is told */
         transfer_fetch_changed(transfer, fetch);
     }
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Content is found and fetched if any node has it, whatever happens meanwhile."""
 
+import http.client
 import json
 import os
 import signal
@@ -277,7 +278,7 @@ class FullDisk(Background):
         self.wait_done(b, "file", data)
 
     def test_a_full_disk_loses_nothing(self):
-        """Killed while it waits for room, with a reader whose answer stands still."""
+        """Killed while it waits for room, with a reader who is told that there is none."""
         a, b, ballast = self.pair_with_small_disk()
         data = content("kept", 12 * MIB)
         own = content("own", MIB)
@@ -297,14 +298,62 @@ class FullDisk(Background):
         wait_on([b], lambda: fetches(b).get(file_id(data), {}).get("state") == "no_space",
                 "it waits again")
         self.assertEqual(get(b, "own") == own, True)
-        got = []
-        thread = threading.Thread(target=lambda: got.append(get(b, "file")))
-        thread.start()
-        self.wait_readers(b, 1)
+        self.assertEqual(len(self.read_on_full_disk(b, "file", data)) < len(data), True)
         ballast.drop()
-        thread.join()
-        self.assertEqual([each == data for each in got], [True])
+        self.assertEqual(get(b, "file") == data, True)
         self.wait_done(b, "file", data)
+
+    def read_on_full_disk(self, node, path, data):
+        """What comes before it is told that there is no room."""
+        try:
+            answer = node.get(f"/fs/{path}")
+        except http.client.IncompleteRead as failure:
+            self.assertEqual(failure.partial == data[:len(failure.partial)], True)
+            return failure.partial
+        self.assertEqual((answer.status, answer.error), (507, "no_space"))
+        return b""
+
+    def test_a_reader_does_not_wait_for_room(self):
+        a, b, ballast = self.pair_with_small_disk()
+        data = content("read", 12 * MIB)
+        small = content("small", 1000)
+        put(a, "file", data)
+        put(a, "small", small)
+        wait_same([a, b])
+        # There is room for the beginning of it, whose answer breaks off.
+        ballast.leave(20 * MIB)
+        got = self.read_on_full_disk(b, "file", data)
+        self.assertEqual(0 < len(got) < len(data), True, len(got))
+        told = why(b, "file")
+        self.assertIn(told["state"], ("no_space", "failed"), told)
+        self.assertEqual(told.get("error", "no_space"), "no_space", told)
+        # Of the rest nothing: it is told before the first byte.
+        answer = b.get("/fs/file", Range=f"bytes=-{BLOCK_BYTES}")
+        self.assertEqual((answer.status, answer.error), (507, "no_space"))
+        result = self.artel("get", b, "file", self.root / "target")
+        self.assertEqual(result.status, 1, result)
+        self.assertIn("the disk of this node is full", result.err)
+        ballast.drop()
+        self.assertEqual(get(b, "file") == data, True)
+        self.assertEqual(get(b, "small") == small, True)
+
+    def test_a_reader_of_a_small_file_does_not_wait_either(self):
+        a, b, ballast = self.pair_with_small_disk()
+        files = {f"{i}": content(("read small", i), 100000) for i in range(8)}
+        for path, data in files.items():
+            put(a, path, data)
+        wait_same([a, b])
+        ballast.leave(14 * MIB)
+        for path, data in files.items():
+            # It may come out of memory, before it is found that it can't be kept.
+            answer = b.get(f"/fs/{path}")
+            if answer.status == 200:
+                self.assertEqual(answer.body == data, True)
+            else:
+                self.assertEqual((answer.status, answer.error), (507, "no_space"))
+        ballast.drop()
+        for path, data in files.items():
+            self.assertEqual(get(b, path) == data, True)
 
     def test_small_files_wait_for_room(self):
         a, b, ballast = self.pair_with_small_disk()
