@@ -32,6 +32,8 @@
 /* The rate is looked at over so long, counting only time in which something was being sent. */
 #define RATE_US (100 * MS)
 #define RATE_FIRST_US MS
+/* A slower sample changes what is known by so much of the difference. */
+#define RATE_SHARE 4u
 
 struct job {
     struct upload_job job;
@@ -97,6 +99,7 @@ struct upload {
     uint64_t busy_since_us; /* something is being sent since; 0: nothing is */
     uint64_t busy_us;
     uint64_t busy_bytes;
+    unsigned samples_count; /* RATE_SHARE - 1 at most */
 
     uint64_t paced_us; /* the next may begin, whether or not this one has left */
     struct bucket limit;
@@ -487,18 +490,26 @@ uint64_t upload_next_us(const struct upload *upload)
 }
 
 /* The rate of the last RATE_US in which something was sent; sinks slowly, so that a pause of the
- * receivers does not look like a slow link. */
+ * receivers does not look like a slow link. The first of these samples is told while it is being
+ * taken, and they count alike until there are RATE_SHARE of them: what a link takes at once, before
+ * it is full, looks like a much faster one. */
 static void note_rate(struct upload *upload, uint64_t now_us, uint64_t bytes)
 {
     upload->busy_bytes += bytes;
     upload->busy_us += now_us - upload->busy_since_us;
     upload->busy_since_us = now_us;
     uint64_t *rate = &upload->counters.rate_bytes_per_s;
-    if (upload->busy_us < (*rate > 0 ? RATE_US : RATE_FIRST_US)) {
+    const bool is_first = upload->samples_count == 0;
+    if (upload->busy_us < (is_first ? RATE_FIRST_US : RATE_US)) {
         return;
     }
     const uint64_t seen = upload->busy_bytes * MS / (upload->busy_us / MS);
-    *rate = seen >= *rate ? seen : (3 * *rate + seen) / 4;
+    const uint64_t share = upload->samples_count + 1;
+    *rate = is_first || seen >= *rate ? seen : ((share - 1) * *rate + seen) / share;
+    if (upload->busy_us < RATE_US) {
+        return;
+    }
+    upload->samples_count += upload->samples_count + 1 < RATE_SHARE;
     upload->busy_bytes = 0;
     upload->busy_us = 0;
 }

@@ -300,6 +300,37 @@ static void a_slow_receiver_does_not_hold_others_up(void **state)
     upload_free(upload);
 }
 
+/* Sockets take the first blocks at once; then one leaves every 20 ms. */
+static void what_leaves_at_once_is_not_the_rate(void **state)
+{
+    (void)state;
+    struct upload *upload = new_upload(0);
+    const uint64_t rate_bytes_per_ms = BLOCK_BYTES / 20;
+    uint64_t now_us = 0;
+    for (uint32_t block = 0; block < 25; block++) {
+        struct upload_job job;
+        assert_int_equal(ask(upload, now_us, 1, block, block, BLOCK_BYTES, false, NULL),
+                         UPLOAD_TAKEN);
+        assert_true(upload_next(upload, now_us, &job));
+        now_us += block < 4 ? MS_US / 2 : 20 * MS_US;
+        upload_done(upload, now_us, &job, true);
+    }
+    assert_in_range(upload_counters(upload)->rate_bytes_per_s, rate_bytes_per_ms * 1000,
+                    rate_bytes_per_ms * 1500);
+    /* A slower time changes it slowly. */
+    for (uint32_t block = 30; block < 35; block++) {
+        struct upload_job job;
+        assert_int_equal(ask(upload, now_us, 1, block, block, BLOCK_BYTES, false, NULL),
+                         UPLOAD_TAKEN);
+        assert_true(upload_next(upload, now_us, &job));
+        now_us += 40 * MS_US;
+        upload_done(upload, now_us, &job, true);
+    }
+    assert_in_range(upload_counters(upload)->rate_bytes_per_s, rate_bytes_per_ms * 750,
+                    rate_bytes_per_ms * 1400);
+    upload_free(upload);
+}
+
 static void askers_are_named_to_each_other(void **state)
 {
     (void)state;
@@ -342,6 +373,7 @@ int main(void)
         cmocka_unit_test(small_blocks_are_not_crowded_out),
         cmocka_unit_test(the_rate_is_kept),
         cmocka_unit_test(a_slow_receiver_does_not_hold_others_up),
+        cmocka_unit_test(what_leaves_at_once_is_not_the_rate),
         cmocka_unit_test(askers_are_named_to_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
