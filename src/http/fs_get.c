@@ -67,7 +67,7 @@ static void begin(struct request *request)
     }
 }
 
-static const char *const parameters[] = {"depth", "limit", "after", "match", NULL};
+static const char *const parameters[] = {"depth", "limit", "after", "match", "below", NULL};
 
 const struct endpoint endpoint_fs_get = {
     .method = "GET",

@@ -57,6 +57,7 @@ struct tar_out {
     const struct request *request; /* while the answer goes out */
     struct node *node;
     struct buf top;
+    uint64_t below_bytes; /* files that are not shorter are left out */
     struct archive *archive;
     struct archive_entry *header;
     locale_t locale;
@@ -137,6 +138,9 @@ static void add_entry(struct tar_out *out, struct bytes path, const struct tree_
     const struct tree_version *version = &entry->version;
     if (!entry->is_explicit) {
         return; /* it comes into being with what is in it */
+    }
+    if (version->kind == TREE_FILE && version->size_bytes >= out->below_bytes) {
+        return;
     }
     struct out_entry *added = &out->entries[out->entries_count++];
     const size_t target_bytes = version->kind == TREE_SYMLINK ? version->target.size : 0;
@@ -444,13 +448,18 @@ static bool out_open(struct tar_out *out)
            archive_write_open(out->archive, out, NULL, on_write, NULL) == ARCHIVE_OK;
 }
 
+static int read_below(struct request *request, uint64_t *ret_below_bytes)
+{
+    return request_number(request, "below", 1, UINT64_MAX, UINT64_MAX, ret_below_bytes);
+}
+
 static void begin_stream(struct request *request)
 {
     struct tar_out *out = mem_alloc(sizeof *out);
     out->request = request;
     out->node = request->node;
     buf_add(&out->top, request->path);
-    if (!out_open(out)) {
+    if (read_below(request, &out->below_bytes) || !out_open(out)) {
         out_free(out);
         answer_failure(request, -EIO);
         return;
@@ -510,7 +519,7 @@ static void await(struct request *request, struct bytes path, const struct tree_
 /* Of the first files, whether their content is here; leaves an arrival for the first that is not.
  * A clear answer is better than a stream that breaks off, which is all that can be said of a later
  * one. */
-static int look_for_missing(struct request *request)
+static int look_for_missing(struct request *request, uint64_t below_bytes)
 {
     struct tree_walk *walk = NULL;
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
@@ -525,7 +534,7 @@ static int look_for_missing(struct request *request)
         struct bytes path;
         struct tree_entry entry;
         err = tree_walk_next(walk, &path, &entry);
-        if (!err && entry.version.kind == TREE_FILE &&
+        if (!err && entry.version.kind == TREE_FILE && entry.version.size_bytes < below_bytes &&
             is_missing(request->node, &entry.version.file_id)) {
             await(request, path, &entry.version);
         }
@@ -536,7 +545,12 @@ static int look_for_missing(struct request *request)
 
 void tar_out_begin(struct request *request)
 {
-    const int err = look_for_missing(request);
+    uint64_t below_bytes = 0;
+    if (read_below(request, &below_bytes)) {
+        answer_error(request, MHD_HTTP_BAD_REQUEST, "bad_query", "below is a number from 1 on");
+        return;
+    }
+    const int err = look_for_missing(request, below_bytes);
     if (err) {
         answer_failure(request, err);
     } else if (!request->state || request->is_head) {
