@@ -4,6 +4,7 @@
 #include <archive.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -18,17 +19,22 @@
 #include "cli/unpack.h"
 #include "client/entry.h"
 #include "client/fetch.h"
+#include "client/local_store.h"
 #include "client/missing.h"
 #include "client/out_file.h"
 #include "client/text.h"
 
 /* Beyond this, a directory is got in parts: each takes some 200 bytes here. */
 #define FILES_MAX 20000000u
+/* From here on a file is copied out of the store of a node of this machine. Where files are fetched
+ * first, the stream is ahead of its reader by so much, and each by itself waits for all of it. */
+#define LOCAL_BYTES_MIN ((uint64_t)32 * 1024 * 1024)
 
 struct wanted {
     UT_hash_handle hh; /* in the order of the listing, and of the stream */
     struct id id;
     bool has_come;
+    bool is_large;
     char path[];
 };
 
@@ -45,22 +51,30 @@ struct get {
     const char *path;
     struct wanted *wanted;
     uint64_t total_bytes;
+    bool has_large;
+    struct store *local; /* that large files are copied out of; NULL: they come in the stream */
     struct other *others;
     struct client_stream *stream;
     bool has_broken; /* the stream: what is wrong with the file that it brought is known */
 };
 
-static int write_file(void *context, struct bytes data)
+static int write_file_at(void *context, uint64_t offset_bytes, struct bytes data)
 {
-    return out_file_write(context, data);
+    return out_file_write_at(context, offset_bytes, data);
 }
 
-bool get_file(const struct invocation *invocation, struct client *client, const char *path,
-              int dir_fd, const char *name, bool is_synced, struct progress *progress)
+/* One file of the tree into the directory `dir_fd` under `name`. False: it said why. */
+static bool get_file(const struct get *get, const char *path, int dir_fd, const char *name)
 {
+    const struct invocation *invocation = get->invocation;
+    struct client *client = get->client;
+    struct progress *progress = get->progress;
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
     json_t *entry = entry_stat(client, path, &response);
+    if (!entry && response.status == 404) {
+        return true; /* deleted since the listing: then the directory is as it is without */
+    }
     struct id id;
     bool good = entry && id_parse(bytes_of_string(entry_text(entry, "id")), &id) == 0 &&
                 fetch_metadata(client, &id, &metadata, &response);
@@ -74,14 +88,15 @@ bool get_file(const struct invocation *invocation, struct client *client, const 
         json_decref(entry);
         return false;
     }
-    const struct out_file_options options = {
-        .mode = entry_mode(entry, 0644), .mtime = entry_mtime(entry), .is_synced = is_synced};
+    const struct out_file_options options = {.mode = entry_mode(entry, 0644),
+                                             .mtime = entry_mtime(entry)};
     json_decref(entry);
     struct out_file *file = NULL;
     int err = out_file_open(dir_fd, name, &file);
     if (!err) {
-        const struct fetch_target to = {.write = write_file,
+        const struct fetch_target to = {.write_at = write_file_at,
                                         .write_context = file,
+                                        .local = get->local,
                                         .arrived = progress_arrived,
                                         .arrived_context = progress};
         good = fetch_content(client, &id, &metadata, &to, &response);
@@ -124,10 +139,33 @@ static int want(void *context, json_t *entry)
         return -EPROTO;
     }
     get->total_bytes += entry_length(entry);
+    wanted->is_large = entry_length(entry) >= LOCAL_BYTES_MIN;
+    get->has_large = get->has_large || wanted->is_large;
     struct wanted *replaced = NULL;
     HASH_REPLACE(hh, get->wanted, path[0], (unsigned)(size - 1), wanted, replaced);
     free(replaced);
     return 0;
+}
+
+static void add_other(struct get *get, const char *path)
+{
+    struct other *other = mem_alloc(sizeof *other);
+    *other = (struct other){.path = mem_copy_string(path), .next = get->others};
+    get->others = other;
+}
+
+/* If they can be copied, large files come after the stream, by themselves. */
+static void set_large_aside(struct get *get)
+{
+    get->local = get->has_large ? local_store_open(get->client) : NULL;
+    struct wanted *wanted;
+    struct wanted *next;
+    HASH_ITER(hh, get->wanted, wanted, next)
+    {
+        if (get->local && wanted->is_large) {
+            add_other(get, wanted->path);
+        }
+    }
 }
 
 static const struct id *wanted_of(void *context, const char *path)
@@ -157,6 +195,7 @@ static void free_get(struct get *get)
         free(other->path);
         free(other);
     }
+    store_close(get->local);
 }
 
 /* ---- the stream -------------------------------------------------------------------------------
@@ -164,10 +203,7 @@ static void free_get(struct get *get)
 
 static int on_other(void *context, const char *path)
 {
-    struct get *get = context;
-    struct other *other = mem_alloc(sizeof *other);
-    *other = (struct other){.path = mem_copy_string(path), .next = get->others};
-    get->others = other;
+    add_other(context, path);
     return 0;
 }
 
@@ -185,7 +221,7 @@ static void on_fault(void *context, const char *path, const char *what)
 static void report_broken(struct get *get, struct client_response *response)
 {
     const struct wanted *wanted = get->wanted;
-    while (wanted && wanted->has_come) {
+    while (wanted && (wanted->has_come || (get->local && wanted->is_large))) {
         wanted = wanted->hh.next;
     }
     if (wanted && !response->no_node) {
@@ -218,11 +254,18 @@ static int unpack_stream(struct get *get, struct unpack *unpack)
 {
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FREE char *target = entry_target(get->path);
-    const struct client_request request = {
-        .target = target,
+    CLEANUP_FREE char *target_of_small = mem_format("%s?below=%" PRIu64, target, LOCAL_BYTES_MIN);
+    struct client_request request = {
+        .target = get->local ? target_of_small : target,
         .headers = {"Accept: application/x-tar"},
     };
-    if (!client_stream_open(get->client, &request, &response, &get->stream)) {
+    bool good = client_stream_open(get->client, &request, &response, &get->stream);
+    if (!good && get->local && client_is_code(&response, "bad_query")) {
+        /* A node of before: large files come twice. */
+        request.target = target;
+        good = client_stream_open(get->client, &request, &response, &get->stream);
+    }
+    if (!good) {
         connect_report(get->invocation, get->path, &response);
         return -EIO;
     }
@@ -269,7 +312,7 @@ static bool get_others(struct get *get, struct unpack *unpack)
             continue;
         }
         CLEANUP_FREE char *path = text_join(get->path, other->path);
-        good &= get_file(get->invocation, get->client, path, dir_fd, name, false, get->progress);
+        good &= get_file(get, path, dir_fd, name);
     }
     return good;
 }
@@ -345,6 +388,7 @@ bool get_directory(const struct invocation *invocation, struct client *client, c
         connect_report(invocation, path, &response);
     } else {
         progress_set_total(progress, get.total_bytes);
+        set_large_aside(&get);
         struct stat info;
         if (lstat(place, &info) < 0 && errno == ENOENT) {
             good = get_anew(&get, place);

@@ -5,7 +5,8 @@
 /*
  * get_directory: a directory of the tree into one of this machine. It comes as one tar stream;
  * the ids that its files must have come from a listing before it. A file that turns out to be
- * another one (published meanwhile, or cut into other blocks than the usual) is got by itself.
+ * another one (published meanwhile, or cut into other blocks than the usual) is got by itself; so
+ * is a large one, if it can be copied out of the node's store.
  */
 
 #include "cli/cli.h"
@@ -16,10 +17,5 @@
  * file by file. False: it said why. */
 [[nodiscard]] bool get_directory(const struct invocation *invocation, struct client *client,
                                  const char *path, const char *target, struct progress *progress);
-
-/* One file of the tree into the directory `dir_fd` under `name`. False: it said why. */
-[[nodiscard]] bool get_file(const struct invocation *invocation, struct client *client,
-                            const char *path, int dir_fd, const char *name, bool is_synced,
-                            struct progress *progress);
 
 #endif

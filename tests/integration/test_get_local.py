@@ -13,7 +13,7 @@ import unittest
 
 import harness
 from harness import BLOCK_BYTES, MIB, check, content, file_id, wait_for
-from test_fetch import Fetching, why
+from test_fetch import Fetching, members_of, why
 from test_members import SOON_S
 from trees import put, wait_on, wait_same
 
@@ -202,6 +202,38 @@ class GetLocal(Fetching):
         proxy = self.proxy(node)
         self.get(proxy.url, "f", data)
         self.assertEqual(proxy.asked(), BY_NODE)
+
+    def test_large_files_of_a_directory(self):
+        files = {f"d/{name}": content(name, size)
+                 for name, size in (("small", 5), ("in/large", 32 * MIB), ("in/less", LARGE))}
+        a, b = self.network(2)
+        for path, data in files.items():
+            put(a, path, data)
+        wait_same([a, b])
+        for node in (a, b):
+            proxy = self.proxy(node)
+            target = self.root / f"of-{node.name}"
+            result = harness.run("get", "--node", proxy.url, "d", target)
+            check(result.status == 0, "get", result)
+            got = {f"d/{path.relative_to(target)}": path for path in target.rglob("*")}
+            self.assertEqual({path for path in got if got[path].is_file()}, set(files))
+            for path, data in files.items():
+                check(got[path].read_bytes() == data, "wrong bytes", path)
+            self.assertIn(b"GET /fs/d?below=33554432 HTTP", proxy.sent)
+            self.assertNotIn("/files/ID/data", proxy.asked())
+
+    def test_a_stream_without_large_files(self):
+        node = self.network(1)[0]
+        files = {f"f{size}": content(size, size) for size in (0, 4, 5, 6)}
+        for name, data in files.items():
+            put(node, f"d/{name}", data)
+        accept = {"Accept": "application/x-tar"}
+        for below, names in ((1, {"f0"}), (5, {"f0", "f4"}), (2**64 - 1, set(files))):
+            answer = node.get(f"/fs/d?below={below}", **accept)
+            self.assertEqual(members_of(answer), {name: files[name] for name in names})
+        for below in ("0", "x", "-1", ""):
+            answer = node.get(f"/fs/d?below={below}", **accept)
+            self.assertEqual((answer.status, answer.error), (400, "bad_query"))
 
     def damage(self, node, data, *blocks):
         begins = [block * BLOCK_BYTES for block in blocks]
