@@ -28,7 +28,11 @@ static void explain(const struct invocation *invocation, const struct mount_opti
                   store_format_found(options->data), STORE_FORMAT);
         break;
     case -EINVAL:
-        cli_error(invocation, "an option of -o is none");
+        cli_error(invocation, "an option of -o is unknown");
+        break;
+    case -ELOOP:
+        cli_error(invocation, "%s would hide the data of the node: mount beside it",
+                  options->directory);
         break;
     default:
         cli_error(invocation, "%s: %s", options->directory, err_text(err));
@@ -70,8 +74,8 @@ static enum cli_status run_mount(const struct invocation *invocation)
         .ready = ready,
     };
     if (!options.data) {
-        return cli_usage(invocation,
-                         "no data directory of a node: give --data DIR or set ARTEL_DATA");
+        return cli_usage(invocation, "no data directory of a node: give --data DIR, or --node "
+                                     "unix:DIR/socket of one on this machine");
     }
     signal(SIGPIPE, SIG_IGN);
     struct mount *mount = NULL;

@@ -147,13 +147,31 @@ static void free_directory(const char *directory)
     }
 }
 
-static int check_directory(const char *directory)
+/* True if `path` is `directory` or something below it; both are real paths. */
+static bool is_within(const char *path, const char *directory)
+{
+    const size_t size = strlen(directory);
+    return strncmp(path, directory, size) == 0 &&
+           (path[size] == 0 || path[size] == '/' || strcmp(directory, "/") == 0);
+}
+
+static int check_directory(const struct mount *mount)
 {
     struct stat stat_;
-    if (stat(directory, &stat_) < 0) {
+    if (stat(mount->options.directory, &stat_) < 0) {
         return err_from_errno(errno);
     }
-    return S_ISDIR(stat_.st_mode) ? 0 : -ENOTDIR;
+    if (!S_ISDIR(stat_.st_mode)) {
+        return -ENOTDIR;
+    }
+    /* Who serves a file system must not need it. */
+    CLEANUP_FREE char *directory = realpath(mount->options.directory, NULL);
+    CLEANUP_FREE char *data = realpath(mount->options.data, NULL);
+    CLEANUP_FREE char *staging = realpath(mount->staging_path, NULL);
+    if (!directory || !data || !staging) {
+        return err_from_errno(errno);
+    }
+    return is_within(data, directory) || is_within(staging, directory) ? -ELOOP : 0;
 }
 
 /* Where the system lets us, the kernel reads further ahead than 128 KiB. */
@@ -261,11 +279,12 @@ int mount_open(const struct mount_options *options, struct mount **ret_mount)
     }
     if (!err) {
         free_directory(options->directory);
-        err = check_directory(options->directory);
+        err = check_directory(mount);
     }
     /* From the moment on that it can be seen, it ends as it should. */
-    if (!err && fuse_set_signal_handlers(mount->session) != 0) {
-        err = -EIO;
+    if (!err) {
+        err = fuse_set_signal_handlers(mount->session) == 0 ? 0 : -EIO;
+        mount->has_handlers = !err;
     }
     if (!err) {
         err = fuse_session_mount(mount->session, options->directory) == 0 ? 0 : -EIO;
@@ -383,8 +402,10 @@ void mount_close(struct mount *mount)
     if (mount->is_mounted) {
         fuse_session_unmount(mount->session);
     }
-    if (mount->session) {
+    if (mount->has_handlers) {
         fuse_remove_signal_handlers(mount->session);
+    }
+    if (mount->session) {
         fuse_session_destroy(mount->session);
     }
     directories_done(mount);

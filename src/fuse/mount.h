@@ -25,6 +25,7 @@ struct mount;
 /* Opens the store and mounts. The caller gives *ret_mount to mount_close(). Blocks on the disk.
  *
  *   -EINVAL        an option that is none
+ *   -ELOOP         the data, or what is written, would be below the directory
  *   -ENOTDIR, -EACCES, -EBUSY, -EPROTONOSUPPORT, -ENOENT  as store_open() of data
  *   -EIO           mounting failed; libfuse said why on standard error
  *

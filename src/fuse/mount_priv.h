@@ -60,6 +60,7 @@ struct mount {
     struct tree *tree;
     struct fuse_session *session;
     bool is_mounted;
+    bool has_handlers; /* of signals */
     uid_t uid;
     gid_t gid;
 

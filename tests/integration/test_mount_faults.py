@@ -398,6 +398,11 @@ class MountsThatEnd(OneMount):
             self.assertNotEqual(result.status, 0, result)
             self.assertIn("artel", result.err)
             self.assertFalse(os.path.ismount(self.root))
+        # Nor over what the mount itself needs.
+        for directory in (self.node.data, self.root):
+            result = harness.run("mount", *data, directory)
+            self.assertEqual(result.status, 1, result)
+            self.assertIn("would hide the data", result.err)
         self.assertEqual(harness.run("mount").status, 2)
 
 
