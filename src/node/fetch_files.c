@@ -458,7 +458,9 @@ static void end_file(struct fetch *fetch, struct fetch_file *file, int err, enum
 
 void fetch_file_end(struct fetch *fetch, struct fetch_file *file, int err)
 {
-    fetch_report_keep(fetch, file, err);
+    if (err || !file->is_reported) {
+        fetch_report_keep(fetch, file, err);
+    }
     end_file(fetch, file, err, err ? end_of(fetch, file) : CONTENT_KEEP);
 }
 
@@ -495,6 +497,11 @@ struct settling {
 static void run_settling(struct fetch *fetch, struct fetch_news *news)
 {
     struct settling *settling = CONTAINER_OF(news, struct settling, news);
+    struct fetch_file *file = fetch_file_find(fetch, &settling->file);
+    if (file && file->is_settling) {
+        fetch_report_keep(fetch, file, 0); /* while transfer knows where it came from */
+        file->is_reported = true;
+    }
     transfer_committed(fetch->transfer, network_now_us(), &settling->file, 0);
     free(settling);
 }

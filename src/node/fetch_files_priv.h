@@ -43,6 +43,7 @@ struct fetch_file {
     uint64_t full_us;  /* since then; 0: it was not */
     bool is_refusing;  /* its readers are about to be told that */
     bool is_settling;  /* transfer is through with it, and it is being committed */
+    bool is_reported;  /* fetch_report_keep() was called for that */
     uint64_t retry_us; /* that failed, and is tried again; UINT64_MAX: it did not */
     bool is_taking;    /* it is here already, or is held for one more reason */
     bool is_over;      /* it waits to be freed */

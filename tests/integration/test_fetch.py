@@ -481,6 +481,16 @@ class CommandLine(Fetching):
         self.assertEqual(self.artel("why", b).out, b"")
         self.assertEqual(self.artel("why", b, "none").status, 1)
 
+    def test_why_of_a_small_file(self):
+        a, b = self.network(2)
+        data = content("why small", 3000)
+        put(a, "file", data)
+        wait_same([a, b])
+        self.assertEqual(get(b, "file") == data, True)
+        wait_on([b], lambda: why(b, "file")["state"] == "done", "it is over")
+        out = self.artel("why", b, "file").out.decode()
+        self.assertRegex(out, rf"(?m)^  n0 +z +{a.at} +complete +2\.9 KiB ")
+
     def read_terminal(self, master, pattern):
         """What is written there until it matches, or up to its end."""
         seen = b""
