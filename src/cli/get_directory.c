@@ -55,7 +55,8 @@ struct get {
     struct store *local; /* that large files are copied out of; NULL: they come in the stream */
     struct other *others;
     struct client_stream *stream;
-    bool has_broken; /* the stream: what is wrong with the file that it brought is known */
+    mode_t root_mode; /* of a new directory that has none in the tree; 0: it stays as it is */
+    bool has_broken;  /* the stream: what is wrong with the file that it brought is known */
 };
 
 static int write_file_at(void *context, uint64_t offset_bytes, struct bytes data)
@@ -330,6 +331,10 @@ static bool get_into(struct get *get, int root_fd)
     };
     struct unpack *unpack = unpack_new(&options);
     bool good = !unpack_stream(get, unpack) && get_others(get, unpack);
+    if (good && get->root_mode && fchmod(root_fd, get->root_mode) < 0) {
+        on_fault(get, "", err_text(err_from_errno(errno)));
+        good = false;
+    }
     good = good && !unpack_finish(unpack);
     unpack_free(unpack);
     if (good && syncfs(root_fd) < 0) {
@@ -354,11 +359,18 @@ static bool get_anew(struct get *get, const char *target)
     const size_t parent_size = (size_t)(text_last_name(target) - target);
     CLEANUP_FREE char *staging =
         mem_format("%.*s.artel-%ld", (int)parent_size, target, (long)getpid());
-    if (mkdir(staging, 0700) < 0) {
+    if (mkdir(staging, 0777) < 0) {
         return fail_at(get, target, err_from_errno(errno));
     }
+    /* Nobody else looks into it before it has its name, and the mode that it has now, or the
+     * tree's. */
     CLEANUP_FD int fd = -1;
+    struct stat info;
     int err = file_open_at(AT_FDCWD, staging, O_RDONLY | O_DIRECTORY, 0, &fd);
+    if (!err && (fstat(fd, &info) < 0 || fchmod(fd, 0700) < 0)) {
+        err = err_from_errno(errno);
+    }
+    get->root_mode = err ? 0 : info.st_mode & 07777;
     bool good = !err && get_into(get, fd);
     if (good && renameat2(AT_FDCWD, staging, AT_FDCWD, target, RENAME_NOREPLACE) < 0) {
         err = err_from_errno(errno);

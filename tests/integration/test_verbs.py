@@ -256,6 +256,14 @@ class TestDirectories(VerbsTest):
         self.assertEqual((self.dir / "out/d/a").read_bytes(), b"new")
         self.assertEqual((self.dir / "out/d/other").read_bytes(), b"other")
 
+    def test_a_new_directory_is_like_others(self):
+        """The parents of what is published have no mode of their own."""
+        self.write("file", b"x")
+        self.run_verb("put", "file", "d/e/file")
+        (self.dir / "made").mkdir()
+        self.run_verb("get", "d", "out")
+        self.assertEqual((self.dir / "out").stat().st_mode, (self.dir / "made").stat().st_mode)
+
     def test_no_link_leads_out(self):
         """What is in the way on this machine is not followed, and nothing else is touched."""
         self.write("tree/sub/a", b"evil")
