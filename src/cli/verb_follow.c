@@ -163,6 +163,7 @@ static enum cli_status run_follow(const struct invocation *invocation)
         .pattern = invocation->arguments[0],
         .dir = dir,
         .command = config_string(config, "exec"),
+        .output_fd = following.is_json ? STDERR_FILENO : STDOUT_FILENO,
         .keep_count = (unsigned)keep,
         .report = on_report,
         .context = &following,
@@ -211,7 +212,8 @@ const struct verb verb_follow = {
         "delete, rename or atomic), ARTEL_PATH, ARTEL_FROM, ARTEL_ID, ARTEL_FILE, ARTEL_DIR and\n"
         "ARTEL_NODE set. If it fails it is run again until it succeeds; after a crash, too. "
         "Versions\n"
-        "that were replaced before they were here have not arrived.\n\n"
+        "that were replaced before they were here have not arrived. With --json, what it prints\n"
+        "goes to standard error.\n\n"
         "What somebody changed in DIR is not lost: when another version comes, or the file is\n"
         "deleted, it becomes NAME.local-TIME. What else is in DIR is left alone. "
         "DIR/.artel-follow\n"

@@ -80,7 +80,8 @@ static void execute(const struct watch *watch, const char *cursor, const json_t 
     struct backoff backoff = {.first_ms = EXEC_FIRST_MS, .limit_ms = EXEC_LIMIT_MS};
     for (;;) {
         int status = 0;
-        const int err = hook_run(watch->command, variables, ARRAY_SIZE(variables), &status);
+        const int err =
+            hook_run(watch->command, variables, ARRAY_SIZE(variables), STDOUT_FILENO, &status);
         if (!err && status == 0) {
             return;
         }

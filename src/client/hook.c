@@ -46,7 +46,7 @@ static char **make_environment(const struct hook_variable *variables, size_t cou
     return environment;
 }
 
-static int start(const char *command, char **environment, pid_t *ret_pid)
+static int start(const char *command, char **environment, int output_fd, pid_t *ret_pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -61,6 +61,7 @@ static int start(const char *command, char **environment, pid_t *ret_pid)
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, output_fd, STDOUT_FILENO);
     char *copy = mem_copy_string(command);
     char sh[] = "sh";
     char dash_c[] = "-c";
@@ -73,13 +74,13 @@ static int start(const char *command, char **environment, pid_t *ret_pid)
 }
 
 int hook_run(const char *command, const struct hook_variable *variables, size_t count,
-             int *ret_status)
+             int output_fd, int *ret_status)
 {
     CHECK(count <= HOOK_VARIABLES_MAX);
     size_t kept = 0;
     char **environment = make_environment(variables, count, &kept);
     pid_t pid = -1;
-    int err = start(command, environment, &pid);
+    int err = start(command, environment, output_fd, &pid);
     int status = 0;
     while (!err && waitpid(pid, &status, 0) < 0) {
         err = errno == EINTR ? 0 : err_from_errno(errno);

@@ -444,6 +444,7 @@ static void open_threads(struct follow *follow)
         const struct hooks_options hooks = {
             .places = follow->places,
             .command = follow->command,
+            .output_fd = follow->options.output_fd,
             .dir = follow->dir,
             .address = follow->address,
             .ended = on_hook_ended,
@@ -451,6 +452,25 @@ static void open_threads(struct follow *follow)
         };
         follow->hooks = hooks_new(&hooks);
     }
+}
+
+/* A pattern with such a name in it matches nothing, ever. */
+static bool has_impossible_name(const char *pattern)
+{
+    for (const char *name = pattern; name;
+         name = strchr(name, '/') ? strchr(name, '/') + 1 : NULL) {
+        const size_t size = strcspn(name, "/");
+        if (size == 0 || strncmp(name, "..", size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_pattern(const char *pattern)
+{
+    const int err = glob_check(bytes_of_string(pattern));
+    return err || has_impossible_name(pattern) ? -EINVAL : 0;
 }
 
 int follow_open(const struct follow_options *options, struct follow **ret_follow)
@@ -465,8 +485,7 @@ int follow_open(const struct follow_options *options, struct follow **ret_follow
     pthread_mutex_init(&follow->report_lock, NULL);
     clock_init_condition(&follow->changed);
     follow->client = client_new(options->address);
-    int err = follow->client ? glob_check(bytes_of_string(follow->pattern)) : -EINVAL;
-    err = err == -ENAMETOOLONG ? -EINVAL : err;
+    int err = follow->client ? check_pattern(follow->pattern) : -EINVAL;
     if (!err) {
         client_set_stopped(follow->client, &follow->is_stopped);
         follow->watching = client_clone(follow->client);

@@ -50,6 +50,7 @@ struct follow_options {
     const char *pattern; /* of tree/glob.h */
     const char *dir;     /* made if it is not there */
     const char *command; /* NULL: none */
+    int output_fd;       /* its standard output */
     unsigned keep_count; /* old versions of a directory published in one step */
     /* From any of its threads, one at a time. What it points to lives until it returns. */
     void (*report)(void *context, const struct follow_report *report);

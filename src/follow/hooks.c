@@ -51,7 +51,8 @@ static bool run_once(const struct hooks *hooks, const json_t *arrival, char **re
         {"ARTEL_NODE", options->address},
     };
     int status = 0;
-    const int err = hook_run(options->command, variables, ARRAY_SIZE(variables), &status);
+    const int err =
+        hook_run(options->command, variables, ARRAY_SIZE(variables), options->output_fd, &status);
     if (err || status) {
         *ret_why =
             err ? mem_copy_string(err_text(err)) : mem_format("ended with status %d", status);

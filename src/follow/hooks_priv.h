@@ -14,6 +14,7 @@ struct hooks;
 struct hooks_options {
     struct places *places;
     const char *command;
+    int output_fd;       /* standard output of the command */
     const char *dir;     /* absolute */
     const char *address; /* of the node */
     /* From its thread: a run that failed, or (`why` is NULL) succeeded. */

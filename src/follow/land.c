@@ -194,7 +194,8 @@ static void fail_wish(struct follow *follow, struct wish *wish, const char *why)
     uint64_t number = 0;
     random_system(&number, sizeof number);
     if (wish->failures == 0) {
-        follow_tell_trouble(follow, wish->path, why);
+        CLEANUP_FREE char *text = mem_format("%s; trying again", why);
+        follow_tell_trouble(follow, wish->path, text);
     }
     wish->due_ms = now_ms() + backoff_next_ms(&backoff, number);
     wish->failures++;

@@ -94,6 +94,19 @@ class Files(Following):
                 "d/c/z.txt": b"3"}
         wait_for(lambda: seen(self.dir) == want, SOON_S, "the rename of a directory above")
 
+    def test_a_pattern_that_nothing_can_match(self):
+        for pattern in ("../x", "a//b", "a/./b/*", "*/"):
+            result = harness.run("follow", pattern, "--to", self.dir, "--node", self.node.url)
+            self.assertEqual(result.status, 2, pattern)
+            self.assertIn("no such pattern can be", result.err)
+        self.assertFalse(self.dir.exists())
+
+    def test_a_command_prints_nothing_into_json(self):
+        put(self.node, "a/one", b"1")
+        follower = Follower(self, self.node, "a", self.dir, command="echo no json").start()
+        wait_for(lambda: follower.has_told("put", "a/one") and follower.state.get("current")
+                 and follower.state["hooks"] == 0, SOON_S, "it ran")
+
     def test_one_at_a_time(self):
         follower = self.follow()
         wait_for(lambda: follower.state.get("current"), SOON_S, "it follows")
