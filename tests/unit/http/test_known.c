@@ -105,6 +105,20 @@ static void who_was_not_asked(void **state)
                         " (unreachable)");
 }
 
+/* It has it, as it said, and went before it gave it. */
+static void who_has_gone_since_was_not_asked_either(void **state)
+{
+    (void)state;
+    CLEANUP_KNOWN struct known known = make_known(3);
+    known.members[1].version.status = MEMBER_UNREACHABLE;
+    const struct locate_answer answers[] = {
+        {id_of(1), LOCATE_HAS_PARTIAL}, {id_of(2), LOCATE_HAS_COMPLETE}, {id_of(3), LOCATE_DENIED}};
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    known_add_not_asked(&known, answers, ARRAY_SIZE(answers), &text);
+    assert_string_equal(buf_string(&text),
+                        "1 could not be asked: n2 (zone z2, 10.0.0.2:7420, unreachable)");
+}
+
 static void all_were_asked(void **state)
 {
     (void)state;
@@ -138,8 +152,11 @@ static void people_are_told_of_a_few(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(members_are_found),        cmocka_unit_test(a_member_as_json),
-        cmocka_unit_test(who_was_not_asked),        cmocka_unit_test(all_were_asked),
+        cmocka_unit_test(members_are_found),
+        cmocka_unit_test(a_member_as_json),
+        cmocka_unit_test(who_was_not_asked),
+        cmocka_unit_test(who_has_gone_since_was_not_asked_either),
+        cmocka_unit_test(all_were_asked),
         cmocka_unit_test(people_are_told_of_a_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
