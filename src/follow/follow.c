@@ -396,17 +396,6 @@ void follow_stop(struct follow *follow)
 /* ---- open and close ---------------------------------------------------------------------------
  */
 
-/* A path without wildcards is the file, or the directory with all that is in it. */
-static char *pattern_of(const char *text)
-{
-    text += *text == '/';
-    const size_t size = strlen(text);
-    if (strpbrk(text, "*?[\\") || size == 0) {
-        return mem_copy_string(size ? text : "**");
-    }
-    return mem_format("%.*s/**", (int)(text[size - 1] == '/' ? size - 1 : size), text);
-}
-
 static int open_places(struct follow *follow)
 {
     char absolute[PATH_MAX];
@@ -478,7 +467,7 @@ int follow_open(const struct follow_options *options, struct follow **ret_follow
     CHECK(options->keep_count <= FOLLOW_KEEP_MAX);
     struct follow *follow = mem_alloc(sizeof *follow);
     follow->options = *options;
-    follow->pattern = pattern_of(options->pattern);
+    follow->pattern = glob_of_words(options->pattern);
     follow->address = mem_copy_string(options->address);
     follow->command = options->command ? mem_copy_string(options->command) : NULL;
     pthread_mutex_init(&follow->lock, NULL);

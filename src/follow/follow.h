@@ -47,7 +47,7 @@ struct follow_report {
 
 struct follow_options {
     const char *address; /* of the node, as for client_new() */
-    const char *pattern; /* of tree/glob.h */
+    const char *pattern; /* as glob_of_words() takes it (tree/glob.h) */
     const char *dir;     /* made if it is not there */
     const char *command; /* NULL: none */
     int output_fd;       /* its standard output */

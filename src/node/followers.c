@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/backoff.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
@@ -34,6 +35,7 @@
 struct follower {
     struct followers *followers;
     struct follow_entry entry;
+    char *glob; /* that its pattern means; NULL: none that could be */
     pthread_t thread;
     bool has_thread;
     pid_t pid;         /* under the lock */
@@ -231,6 +233,16 @@ static void *supervise(void *argument)
 /* ---- all of them ------------------------------------------------------------------------------
  */
 
+/* One that makes no sense ends its process, which says so. */
+static char *checked_glob(const char *pattern)
+{
+    char *glob = glob_of_words(pattern);
+    if (glob_check(bytes_of_string(glob))) {
+        free(STEAL_PTR(glob));
+    }
+    return glob;
+}
+
 int followers_new(const char *lines, const char *socket_path, size_t *ret_line,
                   struct followers **ret_followers)
 {
@@ -251,6 +263,7 @@ int followers_new(const char *lines, const char *socket_path, size_t *ret_line,
         free(text);
         if (!err) {
             follower->followers = followers;
+            follower->glob = checked_glob(follower->entry.pattern);
             followers->count++;
         }
         lines += size + (lines[size] == '\n');
@@ -297,6 +310,7 @@ void followers_free(struct followers *followers)
     followers_stop(followers);
     for (size_t i = 0; i < followers->count; i++) {
         follow_entry_done(&followers->all[i].entry);
+        free(followers->all[i].glob);
     }
     pthread_cond_destroy(&followers->changed);
     pthread_mutex_destroy(&followers->lock);
@@ -313,9 +327,8 @@ size_t followers_count(const struct followers *followers)
 bool followers_match(const struct followers *followers, struct bytes path)
 {
     for (size_t i = 0; i < followers_count(followers); i++) {
-        const struct bytes pattern = bytes_of_string(followers->all[i].entry.pattern);
-        /* One that makes no sense ends its process, which says so. */
-        if (glob_check(pattern) == 0 && glob_match(pattern, path)) {
+        const char *glob = followers->all[i].glob;
+        if (glob && glob_match(bytes_of_string(glob), path)) {
             return true;
         }
     }

@@ -8,7 +8,10 @@
 
 #include "tree/glob.h"
 
+#include <string.h>
+
 #include "base/err.h"
+#include "base/mem.h"
 
 static struct bytes from(struct bytes text, size_t at)
 {
@@ -220,6 +223,16 @@ bool glob_match(struct bytes pattern, struct bytes path)
             return false;
         }
     }
+}
+
+char *glob_of_words(const char *text)
+{
+    text += *text == '/';
+    const size_t size = strlen(text);
+    if (strpbrk(text, "*?[\\") || size == 0) {
+        return mem_copy_string(size ? text : "**");
+    }
+    return mem_format("%.*s/**", (int)(text[size - 1] == '/' ? size - 1 : size), text);
 }
 
 bool glob_may_match_below(struct bytes pattern, struct bytes path)

@@ -14,6 +14,10 @@
 
 #define GLOB_BYTES_MAX 4096
 
+/* The pattern that somebody means who says what to follow: a path without wildcards is the file, or
+ * the directory with all that is in it; nothing is everything. Not checked. The caller frees it. */
+char *glob_of_words(const char *text);
+
 /* 0; -EINVAL: an open '[', a '\' at the end, a '/' in a set or behind '\', a NUL; -ENAMETOOLONG. */
 [[nodiscard]] int glob_check(struct bytes pattern);
 

@@ -78,12 +78,15 @@ static void what_they_follow_is_known(void **state)
     (void)state;
     struct followers *followers = NULL;
     size_t line = 0;
-    const char *lines = "a/** -> /b\nc/*.txt -> /d\n[ -> /e";
+    const char *lines = "a/** -> /b\nc/*.txt -> /d\n[ -> /e\n/f/g/ -> /h";
     assert_int_equal(followers_new(lines, "/socket", &line, &followers), 0);
     assert_true(matches(followers, "a/x/y"));
     assert_true(matches(followers, "c/x.txt"));
     assert_false(matches(followers, "c/x"));
     assert_false(matches(followers, "["));
+    assert_true(matches(followers, "f/g/all/that/is/in/it"));
+    assert_true(matches(followers, "f/g"));
+    assert_false(matches(followers, "f"));
     followers_free(followers);
     assert_false(matches(NULL, "a/x"));
 }

@@ -340,6 +340,20 @@ static void test_takes_no_time(void **state)
     }
 }
 
+static void test_what_people_mean(void **state)
+{
+    (void)state;
+    static const char *const words[][2] = {
+        {"a", "a/**"},  {"/a/b/", "a/b/**"}, {"a/*", "a/*"}, {"/a/**", "a/**"},
+        {"a\\", "a\\"}, {"[a]", "[a]"},      {"", "**"},     {"/", "**"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+        char *glob = glob_of_words(words[i][0]);
+        assert_string_equal(glob, words[i][1]);
+        free(glob);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_may_match_below),
         cmocka_unit_test(test_differs_nowhere_from_the_plain_one),
         cmocka_unit_test(test_takes_no_time),
+        cmocka_unit_test(test_what_people_mean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
