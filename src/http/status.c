@@ -182,6 +182,8 @@ static void answer_status(struct request *request, const struct trees *trees)
     hex_format(tree.fingerprint, sizeof tree.fingerprint, fingerprint);
     char cursor[64];
     snprintf(cursor, sizeof cursor, "%" PRIu64 ":%" PRIu64, tree.epoch, tree.feed_last);
+    /* Whoever asks does not know where this process was started. */
+    CLEANUP_FREE char *socket_path = realpath(server->socket_path, NULL);
     const uint64_t up_ms = clock_monotonic_ms(node_clock(request->node)) - server->started_ms;
     json_t *body = json_object();
     json_object_set_new(body, "node", json_string(node));
@@ -189,7 +191,8 @@ static void answer_status(struct request *request, const struct trees *trees)
     json_object_set_new(body, "zone", json_string(node_zone(request->node)));
     json_object_set_new(body, "version", json_string(server->version));
     json_object_set_new(body, "address", json_string(server->address));
-    json_object_set_new(body, "socket", json_string(server->socket_path));
+    json_object_set_new(body, "socket",
+                        json_string(socket_path ? socket_path : server->socket_path));
     json_object_set_new(body, "connections_max", json_integer(server->options.connections_max));
     json_object_set_new(body, "up_ms", json_integer((json_int_t)up_ms));
     json_object_set_new(body, "fingerprint", json_string(fingerprint));

@@ -4,6 +4,7 @@ the store does not give."""
 
 import contextlib
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -109,6 +110,16 @@ class GetLocal(Fetching):
         self.assertEqual((result.status, result.out == data), (0, True), result.err)
         self.assertEqual(proxy.asked(), {"/files/ID/metadata": 2})
         self.get(f"unix:{node.data / 'socket'}", "f", data)
+
+    def test_a_data_directory_of_a_relative_name(self):
+        data = content("relative", LARGE)
+        node = self.new()
+        node.data = pathlib.Path(os.path.relpath(node.data))
+        node.start()
+        put(node, "f", data)
+        proxy = self.proxy(node)
+        self.get(proxy.url, "f", data)
+        self.assertEqual(proxy.asked(), METADATA)
 
     def test_a_small_file_comes_by_the_node(self):
         data = content("small", MIB)
