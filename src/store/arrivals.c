@@ -45,19 +45,44 @@ void arrivals_remove(struct arrivals *arrivals, struct arrival *arrival)
     pthread_mutex_unlock(&arrivals->lock);
 }
 
-int arrivals_find(struct arrivals *arrivals, const struct id *id, struct block_record *ret_record)
+static const struct arrival *find_arrival(const struct arrivals *arrivals, const struct id *id)
 {
     const struct arrival *arrival = NULL;
-    pthread_mutex_lock(&arrivals->lock);
     HASH_FIND(hh, arrivals->map, id, sizeof *id, arrival);
+    return arrival;
+}
+
+static void tell(const struct arrival *arrival, struct block_record *ret_record)
+{
+    const struct new_block *block = arrival->block;
+    *ret_record = (struct block_record){
+        .size_bytes = block->size_bytes,
+        .locations_count = 1,
+        .locations = {block->reservation.location},
+    };
+    memcpy(ret_record->crcs, block->crcs, sizeof(uint32_t) * block_spans(block->size_bytes));
+}
+
+int arrivals_find(struct arrivals *arrivals, const struct id *id, struct block_record *ret_record)
+{
+    pthread_mutex_lock(&arrivals->lock);
+    const struct arrival *arrival = find_arrival(arrivals, id);
     if (arrival) {
-        const struct new_block *block = arrival->block;
-        *ret_record = (struct block_record){
-            .size_bytes = block->size_bytes,
-            .locations_count = 1,
-            .locations = {block->reservation.location},
-        };
-        memcpy(ret_record->crcs, block->crcs, sizeof(uint32_t) * block_spans(block->size_bytes));
+        tell(arrival, ret_record);
+    }
+    pthread_mutex_unlock(&arrivals->lock);
+    return arrival ? 0 : -ENOENT;
+}
+
+int arrivals_hold(struct arrivals *arrivals, const struct id *id, struct segments *segments,
+                  struct block_record *ret_record, struct reservation *ret_hold)
+{
+    /* It is settled after it is removed from here: as long as it is found, it can be held. */
+    pthread_mutex_lock(&arrivals->lock);
+    const struct arrival *arrival = find_arrival(arrivals, id);
+    if (arrival) {
+        tell(arrival, ret_record);
+        segments_hold(segments, &arrival->block->reservation, ret_hold);
     }
     pthread_mutex_unlock(&arrivals->lock);
     return arrival ? 0 : -ENOENT;

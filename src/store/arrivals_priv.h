@@ -6,9 +6,9 @@
  * arrivals: blocks that intakes have written and the index does not name yet, so that they can be
  * read before the flush that makes them durable.
  *
- * Only checked copies are handed out of them, no views: what the index does not name may be given
- * back to the disk without a look at the pins, for instance because a put has named another copy
- * first. A reader sees that by the CRC, as always, and finds the other copy when it looks again.
+ * What the index does not name may be given back to the disk without a look at the pins, for
+ * instance because a put has named another copy first. Who copies sees that by the CRC, as always,
+ * and finds the other copy when it looks again; a view holds the range.
  *
  * Threads: any.
  */
@@ -38,6 +38,12 @@ void arrivals_remove(struct arrivals *arrivals, struct arrival *arrival);
 /* -ENOENT. A record without holders. */
 [[nodiscard]] int arrivals_find(struct arrivals *arrivals, const struct id *id,
                                 struct block_record *ret_record);
+
+/* The same, and holds its range (segments_hold()): what the record tells of stays as it is until
+ * the hold is settled. With -ENOENT there is none. */
+[[nodiscard]] int arrivals_hold(struct arrivals *arrivals, const struct id *id,
+                                struct segments *segments, struct block_record *ret_record,
+                                struct reservation *ret_hold);
 
 /* Grows with each removal: a lookup in the index and here that found nothing while it grew has to
  * be made again. */

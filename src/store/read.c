@@ -272,6 +272,33 @@ static int view_copied(struct store *store, struct block_record *record, struct 
     return read_checked(store, &view->id, record, 0, view->copy, record->size_bytes);
 }
 
+static void drop_hold(struct store_view *view)
+{
+    if (view->hold) {
+        segments_settle(view->store->segments, view->hold);
+    }
+    free(view->hold);
+    view->hold = NULL;
+}
+
+/* What the index does not name yet, where it was written. -ENOENT: it is named by now. */
+static int view_arrival(struct store *store, struct store_view *view)
+{
+    struct block_record record;
+    struct reservation *hold = mem_alloc(sizeof *hold);
+    int err = arrivals_hold(store->arrivals, &view->id, store->segments, &record, hold);
+    if (err) {
+        free(hold);
+        return err;
+    }
+    view->hold = hold;
+    err = view_mapped(store, &record, view);
+    if (err) {
+        drop_hold(view);
+    }
+    return err;
+}
+
 int store_view_open(struct store *store, const struct id *id, struct store_view *ret_view)
 {
     struct store_view view = {.store = store, .id = *id};
@@ -281,7 +308,11 @@ int store_view_open(struct store *store, const struct id *id, struct store_view 
     struct block_record record;
     bool is_indexed = false;
     int err = find_block(store, id, &record, &is_indexed);
-    if (!err && (!stays || !is_indexed || view_mapped(store, &record, &view) != 0)) {
+    int unmapped = -ENOENT;
+    if (!err && stays) {
+        unmapped = is_indexed ? view_mapped(store, &record, &view) : view_arrival(store, &view);
+    }
+    if (!err && unmapped) {
         err = view_copied(store, &record, &view);
     }
     if (err) {
@@ -299,6 +330,7 @@ void store_view_close(struct store_view *view)
     if (view->segment) {
         segments_release(view->store->segments, view->segment);
     }
+    drop_hold(view);
     free(view->copy);
     pins_drop(view->store->pins, &view->id);
     *view = (struct store_view){0};

@@ -36,6 +36,7 @@ struct store_view {
     struct store *store; /* the rest is private */
     struct id id;
     struct segment *segment;
+    struct reservation *hold;
     void *copy;
 };
 

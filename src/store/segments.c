@@ -277,6 +277,20 @@ void segments_settle(struct segments *segments, struct reservation *reservation)
     pthread_mutex_unlock(&segments->lock);
 }
 
+void segments_hold(struct segments *segments, const struct reservation *reservation,
+                   struct reservation *ret_hold)
+{
+    *ret_hold = (struct reservation){
+        .location = reservation->location,
+        .size_bytes = reservation->size_bytes,
+        .segment_class = reservation->segment_class,
+    };
+    pthread_mutex_lock(&segments->lock);
+    find_segment(segments, reservation->location.container)->users++;
+    DL_APPEND(segments->unsettled, ret_hold);
+    pthread_mutex_unlock(&segments->lock);
+}
+
 int segments_sync(struct segments *segments)
 {
     pthread_mutex_lock(&segments->lock);

@@ -66,6 +66,11 @@ void segments_free(struct segments *segments);
 /* The range is named by a commit, or given up and named as a dead one. */
 void segments_settle(struct segments *segments, struct reservation *reservation);
 
+/* Another reservation of the range of one that is not settled: until it is settled, too, the range
+ * is neither given back nor moved, whatever becomes of the first. It is not for writing. */
+void segments_hold(struct segments *segments, const struct reservation *reservation,
+                   struct reservation *ret_hold);
+
 /* Makes everything written until now durable. */
 [[nodiscard]] int segments_sync(struct segments *segments);
 
