@@ -178,6 +178,16 @@ class GetLocal(Fetching):
         self.get(proxy.url, "f", data)
         self.assertEqual(proxy.asked(), BY_NODE)
 
+    def test_a_frozen_node_at_the_place_of_the_socket(self):
+        """The node that is asked runs elsewhere, and here stands another one in the same directory."""
+        data = content("frozen", LARGE)
+        a, b = self.network(2)
+        put(a, "f", data)
+        proxy = self.proxy(a, (b"/n0/socket", b"/n1/socket"))
+        with self.stopped(b):
+            self.get(proxy.url, "f", data)
+        self.assertEqual(proxy.asked(), BY_NODE)
+
     def test_a_store_of_another_format(self):
         data = content("format", LARGE)
         node = self.one_with(data)
