@@ -300,15 +300,15 @@ class GetLocal(Fetching):
         for path, data in files.items():
             self.get(b.url, path, data)
 
-    def slow_network(self):
+    def slow_network(self, rate="2M"):
         """Two nodes; the second takes LARGE bytes in some seconds."""
         a = self.network(1)[0]
-        b = self.new("--download-rate", "2M", "--join", a.at).start()
+        b = self.new("--download-rate", rate, "--join", a.at).start()
         self.wait_all_alive()
         return a, b
 
-    def begin_slow_get(self, data):
-        a, b = self.slow_network()
+    def begin_slow_get(self, data, rate="2M"):
+        a, b = self.slow_network(rate)
         put(a, "f", data)
         wait_same([a, b])
         target = self.root / "got"
@@ -342,10 +342,11 @@ class GetLocal(Fetching):
         self.get(b.url, "f", data)
 
     def test_who_leaves_ends_the_fetch(self):
-        data = content("leaves", 64 * MIB)
-        _, b, get, target = self.begin_slow_get(data)
+        data = content("leaves", 128 * MIB)  # for more than two minutes
+        _, b, get, target = self.begin_slow_get(data, "1M")
         get.send_signal(signal.SIGKILL)
-        wait_for(lambda: why(b, "f").get("readers") != 1, SOON_S, "it is not waited for any more")
+        wait_for(lambda: why(b, "f").get("readers") != 1, 2 * SOON_S, "it is not waited for any more")
+        self.assertNotEqual(why(b, "f")["state"], "done")
         self.assertFalse(target.exists())
 
 
