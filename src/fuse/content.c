@@ -19,8 +19,8 @@
 struct content {
     unsigned references; /* under mount.lock */
     struct id id;
-    pthread_mutex_t lock; /* over what follows */
-    bool is_loaded;
+    pthread_mutex_t lock;  /* over what follows */
+    atomic_bool is_loaded; /* the next two do not change any more */
     struct file_metadata metadata;
     uint64_t *ends_bytes; /* of each block in the file */
     struct buf ahead;     /* what the node sent last, from ahead_begin on */
@@ -189,9 +189,12 @@ static int read_remote(struct mount *mount, struct content *content, uint64_t of
 int content_read(struct mount *mount, struct content *content, uint64_t offset_bytes, void *data,
                  size_t size_bytes, size_t *ret_bytes)
 {
-    pthread_mutex_lock(&content->lock);
-    int err = load(mount, content);
-    pthread_mutex_unlock(&content->lock);
+    int err = 0;
+    if (!content->is_loaded) {
+        pthread_mutex_lock(&content->lock);
+        err = load(mount, content);
+        pthread_mutex_unlock(&content->lock);
+    }
     if (err) {
         return err;
     }

@@ -18,6 +18,9 @@
 #include "fuse/publish.h"
 #include "wire/path.h"
 
+/* What is read on the stack, in memory that was used just before. */
+#define SMALL_READ_BYTES ((size_t)16 * 1024)
+
 static bool may_write(const struct fuse_file_info *info)
 {
     return (info->flags & O_ACCMODE) != O_RDONLY;
@@ -145,20 +148,31 @@ static int read_file(struct mount *mount, uint64_t number, uint64_t offset_bytes
     return err;
 }
 
-void on_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset,
-             struct fuse_file_info *info)
+static void read_into(fuse_req_t request, fuse_ino_t number, void *buffer, size_t size,
+                      off_t offset)
 {
-    (void)info;
-    struct mount *mount = mount_of(request);
-    void *buffer = buffer_take(mount);
     size_t bytes = 0;
-    size = size < READ_BYTES_MAX ? size : READ_BYTES_MAX;
-    const int err = read_file(mount, number, (uint64_t)offset, buffer, size, &bytes);
+    const int err = read_file(mount_of(request), number, (uint64_t)offset, buffer, size, &bytes);
     if (err) {
         reply(request, err);
     } else {
         fuse_reply_buf(request, buffer, bytes);
     }
+}
+
+void on_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset,
+             struct fuse_file_info *info)
+{
+    (void)info;
+    if (size <= SMALL_READ_BYTES) {
+        uint8_t buffer[SMALL_READ_BYTES];
+        read_into(request, number, buffer, size, offset);
+        return;
+    }
+    struct mount *mount = mount_of(request);
+    void *buffer = buffer_take(mount);
+    size = size < READ_BYTES_MAX ? size : READ_BYTES_MAX;
+    read_into(request, number, buffer, size, offset);
     buffer_give(mount, buffer);
 }
 

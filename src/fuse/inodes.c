@@ -8,6 +8,10 @@
 #include "base/mem.h"
 #include "wire/path.h"
 
+/* There are many, and each step in a bucket waits for memory. */
+#undef HASH_BKT_CAPACITY_THRESH
+#define HASH_BKT_CAPACITY_THRESH 3U
+
 #define KEY_BYTES_MAX (sizeof(uint64_t) + PATH_NAME_BYTES_MAX)
 
 /* FNV-1a of 64 bits, which is enough to spread names over numbers. */

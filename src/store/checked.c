@@ -5,10 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/codec.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "hash/crc32c.h"
+
+/* Ids are as good as random: the first four bytes need no hashing. Buckets are short: there are
+ * many blocks, and each step in a bucket waits for memory. */
+#undef HASH_BKT_CAPACITY_THRESH
+#define HASH_BKT_CAPACITY_THRESH 3U
+#define HASH_OF(id) codec_get_le32((id)->bytes)
 
 /* That a read of CHECKED_READ_PAGES_MAX touches. */
 #define SPANS_MAX 2u
@@ -69,7 +76,7 @@ void checked_free(struct checked *checked)
 static struct checked_block *find(struct checked *checked, const struct id *id)
 {
     struct checked_block *block = NULL;
-    HASH_FIND(hh, checked->map, id, sizeof *id, block);
+    HASH_FIND_BYHASHVALUE(hh, checked->map, id, sizeof *id, HASH_OF(id), block);
     if (block && block->next) {
         DL_DELETE(checked->list, block);
         DL_APPEND(checked->list, block);
@@ -122,7 +129,7 @@ static struct checked_block *add_block(struct checked *checked, const struct id 
     block->location = *location;
     block->bytes = bytes;
     block->size_bytes = block_bytes;
-    HASH_ADD(hh, checked->map, id, sizeof block->id, block);
+    HASH_ADD_BYHASHVALUE(hh, checked->map, id, sizeof block->id, HASH_OF(id), block);
     DL_APPEND(checked->list, block);
     checked->bytes += bytes;
     return block;

@@ -206,6 +206,19 @@ static bool read_known(struct store *store, const struct id *id, uint32_t offset
     return false;
 }
 
+/* A piece of whole spans, which are read into `spans`. */
+static int read_piece(struct store *store, const struct id *id, struct block_record *record,
+                      uint8_t *spans, uint32_t spans_bytes, uint32_t offset_bytes, void *data,
+                      uint32_t size_bytes)
+{
+    const uint32_t first_span = offset_bytes / BLOCK_SPAN_BYTES;
+    const int err = read_checked(store, id, record, first_span, spans, spans_bytes);
+    if (!err) {
+        memcpy(data, spans + offset_bytes % BLOCK_SPAN_BYTES, size_bytes);
+    }
+    return err;
+}
+
 int store_read_block(struct store *store, const struct id *id, uint32_t offset_bytes, void *data,
                      uint32_t size_bytes)
 {
@@ -230,13 +243,13 @@ int store_read_block(struct store *store, const struct id *id, uint32_t offset_b
     if (begin == offset_bytes && end == offset_bytes + size_bytes) {
         return read_checked(store, id, &record, first_span, data, size_bytes);
     }
-    CLEANUP_FREE uint8_t *spans = mem_alloc_aligned(64, end - begin);
-    const int failed = read_checked(store, id, &record, first_span, spans, end - begin);
-    if (failed) {
-        return failed;
+    /* Memory of this size that comes and goes is given back to the system each time. */
+    if (end - begin <= BLOCK_SPAN_BYTES) {
+        uint8_t span[BLOCK_SPAN_BYTES];
+        return read_piece(store, id, &record, span, end - begin, offset_bytes, data, size_bytes);
     }
-    memcpy(data, spans + (offset_bytes - begin), size_bytes);
-    return 0;
+    CLEANUP_FREE uint8_t *spans = mem_alloc_aligned(64, end - begin);
+    return read_piece(store, id, &record, spans, end - begin, offset_bytes, data, size_bytes);
 }
 
 static int view_mapped(struct store *store, const struct block_record *record,
