@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/list.h"
 #include "base/mem.h"
@@ -40,8 +41,11 @@ struct directory {
     struct row *rows; /* all that were read */
     size_t rows_count;
     size_t rows_capacity;
-    size_t chunk;     /* the first row of the chunk that was read last */
-    uint64_t changes; /* of the mount, when that was read */
+    size_t chunk;          /* the first row of the chunk that was read last */
+    struct moment read_at; /* when that was read */
+    struct moment
+        begun_at; /* when the first chunk was; of no snapshot if a later one was not then */
+    uint64_t begun_ms;
     uint64_t removed; /* removals that had ended then */
     bool has_begun;   /* the drafts were taken */
     bool is_end;      /* nothing comes behind the rows */
@@ -185,6 +189,7 @@ static int read_names(struct mount *mount, struct directory *directory, struct r
     size_t count = 0;
     int err = kv_read(store_kv(mount->store), &txn);
     if (!err) {
+        directory->read_at.snapshot = kv_snapshot(txn);
         err = tree_find(mount->tree, txn, buf_bytes(&directory->path), &entry);
     }
     const uint64_t number = err ? 0 : entry.directory;
@@ -239,7 +244,7 @@ static int read_chunk(struct mount *mount, uint64_t number, struct directory *di
     size_t count = 0;
     directory->chunk = directory->rows_count;
     pthread_mutex_lock(&mount->lock);
-    directory->changes = mount->changes;
+    directory->read_at = (struct moment){.changes = mount->changes};
     directory->removed = removals_ended(mount);
     /* It may have another name than when it was opened. */
     const struct inode *inode = inodes_find(&mount->inodes, number);
@@ -249,6 +254,11 @@ static int read_chunk(struct mount *mount, uint64_t number, struct directory *di
     err = err == -ENOENT ? 0 : err;
     if (!err && !directory->is_tree_end) {
         err = read_names(mount, directory, names, &count);
+    }
+    if (directory->chunk == 0) {
+        directory->begun_at = directory->read_at;
+    } else if (!moment_equal(&directory->begun_at, &directory->read_at)) {
+        directory->begun_at.snapshot = 0;
     }
     for (size_t i = 0; i < count; i++) {
         const int failed = add_drafts(mount, number, directory, names[i].name);
@@ -291,12 +301,50 @@ static void begin_listing(struct mount *mount, uint64_t number, struct directory
 {
     rewind_rows(directory);
     directory->has_begun = true;
+    directory->begun_ms = clock_monotonic_ms(clock_real());
     pthread_mutex_lock(&mount->lock);
     const struct inode *inode = inodes_find(&mount->inodes, number);
     if (inode) {
         take_drafts(directory, inode);
     }
     pthread_mutex_unlock(&mount->lock);
+}
+
+/* All rows are those of one moment: as long as that lasts, and the kernel believes what it is told
+ * of them, it need not ask again. */
+static void note_listed(struct mount *mount, uint64_t number, const struct directory *directory)
+{
+    pthread_mutex_lock(&mount->lock);
+    struct inode *inode = inodes_find(&mount->inodes, number);
+    if (inode) {
+        inode->listed = directory->begun_at;
+        inode->listed_until_ms = directory->begun_ms + CACHE_MS;
+    }
+    pthread_mutex_unlock(&mount->lock);
+}
+
+/* True if the kernel has the listing of now. */
+static bool is_listed(struct mount *mount, uint64_t number)
+{
+    struct kv_txn *txn = NULL;
+    struct moment listed = {0};
+    struct moment now = {0};
+    uint64_t until_ms = 0;
+    pthread_mutex_lock(&mount->lock);
+    const struct inode *inode = inodes_find(&mount->inodes, number);
+    if (inode) {
+        listed = inode->listed;
+        until_ms = inode->listed_until_ms;
+    }
+    now.changes = mount->changes;
+    pthread_mutex_unlock(&mount->lock);
+    if (listed.snapshot == 0 || clock_monotonic_ms(clock_real()) >= until_ms ||
+        kv_read(store_kv(mount->store), &txn)) {
+        return false;
+    }
+    now.snapshot = kv_snapshot(txn);
+    kv_abort(txn);
+    return moment_equal(&listed, &now);
 }
 
 void on_opendir(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info)
@@ -315,6 +363,8 @@ void on_opendir(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *in
         return;
     }
     info->fh = (uint64_t)(uintptr_t)directory;
+    info->cache_readdir = 1;
+    info->keep_cache = is_listed(mount, number);
     if (fuse_reply_open(request, info) != 0) {
         directory_close(mount, directory);
     }
@@ -360,7 +410,7 @@ static int add_plus(fuse_req_t request, uint64_t number, const struct directory 
     const struct bytes name = bytes_of_string(row->name);
     int err = -EAGAIN;
     if (row >= directory->rows + directory->chunk) {
-        err = look_up_listed(mount, number, directory->changes, name, &row->shape, row->target,
+        err = look_up_listed(mount, number, &directory->read_at, name, &row->shape, row->target,
                              &entry);
     }
     if (err == -EAGAIN) {
@@ -458,6 +508,9 @@ static void list(fuse_req_t request, uint64_t number, size_t size, off_t offset,
     }
     const int err =
         fill_listing(request, number, directory, (uint64_t)offset, is_plus, data, size, &bytes);
+    if (!err && directory->is_end) {
+        note_listed(mount_of(request), number, directory);
+    }
     pthread_mutex_unlock(&directory->lock);
     if (err) {
         reply(request, err);

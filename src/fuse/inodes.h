@@ -39,6 +39,12 @@ struct shape {
     bool is_explicit; /* false: a directory that goes with the last thing in it */
 };
 
+/* A state of the tree and of what this mount changes: as long as it lasts what was found holds. */
+struct moment {
+    uint64_t snapshot; /* kv_snapshot(); 0: none */
+    uint64_t changes;  /* mount.changes */
+};
+
 struct content; /* content.h */
 struct draft;   /* draft.h */
 
@@ -53,12 +59,15 @@ struct inode {
     struct inode *prev;
     struct inode *next;
     struct shape shape;
-    char *target;            /* TREE_SYMLINK */
-    struct content *content; /* while it is open; NULL: nobody read yet */
-    struct draft *draft;     /* while what was written is not published; else NULL */
-    unsigned opens;          /* files open */
-    unsigned writers;        /* those of them that may write */
-    bool went_here;          /* its name was taken away by this mount */
+    struct moment found;      /* when it had this shape in the tree */
+    struct moment listed;     /* when all that is in it was told, and until when the kernel */
+    uint64_t listed_until_ms; /* believes that */
+    char *target;             /* TREE_SYMLINK */
+    struct content *content;  /* while it is open; NULL: nobody read yet */
+    struct draft *draft;      /* while what was written is not published; else NULL */
+    unsigned opens;           /* files open */
+    unsigned writers;         /* those of them that may write */
+    bool went_here;           /* its name was taken away by this mount */
     UT_hash_handle by_number;
     UT_hash_handle by_key;
 };
@@ -87,6 +96,11 @@ struct inode *inodes_add(struct inodes *inodes, struct inode *parent, struct byt
 
 /* The number that `name` in `parent` has, or would have if it was looked up now. */
 uint64_t inodes_number(const struct inodes *inodes, const struct inode *parent, struct bytes name);
+
+static inline bool moment_equal(const struct moment *a, const struct moment *b)
+{
+    return a->snapshot != 0 && a->snapshot == b->snapshot && a->changes == b->changes;
+}
 
 /* True if what is found at the inode's name is still this inode. */
 bool inode_is(const struct inode *inode, const struct shape *shape, const char *target);

@@ -66,20 +66,44 @@ static char *copy_target(const struct tree_entry *entry)
                : NULL;
 }
 
-int look_at(struct mount *mount, struct bytes path, struct shape *ret_shape, char **ret_target)
+/* As look_at(); *now gets the snapshot of this look. If it is the moment `before`, nothing is
+ * looked for: true in *ret_same. */
+static int look_since(struct mount *mount, struct bytes path, const struct moment *before,
+                      struct moment *now, bool *ret_same, struct shape *ret_shape,
+                      char **ret_target)
 {
     CLEANUP(kv_abort) struct kv_txn *txn = NULL;
     struct tree_entry entry;
     int err = kv_read(store_kv(mount->store), &txn);
-    if (!err) {
-        err = tree_find(mount->tree, txn, path, &entry);
+    if (err) {
+        return err;
     }
+    now->snapshot = kv_snapshot(txn);
+    *ret_same = moment_equal(before, now);
+    if (*ret_same) {
+        return 0;
+    }
+    err = tree_find(mount->tree, txn, path, &entry);
     if (err) {
         return err == -ENOTDIR ? -ENOENT : err;
     }
     look_shape(&entry, ret_shape);
     *ret_target = copy_target(&entry);
     return 0;
+}
+
+static int look_now(struct mount *mount, struct bytes path, struct moment *now,
+                    struct shape *ret_shape, char **ret_target)
+{
+    const struct moment never = {0};
+    bool is_same = false;
+    return look_since(mount, path, &never, now, &is_same, ret_shape, ret_target);
+}
+
+int look_at(struct mount *mount, struct bytes path, struct shape *ret_shape, char **ret_target)
+{
+    struct moment now = {0};
+    return look_now(mount, path, &now, ret_shape, ret_target);
 }
 
 void look_stat_shape(const struct mount *mount, uint64_t number, const struct shape *shape,
@@ -164,9 +188,10 @@ static bool stays(const struct mount *mount, const struct inode *inode)
     return has_work(inode) || publish_is_held(mount, inode);
 }
 
-/* Under the lock: the inode of what was found, that there is or a new one. */
+/* Under the lock: the inode of what was found at `moment`, that there is or a new one. */
 static struct inode *settle(struct mount *mount, struct inode *parent, struct bytes name,
-                            const struct shape *shape, const char *target)
+                            const struct moment *moment, const struct shape *shape,
+                            const char *target)
 {
     struct inode *inode = inodes_child(&mount->inodes, parent, name);
     if (inode && !inode->draft && !inode_is(inode, shape, target)) {
@@ -177,10 +202,11 @@ static struct inode *settle(struct mount *mount, struct inode *parent, struct by
         inode = NULL;
     }
     if (!inode) {
-        return inodes_add(&mount->inodes, parent, name, shape, target);
+        inode = inodes_add(&mount->inodes, parent, name, shape, target);
     }
     if (!inode->draft) {
         inode->shape = *shape;
+        inode->found = *moment;
     }
     return inode;
 }
@@ -193,7 +219,7 @@ static int look_once(struct mount *mount, uint64_t parent_number, struct bytes n
     struct shape shape;
     CLEANUP_FREE char *target = NULL;
     pthread_mutex_lock(&mount->lock);
-    const uint64_t changes = mount->changes;
+    struct moment now = {.changes = mount->changes};
     struct inode *parent = inodes_find(&mount->inodes, parent_number);
     struct inode *inode = parent ? inodes_child(&mount->inodes, parent, name) : NULL;
     int err = parent ? inode_child_path(parent, name, &path) : -ESTALE;
@@ -205,7 +231,7 @@ static int look_once(struct mount *mount, uint64_t parent_number, struct bytes n
     if (err || is_here) {
         return err;
     }
-    err = look_at(mount, buf_bytes(&path), &shape, &target);
+    err = look_now(mount, buf_bytes(&path), &now, &shape, &target);
     pthread_mutex_lock(&mount->lock);
     parent = inodes_find(&mount->inodes, parent_number);
     if (!err && removals_hide(mount, parent_number, name, &shape)) {
@@ -213,10 +239,11 @@ static int look_once(struct mount *mount, uint64_t parent_number, struct bytes n
     }
     if (!parent) {
         err = -ESTALE;
-    } else if (changes != mount->changes && !is_last) {
+    } else if (now.changes != mount->changes && !is_last) {
         err = -EAGAIN;
     } else if (!err) {
-        look_entry(mount, settle(mount, parent, name, &shape, target), ret_entry);
+        now.snapshot = now.changes == mount->changes ? now.snapshot : 0;
+        look_entry(mount, settle(mount, parent, name, &now, &shape, target), ret_entry);
     } else if (err == -ENOENT) {
         inode = inodes_child(&mount->inodes, parent, name);
         if (inode && stays(mount, inode)) {
@@ -266,19 +293,19 @@ int look_up(struct mount *mount, uint64_t parent, struct bytes name,
     return err;
 }
 
-int look_up_listed(struct mount *mount, uint64_t parent_number, uint64_t changes, struct bytes name,
-                   const struct shape *shape, const char *target,
+int look_up_listed(struct mount *mount, uint64_t parent_number, const struct moment *listed,
+                   struct bytes name, const struct shape *shape, const char *target,
                    struct fuse_entry_param *ret_entry)
 {
     int err = 0;
     pthread_mutex_lock(&mount->lock);
     struct inode *parent = inodes_find(&mount->inodes, parent_number);
-    if (changes != mount->changes) {
+    if (listed->changes != mount->changes) {
         err = -EAGAIN;
     } else if (removals_hide(mount, parent_number, name, shape)) {
         err = -ENOENT;
     } else if (parent) {
-        look_entry(mount, settle(mount, parent, name, shape, target), ret_entry);
+        look_entry(mount, settle(mount, parent, name, listed, shape, target), ret_entry);
     } else {
         err = -ESTALE;
     }
@@ -291,9 +318,11 @@ static int again_once(struct mount *mount, uint64_t number, bool is_last, struct
     CLEANUP_BUF struct buf path = BUF_INIT;
     struct shape shape;
     CLEANUP_FREE char *target = NULL;
+    bool is_same = false;
     pthread_mutex_lock(&mount->lock);
-    const uint64_t changes = mount->changes;
+    struct moment now = {.changes = mount->changes};
     struct inode *inode = inodes_find(&mount->inodes, number);
+    const struct moment found = inode ? inode->found : now;
     int err = inode ? 0 : -ESTALE;
     bool is_over = err != 0;
     if (!err && (inode->draft || (!inode->parent && number != INODE_ROOT))) {
@@ -307,7 +336,7 @@ static int again_once(struct mount *mount, uint64_t number, bool is_last, struct
     if (is_over) {
         return err == -ENOENT ? -ESTALE : err;
     }
-    err = look_at(mount, buf_bytes(&path), &shape, &target);
+    err = look_since(mount, buf_bytes(&path), &found, &now, &is_same, &shape, &target);
     if (err && err != -ENOENT) {
         return err;
     }
@@ -315,11 +344,14 @@ static int again_once(struct mount *mount, uint64_t number, bool is_last, struct
     inode = inodes_find(&mount->inodes, number);
     if (!inode) {
         err = -ESTALE;
-    } else if (changes != mount->changes && !is_last) {
+    } else if (now.changes != mount->changes && !is_last) {
         err = -EAGAIN;
+    } else if (is_same) {
+        look_stat(mount, inode, ret_stat);
     } else {
         if (!inode->draft && !err && inode_is(inode, &shape, target)) {
             inode->shape = shape;
+            inode->found = now.changes == mount->changes ? now : (struct moment){0};
         } else if (!stays(mount, inode)) {
             inodes_pin(inode);
             inodes_detach(&mount->inodes, inode);

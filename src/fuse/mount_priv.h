@@ -28,6 +28,7 @@
 /* How long the kernel believes what it was told. Changes are told to it at once; this is for those
  * that cross an answer on its way. */
 #define CACHE_S 1.0
+#define CACHE_MS UINT64_C(1000)
 /* A node that takes longer for a change, or says nothing for so long while content is fetched,
  * hangs. */
 #define CHANGE_SILENCE_MS_MAX UINT64_C(20000)
@@ -105,9 +106,9 @@ void look_stat_shape(const struct mount *mount, uint64_t number, const struct sh
 /* Finds or makes the inode of `name`, with one lookup more. -ENOENT. */
 [[nodiscard]] int look_up(struct mount *mount, uint64_t parent, struct bytes name,
                           struct fuse_entry_param *ret_entry);
-/* The same for what a listing found when so many changes had been made. -EAGAIN: there were more
- * meanwhile; -ENOENT: it is going. */
-[[nodiscard]] int look_up_listed(struct mount *mount, uint64_t parent, uint64_t changes,
+/* The same for what a listing found at that moment. -EAGAIN: more was changed meanwhile; -ENOENT:
+ * it is going. */
+[[nodiscard]] int look_up_listed(struct mount *mount, uint64_t parent, const struct moment *listed,
                                  struct bytes name, const struct shape *shape, const char *target,
                                  struct fuse_entry_param *ret_entry);
 /* The inode of `number` as it is now. */

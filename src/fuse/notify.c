@@ -90,6 +90,17 @@ static bool find_stale(const struct mount *mount, const struct tree_change *chan
     return !at->draft && (at->shape.mode != change->mode || at->shape.mtime_ns != change->mtime_ns);
 }
 
+/* Under mount.lock: true if the kernel may have the names in the directory `number`. */
+static bool take_listed(struct mount *mount, uint64_t number)
+{
+    struct inode *inode = inodes_find(&mount->inodes, number);
+    const bool is_listed = inode && inode->listed.snapshot != 0;
+    if (is_listed) {
+        inode->listed = (struct moment){0};
+    }
+    return is_listed;
+}
+
 static void tell(struct mount *mount, const struct tree_change *change)
 {
     struct stale stale;
@@ -99,7 +110,12 @@ static void tell(struct mount *mount, const struct tree_change *change)
         pthread_cond_wait(&mount->settled, &mount->lock);
         is_stale = find_stale(mount, change, &stale);
     }
+    const bool is_listed = is_stale && !stale.inode && take_listed(mount, stale.parent);
     pthread_mutex_unlock(&mount->lock);
+    if (is_listed) {
+        /* Who reads on in a directory that is open, or begins again, sees the change. */
+        fuse_lowlevel_notify_inval_inode(mount->session, stale.parent, 0, 0);
+    }
     if (is_stale && stale.inode) {
         fuse_lowlevel_notify_inval_inode(mount->session, stale.inode, -1, 0);
     } else if (is_stale) {

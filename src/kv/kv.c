@@ -22,6 +22,12 @@ int kv_read(struct kv *kv, struct kv_txn **ret_txn)
     return kv->ops->read(kv, ret_txn);
 }
 
+uint64_t kv_snapshot(struct kv_txn *txn)
+{
+    CHECK(!txn->writes);
+    return txn->kv->ops->snapshot(txn);
+}
+
 int kv_write(struct kv *kv, struct kv_txn **ret_txn)
 {
     if (kv->read_only) {

@@ -69,6 +69,10 @@ uint64_t kv_version(struct kv *kv);
 /* A snapshot of now. Keep it short (10 ms): pages that it can see are not reused meanwhile. */
 [[nodiscard]] int kv_read(struct kv *kv, struct kv_txn **ret_txn);
 
+/* The number of the commit that a snapshot shows, above 0: between two with the same number nothing
+ * was changed. Not for write transactions. */
+uint64_t kv_snapshot(struct kv_txn *txn);
+
 /* The write transaction; waits while another one is open. */
 [[nodiscard]] int kv_write(struct kv *kv, struct kv_txn **ret_txn);
 

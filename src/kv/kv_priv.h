@@ -19,6 +19,7 @@ struct kv_ops {
     int (*write)(struct kv *kv, struct kv_txn **ret_txn);
     int (*commit)(struct kv_txn *txn);
     void (*abort)(struct kv_txn *txn);
+    uint64_t (*snapshot)(struct kv_txn *txn);
 
     int (*get)(struct kv_txn *txn, kv_table table, struct bytes key, struct bytes *ret_value);
     int (*put)(struct kv_txn *txn, kv_table table, struct bytes key, struct bytes value);

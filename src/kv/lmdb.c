@@ -576,6 +576,12 @@ static void lmdb_abort(struct kv_txn *base)
     free(txn);
 }
 
+/* A number that LMDB itself counts up; an empty database has 0. */
+static uint64_t lmdb_snapshot(struct kv_txn *txn)
+{
+    return (uint64_t)mdb_txn_id(mdb_txn_of(txn)) + 1;
+}
+
 /* ---- keys ---- */
 
 static int lmdb_get(struct kv_txn *txn, kv_table table, struct bytes key, struct bytes *ret_value)
@@ -730,6 +736,7 @@ static const struct kv_ops lmdb_ops = {
     .write = lmdb_write,
     .commit = lmdb_commit,
     .abort = lmdb_abort,
+    .snapshot = lmdb_snapshot,
     .get = lmdb_get,
     .put = lmdb_put,
     .append = lmdb_append,

@@ -46,7 +46,7 @@ struct tree {
 
 struct version {
     atomic_size_t refs;
-    uint64_t number;
+    uint64_t number; /* of the commit, from 1 */
     uint64_t size_bytes;
     struct tree trees[KV_TABLES_MAX];
 };
@@ -264,6 +264,7 @@ static struct version *version_new(const struct version *old)
 {
     struct version *version = mem_alloc(sizeof(*version));
     atomic_init(&version->refs, 1);
+    version->number = 1;
     if (old) {
         version->number = old->number + 1;
         version->size_bytes = old->size_bytes;
@@ -382,6 +383,11 @@ static void memory_abort(struct kv_txn *base)
     if (writes) {
         pthread_mutex_unlock(&memory->write_mutex);
     }
+}
+
+static uint64_t memory_snapshot(struct kv_txn *txn)
+{
+    return version_of(txn)->number;
 }
 
 /* ---- keys ---- */
@@ -552,6 +558,7 @@ static const struct kv_ops memory_ops = {
     .write = memory_write,
     .commit = memory_commit,
     .abort = memory_abort,
+    .snapshot = memory_snapshot,
     .get = memory_get,
     .put = memory_put,
     .append = memory_append,

@@ -464,6 +464,35 @@ static void snapshots_stay_as_they_were(void **state)
 }
 
 /* More than a pool would keep; ended ones are used again. */
+static uint64_t snapshot_number(struct fixture *fixture)
+{
+    struct kv_txn *txn = begin_read(fixture);
+    const uint64_t number = kv_snapshot(txn);
+    kv_abort(txn);
+    return number;
+}
+
+static void snapshots_are_numbered(void **state)
+{
+    struct fixture *fixture = *state;
+    struct kv_txn *old = begin_read(fixture);
+    const uint64_t first = kv_snapshot(old);
+    assert_true(first > 0);
+    assert_int_equal(snapshot_number(fixture), first);
+    struct kv_txn *txn = begin_write(fixture);
+    put_text(txn, TABLE_A, "key", "given up");
+    assert_int_equal(snapshot_number(fixture), first);
+    kv_abort(txn);
+    assert_int_equal(snapshot_number(fixture), first);
+    for (int i = 0; i < 10; i++) {
+        const uint64_t before = snapshot_number(fixture);
+        commit_one(fixture, "key", "value");
+        assert_true(snapshot_number(fixture) > before);
+    }
+    assert_int_equal(kv_snapshot(old), first);
+    kv_abort(old);
+}
+
 static void many_snapshots(void **state)
 {
     struct fixture *fixture = *state;
@@ -570,6 +599,7 @@ int main(void)
         ON_BOTH(delete_while_walking),
         ON_BOTH(abort_forgets),
         ON_BOTH(snapshots_stay_as_they_were),
+        ON_BOTH(snapshots_are_numbered),
         ON_BOTH(many_snapshots),
         ON_BOTH(full_is_an_error_and_still_readable),
         ON_BOTH(too_many_tables),
