@@ -33,6 +33,8 @@
 #define QUEUE_PLACES (QUEUE_FILES_MAX + BATCH_FILES)
 /* Between attempts while the node does not take anything. */
 #define RETRY_MS 500u
+/* For a node that is frozen, once, before what is left is given up at the end. */
+#define LAST_WAIT_MS 5000u
 
 struct publisher {
     pthread_t thread;
@@ -405,6 +407,14 @@ static void wait_ms(struct mount *mount, struct publisher *publisher, unsigned m
     }
 }
 
+/* A node that has not answered may do so in this moment. Under mount.lock. */
+static void await_node(struct mount *mount)
+{
+    const uint64_t until_us = (clock_monotonic_ms(clock_real()) + LAST_WAIT_MS) * 1000;
+    while (mount->is_silent && clock_wait_until(&mount->settled, &mount->lock, until_us) == 0) {
+    }
+}
+
 static void *publisher_main(void *context)
 {
     struct mount *mount = context;
@@ -422,6 +432,9 @@ static void *publisher_main(void *context)
         }
         const size_t count = take_batch(mount, jobs);
         const bool is_last_try = publisher->is_ending;
+        if (is_last_try && !is_given_up) {
+            await_node(mount);
+        }
         pthread_mutex_unlock(&mount->lock);
         if (is_given_up) {
             refuse(jobs, count);
