@@ -529,13 +529,14 @@ static void run_promising(struct work *work)
 {
     struct promising *promising = CONTAINER_OF(work, struct promising, work);
     struct fetch *fetch = promising->evict->fetch;
-    for (size_t at = 0; at < promising->blocks.size; at += ID_BYTES) {
-        struct id id;
-        memcpy(id.bytes, promising->blocks.data + at, ID_BYTES);
-        const bool is_promised =
-            store_promise(node_store(fetch->node), &id, STORE_PROMISE_MS_MAX) == 0;
-        buf_add_byte(&promising->promises, is_promised ? 1 : 0);
-        promising->promised_count += is_promised;
+    const size_t count = promising->blocks.size / ID_BYTES;
+    CLEANUP_FREE struct id *ids = mem_alloc_array(count, sizeof *ids);
+    CLEANUP_FREE int *errs = mem_alloc_array(count, sizeof *errs);
+    memcpy(ids, promising->blocks.data, count * sizeof *ids);
+    store_promise_all(node_store(fetch->node), ids, count, STORE_PROMISE_MS_MAX, errs);
+    for (size_t i = 0; i < count; i++) {
+        buf_add_byte(&promising->promises, errs[i] ? 0 : 1);
+        promising->promised_count += errs[i] == 0;
     }
     promising->news.run = run_promised;
     fetch_post(fetch, &promising->news);

@@ -11,7 +11,8 @@
  * that they have the block and keep it for ten minutes. What somebody promised is evicted; the rest
  * counts as used now, so that others come first. A node refuses to promise what it has marked
  * itself, so of two that would evict the same block at the same time neither does; they try again
- * after different times. What nobody else has stays, whatever the limit.
+ * after different times. What nobody else has stays, whatever the limit. A promise lasts as long as
+ * it is needed (guests_priv.h).
  *
  * Threads: the fetch thread; what waits for the disk is done by workers.
  */

@@ -16,6 +16,7 @@
 #include "node/blocks_priv.h"
 #include "node/evict_priv.h"
 #include "node/fetch_files_priv.h"
+#include "node/guests_priv.h"
 #include "node/network_priv.h"
 #include "node/survey_priv.h"
 
@@ -140,7 +141,8 @@ static void take_arrived(struct fetch *fetch)
             /* Of a stranger nothing is taken. */
             if (network_knows(fetch->network, &message->from) &&
                 !survey_message(fetch, &message->from, bytes) &&
-                !evict_message(fetch->evict, &message->from, bytes)) {
+                !evict_message(fetch->evict, &message->from, bytes) &&
+                !guests_message(fetch->guests, &message->from, bytes)) {
                 copies_message(fetch->copies, network_now_us(), &message->from, bytes);
             }
         } else {
@@ -256,6 +258,8 @@ static uint64_t next_us(struct fetch *fetch)
     due_us = survey_us < due_us ? survey_us : due_us;
     const uint64_t evict_us = evict_next_us(fetch->evict);
     due_us = evict_us < due_us ? evict_us : due_us;
+    const uint64_t guests_us = guests_next_us(fetch->guests);
+    due_us = guests_us < due_us ? guests_us : due_us;
     if (fetch->members_changed && fetch->members_us < due_us) {
         due_us = fetch->members_us;
     }
@@ -266,6 +270,7 @@ static void show_counters(struct fetch *fetch)
 {
     const struct transfer_counters *transfer = transfer_counters(fetch->transfer);
     const struct evict_counters *evict = evict_counters(fetch->evict);
+    const struct guests_counters *guests = guests_counters(fetch->guests);
     fetch->counters = (struct fetch_counters){
         .locate = *locate_counters(fetch->locate),
         .files_running = HASH_COUNT(fetch->files),
@@ -285,6 +290,8 @@ static void show_counters(struct fetch *fetch)
         .evicted_bytes = evict->evicted_bytes,
         .evict_refused_blocks = evict->refused_blocks,
         .promised_blocks = evict->promised_blocks,
+        .guests_needed_blocks = guests->needed_blocks,
+        .guests_ended_blocks = guests->ended_blocks,
     };
 }
 
@@ -315,6 +322,7 @@ static void turn(struct fetch *fetch)
     fetch_copies_due(fetch);
     survey_due(fetch);
     evict_due(fetch->evict);
+    guests_due(fetch->guests);
     fetch_files_due(fetch);
     contents_due(fetch);
     run_queue(fetch, &fetch->after);
@@ -402,6 +410,7 @@ int fetch_open(struct network *network, const struct network_options *options,
     fetch_copies_open(fetch);
     fetch->evict = evict_new(fetch, options->cache_bytes);
     fetch->followers = options->followers;
+    fetch->guests = guests_new(fetch);
     int err = fetch_locate_open(fetch);
     if (!err) {
         err = workers_open(FETCH_WORKERS, &fetch->workers);
@@ -495,6 +504,7 @@ void fetch_halt(struct fetch *fetch)
     fetch_copies_end(fetch);
     survey_end_all(fetch);
     evict_end(fetch->evict);
+    guests_end(fetch->guests);
     survey_measures_drop(fetch);
     fetch_files_end(fetch);
     fetch_seeks_end(fetch);
@@ -513,6 +523,7 @@ void fetch_free(struct fetch *fetch)
     transfer_free(fetch->transfer);
     fetch_copies_close(fetch);
     evict_free(fetch->evict);
+    guests_free(fetch->guests);
     fetch_report_free(fetch);
     fetch_asides_free(fetch);
     fetch_locate_close(fetch);

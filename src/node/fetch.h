@@ -280,6 +280,10 @@ struct fetch_counters {
     uint64_t evicted_bytes;
     uint64_t evict_refused_blocks; /* that no other node promised to keep */
     uint64_t promised_blocks;      /* to others, which may have evicted them then */
+    /* Kept for others alone: those that somebody still needed, or who could not be asked; and those
+     * that nobody did. */
+    uint64_t guests_needed_blocks;
+    uint64_t guests_ended_blocks;
     uint64_t blocks_received;
     uint64_t bytes_received;
     uint64_t blocks_bad;

@@ -13,6 +13,7 @@
  *   fetch_room.c    room on a full disk
  *   fetch_copies.c  copies that others keep for this node, and it for others
  *   evict.c         what is here as cache alone is kept below a limit (evict_priv.h)
+ *   guests.c        what is here for promises alone (guests_priv.h)
  *   survey.c        how many have a path whole (survey_priv.h)
  */
 
@@ -35,6 +36,7 @@ struct fetch_aside;
 struct fetch_file;
 struct fetch_past;
 struct fetch_seek;
+struct guests;
 struct keeping;
 struct link;
 struct measuring;
@@ -153,6 +155,7 @@ struct fetch {
     struct copying *copyings; /* that wait for others to keep something */
     struct keeping *keepings; /* files that are fetched for others */
     struct evict *evict;
+    struct guests *guests;
     struct survey *surveys;
     size_t surveys_count;
     struct measuring *measures; /* that wait for a worker */

@@ -7,6 +7,8 @@
 
 #define HEADER_BYTES 37
 #define LOCATION_BYTES 16
+/* Beside the number of locations. */
+#define PROMISED 0x80
 
 void block_crcs(struct bytes data, uint32_t *ret_crcs)
 {
@@ -27,13 +29,23 @@ const struct location *block_owned_location(const struct block_record *record)
     return NULL;
 }
 
-bool block_is_held(const struct block_record *record)
+static bool has_holder(const struct block_record *record)
 {
     uint32_t holders = 0;
     for (int reason = 0; reason < STORE_REASONS; reason++) {
         holders |= record->holders[reason];
     }
     return holders != 0;
+}
+
+bool block_is_held(const struct block_record *record)
+{
+    return has_holder(record) || record->is_promised;
+}
+
+bool block_is_guest(const struct block_record *record)
+{
+    return !has_holder(record) && record->is_promised;
 }
 
 bool block_is_offered(const struct block_record *record)
@@ -48,8 +60,9 @@ bool block_is_absent(const struct block_record *record)
 
 bool block_is_cache(const struct block_record *record)
 {
-    return record->holders[STORE_CACHE] != 0 && record->holders[STORE_ORIGIN] == 0 &&
-           record->holders[STORE_FOLLOW] == 0 && record->holders[STORE_COPY] == 0;
+    return (record->holders[STORE_CACHE] != 0 || record->is_promised) &&
+           record->holders[STORE_ORIGIN] == 0 && record->holders[STORE_FOLLOW] == 0 &&
+           record->holders[STORE_COPY] == 0;
 }
 
 size_t block_record_encode(const struct block_record *record,
@@ -63,7 +76,7 @@ size_t block_record_encode(const struct block_record *record,
     }
     codec_put_le64(at, record->unreferenced_since_ms);
     codec_put_le64(at + 8, record->cached_since_ms);
-    at[16] = record->locations_count;
+    at[16] = (uint8_t)(record->locations_count | (record->is_promised ? PROMISED : 0));
     at += 17;
     for (uint8_t i = 0; i < record->locations_count; i++, at += LOCATION_BYTES) {
         codec_put_le64(at, record->locations[i].container);
@@ -82,7 +95,8 @@ int block_record_decode(struct bytes data, struct block_record *ret_record)
     }
     const uint8_t *at = data.data;
     const uint32_t size_bytes = codec_get_le32(at);
-    const uint8_t locations_count = at[HEADER_BYTES - 1];
+    const bool is_promised = at[HEADER_BYTES - 1] & PROMISED;
+    const uint8_t locations_count = at[HEADER_BYTES - 1] & (uint8_t)~PROMISED;
     if (size_bytes > CHUNK_BLOCK_BYTES_MAX || locations_count > BLOCK_LOCATIONS_MAX ||
         data.size != HEADER_BYTES + (size_t)LOCATION_BYTES * locations_count +
                          (size_t)4 * block_spans(size_bytes)) {
@@ -95,6 +109,7 @@ int block_record_decode(struct bytes data, struct block_record *ret_record)
     }
     ret_record->unreferenced_since_ms = codec_get_le64(at);
     ret_record->cached_since_ms = codec_get_le64(at + 8);
+    ret_record->is_promised = is_promised;
     ret_record->locations_count = locations_count;
     at += 17;
     for (uint8_t i = 0; i < locations_count; i++, at += LOCATION_BYTES) {

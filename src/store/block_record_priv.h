@@ -42,6 +42,7 @@ struct block_record {
     uint32_t holders[STORE_REASONS]; /* files held for each reason that name the block */
     uint64_t unreferenced_since_ms;  /* store time of its row in the queue; 0: none */
     uint64_t cached_since_ms;        /* of its row in the cache table; 0: none */
+    bool is_promised;                /* others may have evicted it since it is here */
     uint8_t locations_count;         /* 0: lost */
     struct location locations[BLOCK_LOCATIONS_MAX];
     uint32_t crcs[BLOCK_SPANS_MAX]; /* block_spans() of them */
@@ -65,8 +66,11 @@ bool block_is_held(const struct block_record *record);
 bool block_is_offered(const struct block_record *record);
 /* Held, and not here. */
 bool block_is_absent(const struct block_record *record);
-/* Held for STORE_CACHE and for nothing else. */
+/* Held for STORE_CACHE or a promise, and for nothing else. */
 bool block_is_cache(const struct block_record *record);
+
+/* Held for a promise and for nothing else. */
+bool block_is_guest(const struct block_record *record);
 
 size_t block_record_encode(const struct block_record *record,
                            uint8_t ret_data[BLOCK_RECORD_BYTES_MAX]);

@@ -3,7 +3,6 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "store/fetches_priv.h"
 #include "store/files_priv.h"
 #include "store/followed_priv.h"
 #include "store/index_priv.h"
@@ -200,55 +199,4 @@ bool store_pin(struct store *store, const struct id *id)
 void store_unpin(struct store *store, const struct id *id)
 {
     pins_drop(store->pins, id);
-}
-
-/* An intake may be dropped, with what came, whoever has evicted it meanwhile; and what it counts
- * can't be told from copies. */
-static bool is_of_intakes(struct kv_txn *txn, const struct block_record *record)
-{
-    for (int reason = 0; reason < STORE_REASONS; reason++) {
-        if (reason != INTAKE_REASON && record->holders[reason] > 0) {
-            return false;
-        }
-    }
-    CLEANUP(kv_cursor_close) struct kv_cursor *cursor = NULL;
-    struct bytes key;
-    struct bytes value;
-    const int err = kv_cursor_open(txn, TABLE_FETCHES, &cursor);
-    return err || kv_seek(cursor, BYTES(NULL, 0), &key, &value) != -ENOENT;
-}
-
-/* Only the index counts: what it does not name yet would not survive a crash. */
-static bool is_kept(struct store *store, const struct id *id)
-{
-    CLEANUP(kv_abort) struct kv_txn *txn = NULL;
-    struct block_record record = {0};
-    int failed = kv_read(store->kv, &txn);
-    if (!failed) {
-        failed = index_block(txn, id, &record);
-    }
-    /* A followed file is somebody's to change: that it stays is nobody's to promise. */
-    bool has_other = false;
-    if (!failed) {
-        failed = followed_has_other_place(txn, &record, &has_other);
-    }
-    return !failed && has_other && block_is_offered(&record) && !is_of_intakes(txn, &record);
-}
-
-int store_promise(struct store *store, const struct id *id, uint64_t duration_ms)
-{
-    if (duration_ms > STORE_PROMISE_MS_MAX) {
-        duration_ms = STORE_PROMISE_MS_MAX;
-    }
-    /* What was never here leaves no pin. */
-    if (!is_kept(store, id)) {
-        return -ENOENT;
-    }
-    const uint64_t now_ms = clock_monotonic_ms(store->clock);
-    const int err = pins_add_until(store->pins, id, now_ms, now_ms + duration_ms);
-    if (err) {
-        return err;
-    }
-    /* Pinned first, then looked at: what is seen now stays. */
-    return is_kept(store, id) ? 0 : -ENOENT;
 }

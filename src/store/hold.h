@@ -61,10 +61,35 @@ struct store_file_info {
 bool store_pin(struct store *store, const struct id *id);
 void store_unpin(struct store *store, const struct id *id);
 
-/* Promises another node to keep the block for `duration_ms` (at most STORE_PROMISE_MS_MAX).
- * -EBUSY: it is being evicted here, ask somebody else; -ENOENT: not here, not durable yet, held by
- * nobody any more, or here in followed files alone. */
+/* Promises another node to keep the block: it is neither evicted nor collected for `duration_ms`
+ * (at most STORE_PROMISE_MS_MAX), and stays as cache beyond that when nothing here needs it any
+ * more, until store_promise_end(); also across restarts. (Not if its only place is an external
+ * file, which is somebody else's.) -EBUSY: it is being evicted here, ask somebody else; -ENOENT:
+ * not here, not durable yet, or held by nobody any more; errors of store_submit_wait(). */
 #define STORE_PROMISE_MS_MAX ((uint64_t)10 * 60 * 1000)
 [[nodiscard]] int store_promise(struct store *store, const struct id *id, uint64_t duration_ms);
+/* The same for many by one commit; an answer for each. */
+void store_promise_all(struct store *store, const struct id *ids, size_t count,
+                       uint64_t duration_ms, int *ret_errs);
+
+/* The next blocks that are here for promises alone, since `age_ms` at least, up to `limit`, behind
+ * *position (zero: from the first one on), which is moved on. After 0 there may be more, even if
+ * none was found now; -ENOENT: there are none beyond those told. */
+struct store_promised {
+    uint64_t since_ms;
+    struct id id;
+};
+#define STORE_PROMISED_ROWS ((size_t)4096) /* looked at in one call */
+[[nodiscard]] int store_promised_next(struct store *store, struct store_promised *position,
+                                      uint64_t age_ms, size_t limit, struct id *ret_ids,
+                                      size_t *ret_count);
+/* A file that is held here names the block, and it is not here. Also if that can't be told. */
+bool store_lacks_block(struct store *store, const struct id *id);
+/* Of these, those that are still here for promises alone: nobody needs them, and they are held no
+ * more, unless they were promised again within STORE_PROMISE_MS_MAX; *ret_count: how many. */
+[[nodiscard]] int store_promise_end(struct store *store, const struct id *ids, size_t count,
+                                    size_t *ret_count);
+/* They are needed: as if they were promised now, and used. */
+[[nodiscard]] int store_promise_renew(struct store *store, const struct id *ids, size_t count);
 
 #endif

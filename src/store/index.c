@@ -376,6 +376,8 @@ static int settle_held(struct store *store, struct kv_txn *txn, const struct id 
 int index_put_block(struct store *store, struct kv_txn *txn, const struct id *id,
                     struct block_record *record)
 {
+    /* What is not here, or in a file of somebody else's only, can't be kept for anybody. */
+    record->is_promised = record->is_promised && block_owned_location(record);
     int err = settle_held(store, txn, id, record);
     if (!err) {
         err = settle_unreferenced(store, txn, id, record);

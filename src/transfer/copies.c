@@ -61,6 +61,8 @@ void copies_message(struct copies *copies, uint64_t now_us, const struct node_id
     case KEEP_SURVEYED:
     case KEEP_PROMISE:
     case KEEP_PROMISED:
+    case KEEP_NEED:
+    case KEEP_NEEDED:
         break; /* not about copies */
     }
 }

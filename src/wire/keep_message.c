@@ -41,9 +41,11 @@ void keep_message_format(const struct keep_message *message, struct buf *ret_byt
         put_survey(ret_bytes, &message->survey);
         break;
     case KEEP_PROMISE:
+    case KEEP_NEED:
         buf_add(ret_bytes, message->blocks);
         break;
     case KEEP_PROMISED:
+    case KEEP_NEEDED:
         buf_add(ret_bytes, message->promises);
         break;
     }
@@ -120,7 +122,7 @@ int keep_message_parse(struct bytes bytes, struct keep_message *ret_message)
     if (err) {
         return err;
     }
-    if (type < KEEP_KEEP || type > KEEP_PROMISED) {
+    if (type < KEEP_KEEP || type > KEEP_NEEDED) {
         return -EPROTONOSUPPORT;
     }
     struct keep_message message = {.type = (enum keep_message_type)type};
@@ -145,9 +147,9 @@ int keep_message_parse(struct bytes bytes, struct keep_message *ret_message)
         }
     } else if (type == KEEP_SURVEYED) {
         get_survey(&reader, bytes.data[MESSAGE_MINOR_AT], &message.survey);
-    } else if (type == KEEP_PROMISE) {
+    } else if (type == KEEP_PROMISE || type == KEEP_NEED) {
         message.blocks = get_ids(&reader, KEEP_BLOCKS_MAX);
-    } else if (type == KEEP_PROMISED) {
+    } else if (type == KEEP_PROMISED || type == KEEP_NEEDED) {
         message.promises = get_promises(&reader);
     }
     if (reader.bad || (reader.left.size > 0 && is_exact)) {

@@ -17,6 +17,8 @@
  *
  *   PROMISE   number u64, blocks: which of these do you hold, and keep for ten minutes from now?
  *   PROMISED  number u64, for each of them in this order u8: 1 I do, 0 I don't
+ *   NEED      number u64, blocks: which of these do files of yours name, and you have them not?
+ *   NEEDED    number u64, for each of them in this order u8: 1 so it is, 0 it is not
  *
  * with file and block = its id, 32 bytes. Lists and the path run up to the end. Fields as in
  * wire/fields.h; versions are treated as in wire/datagram.h, but a list at the end leaves no room
@@ -33,7 +35,7 @@
 /* Of one KEEP: half a megabyte. */
 #define KEEP_FILES_MAX 16384u
 
-/* Of one PROMISE. */
+/* Of one PROMISE or NEED. */
 #define KEEP_BLOCKS_MAX 1024u
 
 enum keep_message_type {
@@ -44,6 +46,8 @@ enum keep_message_type {
     KEEP_SURVEYED = 5,
     KEEP_PROMISE = 6,
     KEEP_PROMISED = 7,
+    KEEP_NEED = 8,
+    KEEP_NEEDED = 9,
 };
 
 enum keep_verdict {
@@ -96,7 +100,7 @@ struct keep_message {
     uint32_t kept;
     struct bytes files;    /* ID_BYTES each, at least one */
     struct bytes blocks;   /* ID_BYTES each, at least one */
-    struct bytes promises; /* a byte each, 0 or 1, at least one */
+    struct bytes promises; /* or needs: a byte each, 0 or 1, at least one */
     struct id digest;
     struct bytes path; /* at most PATH_BYTES_MAX; not checked further */
     struct keep_survey survey;

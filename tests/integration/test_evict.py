@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--cache-bytes`: what was only read makes room, unless it is the last copy."""
 
+import random
+import time
+
 import harness
-from harness import BLOCK_BYTES, MIB, check, content
+from harness import BLOCK_BYTES, MIB, SEED, check, content, scaled
 from test_members import Nodes
 from trees import put, wait_on, wait_same
 
@@ -106,6 +109,30 @@ class Evict(Nodes):
         wait_on(nodes[1:], lambda: sum(map(self.cached, nodes[1:])) <= FILES * MIB, "one of each")
         self.assertEqual(sum(map(self.cached, nodes[1:])), FILES * MIB)
         for node in nodes[1:]:
+            self.read(node, files)
+
+    def test_two_that_evict_the_same_and_are_killed_lose_nothing(self):
+        nodes = self.network_of((), (), ())
+        files = self.publish(nodes[0], "killed")
+        wait_same(nodes)
+        for node in nodes[1:]:
+            self.read(node, files)
+        nodes[0].kill()
+        pair = nodes[1:]
+        for node in pair:
+            self.limit(node)
+        chance = random.Random(f"{SEED} {self.id()}")
+        for i in range(scaled(8)):
+            self.read(pair[0], files)
+            self.read(pair[1], files)
+            time.sleep(2 * chance.random())  # somewhere in the middle of an eviction
+            node = pair[i % 2]
+            node.kill()
+            node.start()
+            self.wait_states(self.states(n0="unreachable"), pair, "it is missed")
+        self.assertGreater(sum(node.metric("promised_blocks_total") for node in pair), 0)
+        self.assertGreaterEqual(sum(map(self.cached, pair)), FILES * MIB)
+        for node in pair:
             self.read(node, files)
 
 

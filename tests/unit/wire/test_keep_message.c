@@ -40,6 +40,8 @@ static const struct keep_message messages[] = {
                 .has_follower = true}},
     {.type = KEEP_PROMISE, .number = 5, .blocks = {files, sizeof files}},
     {.type = KEEP_PROMISED, .number = 6, .promises = {(const uint8_t *)"\1\0\1", 3}},
+    {.type = KEEP_NEED, .number = 7, .blocks = {files, sizeof files}},
+    {.type = KEEP_NEEDED, .number = 8, .promises = {(const uint8_t *)"\0\1", 2}},
 };
 
 static void assert_same_survey(const struct keep_survey *a, const struct keep_survey *b)
@@ -79,7 +81,13 @@ static void what_is_formatted_is_parsed(void **state)
 
 static bool is_list(const struct keep_message *message)
 {
-    return message->type == KEEP_KEEP || message->type == KEEP_PROMISE;
+    return message->type == KEEP_KEEP || message->type == KEEP_PROMISE ||
+           message->type == KEEP_NEED;
+}
+
+static bool is_answer(const struct keep_message *message)
+{
+    return message->type == KEEP_PROMISED || message->type == KEEP_NEEDED;
 }
 
 static void what_is_cut_off_or_too_long_is_refused(void **state)
@@ -93,13 +101,13 @@ static void what_is_cut_off_or_too_long_is_refused(void **state)
         for (size_t cut = 0; cut < size; cut++) {
             const bool is_shorter_list =
                 (is_list(&messages[i]) && cut > 11 && (cut - 11) % ID_BYTES == 0) ||
-                (messages[i].type == KEEP_PROMISED && cut > 11) ||
+                (is_answer(&messages[i]) && cut > 11) ||
                 (messages[i].type == KEEP_SURVEY && cut >= 11 + ID_BYTES);
             assert_int_equal(keep_message_parse(BYTES(bytes.data, cut), &parsed),
                              is_shorter_list ? 0 : -EPROTO);
             parsed.number = 5;
         }
-        if (messages[i].type == KEEP_SURVEY || messages[i].type == KEEP_PROMISED) {
+        if (messages[i].type == KEEP_SURVEY || is_answer(&messages[i])) {
             continue; /* a longer path; one promise more */
         }
         buf_add(&bytes, BYTES(files, 1));
@@ -252,7 +260,7 @@ static void other_versions_and_types_are_not_known(void **state)
     keep_message_format(&messages[4], &bytes);
     bytes.data[TYPE_AT] = 0;
     assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTONOSUPPORT);
-    bytes.data[TYPE_AT] = KEEP_PROMISED + 1;
+    bytes.data[TYPE_AT] = KEEP_NEEDED + 1;
     assert_int_equal(keep_message_parse(buf_bytes(&bytes), &parsed), -EPROTONOSUPPORT);
     bytes.data[TYPE_AT] = KEEP_RELEASE;
     bytes.data[MAJOR_AT] = DATAGRAM_MAJOR + 1;
