@@ -164,8 +164,7 @@ class Slow(unittest.TestCase):
     def test_idle_ones_are_closed(self):
         with temp_dir() as root, Node(root / "data", "--idle-timeout", "1") as node:
             idle = connect_idle(node, 20) + connect(node, 20)
-            time.sleep(3)
-            self.assertEqual(len(ended(idle)), 40)
+            harness.wait_for(lambda: len(ended(idle)) == 40, 60, "all are closed")
             close(idle)
 
 
@@ -209,9 +208,10 @@ class Many(unittest.TestCase):
 
     def test_limit(self):
         with temp_dir() as root, Node(root / "data", "--max-connections", "50") as node:
+            files = node.files()
             held = connect(node, 49)
             harness.wait_for(lambda: node.get("/healthz").status == 200, 5, "room for one")
-            time.sleep(0.2)  # until that one has gone
+            harness.wait_for(lambda: node.files() <= files + 49, 20, "that one has gone")
             held.append(node.socket())
             held[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             read_until_quiet(held[-1])
@@ -344,13 +344,13 @@ class Churn(unittest.TestCase):
                 for i in range(harness.scaled(2100, 0.2)):
                     with contextlib.closing(node.socket()) as sock:
                         sock.sendall(texts[i % len(texts)])
-                # A watcher that went shows when it is told of something once more.
-                for i in range(3):
-                    node.put(f"r{round_number}", str(i).encode())
-                    time.sleep(0.1)
-                harness.wait_for(
-                    lambda: node.metrics()["artel_http_connections"] <= 1, 60, "all have ended"
-                )
+
+                def are_gone():
+                    # A watcher that went shows when it is told of something once more.
+                    node.put(f"r{round_number}", os.urandom(4))
+                    return node.metrics()["artel_http_connections"] <= 1
+
+                harness.wait_for(are_gone, 60, "all have ended")
                 harness.wait_for(lambda: node.files() <= (files or 100) + 5, 10, "files closed")
                 if round_number == 1:
                     files, private = node.files(), node.private_bytes()
