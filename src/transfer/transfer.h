@@ -98,7 +98,8 @@ struct transfer_host {
     /* All blocks are here: make it a file. Answered by transfer_committed(), once. */
     void (*commit)(void *context, const struct id *file);
 
-    /* Its status is another one (blocks that came are not told). */
+    /* Its status is another one (blocks that came are not told), or it found the disk full again.
+     */
     void (*changed)(void *context, const struct id *file);
     /* It is over, and no longer known here: 0; -ENOENT: nobody has it (all of it), all said so;
      * -EHOSTUNREACH: nobody found, but not all could be asked; other errors of open and commit.
