@@ -34,13 +34,14 @@ struct wanted {
     UT_hash_handle hh; /* in the order of the listing, and of the stream */
     struct id id;
     bool has_come;
-    bool is_large;
+    json_t *entry; /* of the listing, if it is large; else NULL */
     char path[];
 };
 
 /* A path to be got by itself, after the stream. */
 struct other {
     char *path;
+    json_t *entry; /* what the listing said; NULL: it is asked for */
     struct other *next;
 };
 
@@ -54,6 +55,7 @@ struct get {
     bool has_large;
     struct store *local; /* that large files are copied out of; NULL: they come in the stream */
     struct other *others;
+    bool has_changed; /* since the listing: the stream has something else */
     struct client_stream *stream;
     mode_t root_mode; /* of a new directory that has none in the tree; 0: it stays as it is */
     bool has_broken;  /* the stream: what is wrong with the file that it brought is known */
@@ -65,14 +67,17 @@ static int write_file_at(void *context, uint64_t offset_bytes, struct bytes data
 }
 
 /* One file of the tree into the directory `dir_fd` under `name`. False: it said why. */
-static bool get_file(const struct get *get, const char *path, int dir_fd, const char *name)
+static bool get_file(const struct get *get, const struct other *other, const char *path, int dir_fd,
+                     const char *name)
 {
     const struct invocation *invocation = get->invocation;
     struct client *client = get->client;
     struct progress *progress = get->progress;
     CLEANUP_RESPONSE struct client_response response = CLIENT_RESPONSE_INIT;
     CLEANUP_FILE_METADATA struct file_metadata metadata = FILE_METADATA_INIT;
-    json_t *entry = entry_stat(client, path, &response);
+    /* Of the same time as what came in the stream, if that is what was listed. */
+    json_t *entry = other->entry && !get->has_changed ? json_incref(other->entry)
+                                                      : entry_stat(client, path, &response);
     if (!entry && response.status == 404) {
         return true; /* deleted since the listing: then the directory is as it is without */
     }
@@ -121,6 +126,14 @@ static bool get_file(const struct get *get, const char *path, int dir_fd, const 
 /* ---- the listing ------------------------------------------------------------------------------
  */
 
+static void free_wanted(struct wanted *wanted)
+{
+    if (wanted) {
+        json_decref(wanted->entry);
+        free(wanted);
+    }
+}
+
 static int want(void *context, json_t *entry)
 {
     struct get *get = context;
@@ -140,18 +153,21 @@ static int want(void *context, json_t *entry)
         return -EPROTO;
     }
     get->total_bytes += entry_length(entry);
-    wanted->is_large = entry_length(entry) >= LOCAL_BYTES_MIN;
-    get->has_large = get->has_large || wanted->is_large;
+    if (entry_length(entry) >= LOCAL_BYTES_MIN) {
+        wanted->entry = json_incref(entry);
+        get->has_large = true;
+    }
     struct wanted *replaced = NULL;
     HASH_REPLACE(hh, get->wanted, path[0], (unsigned)(size - 1), wanted, replaced);
-    free(replaced);
+    free_wanted(replaced);
     return 0;
 }
 
-static void add_other(struct get *get, const char *path)
+static void add_other(struct get *get, const char *path, json_t *entry)
 {
     struct other *other = mem_alloc(sizeof *other);
-    *other = (struct other){.path = mem_copy_string(path), .next = get->others};
+    *other = (struct other){
+        .path = mem_copy_string(path), .entry = json_incref(entry), .next = get->others};
     get->others = other;
 }
 
@@ -163,8 +179,8 @@ static void set_large_aside(struct get *get)
     struct wanted *next;
     HASH_ITER(hh, get->wanted, wanted, next)
     {
-        if (get->local && wanted->is_large) {
-            add_other(get, wanted->path);
+        if (get->local && wanted->entry) {
+            add_other(get, wanted->path, wanted->entry);
         }
     }
 }
@@ -188,12 +204,13 @@ static void free_get(struct get *get)
     HASH_ITER(hh, get->wanted, wanted, next)
     {
         HASH_DELETE(hh, get->wanted, wanted);
-        free(wanted);
+        free_wanted(wanted);
     }
     while (get->others) {
         struct other *other = get->others;
         get->others = other->next;
         free(other->path);
+        json_decref(other->entry);
         free(other);
     }
     store_close(get->local);
@@ -204,7 +221,9 @@ static void free_get(struct get *get)
 
 static int on_other(void *context, const char *path)
 {
-    add_other(context, path);
+    struct get *get = context;
+    get->has_changed = true;
+    add_other(get, path, NULL);
     return 0;
 }
 
@@ -222,7 +241,7 @@ static void on_fault(void *context, const char *path, const char *what)
 static void report_broken(struct get *get, struct client_response *response)
 {
     const struct wanted *wanted = get->wanted;
-    while (wanted && (wanted->has_come || (get->local && wanted->is_large))) {
+    while (wanted && (wanted->has_come || (get->local && wanted->entry))) {
         wanted = wanted->hh.next;
     }
     if (wanted && !response->no_node) {
@@ -313,7 +332,7 @@ static bool get_others(struct get *get, struct unpack *unpack)
             continue;
         }
         CLEANUP_FREE char *path = text_join(get->path, other->path);
-        good &= get_file(get, path, dir_fd, name);
+        good &= get_file(get, other, path, dir_fd, name);
     }
     return good;
 }
