@@ -63,7 +63,7 @@ struct kv_options {
 void kv_close(struct kv *kv);
 
 /* A number that is another one after each commit that changes anything, by whatever process: while
- * it stays, what was looked for in vain is not there yet. Cheaper than a snapshot. */
+ * it stays, what was looked for in vain is not there yet. Costs as much as a snapshot. */
 uint64_t kv_version(struct kv *kv);
 
 /* A snapshot of now. Keep it short (10 ms): pages that it can see are not reused meanwhile. */

@@ -469,14 +469,6 @@ static int txn_begin(struct lmdb *lmdb, bool writes, struct kv_txn **ret_txn)
     return 0;
 }
 
-static uint64_t lmdb_version(struct kv *kv)
-{
-    const struct lmdb *lmdb = CONTAINER_OF(kv, struct lmdb, base);
-    MDB_envinfo info = {0};
-    CHECK(mdb_env_info(lmdb->env, &info) == 0); /* fails without an environment only */
-    return info.me_last_txnid;
-}
-
 static int lmdb_read(struct kv *kv, struct kv_txn **ret_txn)
 {
     struct lmdb *lmdb = CONTAINER_OF(kv, struct lmdb, base);
@@ -727,6 +719,19 @@ static int lmdb_next(struct kv_cursor *base, struct bytes *ret_key, struct bytes
     MDB_val mdb_value;
     const int rc = mdb_cursor_get(cursor->cursor, &mdb_key, &mdb_value, MDB_NEXT);
     return cursor_answer(rc, &mdb_key, &mdb_value, ret_key, ret_value);
+}
+
+/* Of a snapshot, as those who look get it: in the file (mdb_env_info()) a commit stands as soon as
+ * it is written, but is given to readers only when its sync is over. */
+static uint64_t lmdb_version(struct kv *kv)
+{
+    struct kv_txn *txn = NULL;
+    if (lmdb_read(kv, &txn)) {
+        return 0;
+    }
+    const uint64_t version = mdb_txn_id(CONTAINER_OF(txn, struct lmdb_txn, base)->txn);
+    lmdb_abort(txn);
+    return version;
 }
 
 static const struct kv_ops lmdb_ops = {
