@@ -64,7 +64,8 @@ class Evict(Nodes):
         files = self.publish(nodes[0], "named")
         wait_same(nodes)
         self.read(nodes[1], files)
-        self.assertEqual(self.cached(nodes[1]), FILES * MIB)
+        # It was given before it was committed.
+        wait_on(nodes, lambda: self.cached(nodes[1]) == FILES * MIB, "it is kept")
         for path in files:
             answer = nodes[1].post(path, {"op": "set", "mode": "0600"})
             self.assertEqual(answer.status, 200, answer)

@@ -234,6 +234,8 @@ class Wait(Nodes):
             for node in nodes[1:3]:
                 check(node.get(f"/fs/d/{name}").body == data, "get", node.name)
             self.land(nodes[1], name, data)
+        # It was given before it was committed.
+        wait_on(nodes, lambda: lacking(wait(nodes[3], "d")) == {"n3": "part"}, "they have it whole")
         found = wait(nodes[3], "d", "?followers=1")
         self.assertEqual((found["members"], found["wanted"], found["have"]), (4, 4, 1))
         self.assertTrue(found["followers"])
