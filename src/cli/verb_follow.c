@@ -45,7 +45,9 @@ static void report_json(const struct follow_report *report)
                              report->beside));
         break;
     case FOLLOW_TROUBLE:
-        print_json(json_pack("{s:s, s:s, s:s}", "event", "trouble", "path",
+    case FOLLOW_NOTICE:
+        print_json(json_pack("{s:s, s:s, s:s}", "event",
+                             report->news == FOLLOW_NOTICE ? "notice" : "trouble", "path",
                              report->path ? report->path : "", "why", report->why));
         break;
     case FOLLOW_STATE:
@@ -73,8 +75,10 @@ static void report_plain(const struct following *following, const struct follow_
     } else if (report->news == FOLLOW_KEPT) {
         cli_error(following->invocation, "%s was changed here; it is now %s", report->path,
                   report->beside);
-    } else if (report->news == FOLLOW_TROUBLE && report->path) {
+    } else if ((report->news == FOLLOW_TROUBLE || report->news == FOLLOW_NOTICE) && report->path) {
         cli_error(following->invocation, "%s: %s", report->path, report->why);
+    } else if (report->news == FOLLOW_NOTICE) {
+        cli_error(following->invocation, "%s", report->why);
     } else if (report->news == FOLLOW_TROUBLE) {
         cli_error(following->invocation, "%s; trying again", report->why);
     }
@@ -217,7 +221,10 @@ const struct verb verb_follow = {
         "What somebody changed in DIR is not lost: when another version comes, or the file is\n"
         "deleted, it becomes NAME.local-TIME. What else is in DIR is left alone. "
         "DIR/.artel-follow\n"
-        "holds what a follower has to remember; one at a time follows into a directory.\n",
+        "holds what a follower has to remember; one at a time follows into a directory.\n\n"
+        "A node of this machine takes the files of 64 KiB and more for its own copy, so that they\n"
+        "cost their bytes once; who changes one takes the copy from it. It has to be able to read\n"
+        "DIR, and its Unix socket to be open to this user.\n",
     .first_argument = CLI_ARGUMENT_PATH,
     .keys = keys,
     .keys_count = ARRAY_SIZE(keys),

@@ -18,6 +18,7 @@
 
 #include "base/backoff.h"
 #include "client/changes.h"
+#include "follow/adopter_priv.h"
 #include "follow/arrive_priv.h"
 #include "follow/follow.h"
 #include "follow/hooks_priv.h"
@@ -102,6 +103,7 @@ struct follow {
     struct places *places;
     struct arrive *arrive;
     struct hooks *hooks;
+    struct adopter *adopter;
     struct changes *changes;
     _Atomic bool is_stopped;
     pthread_t reader;
@@ -222,5 +224,13 @@ void version_failed(struct follow *follow, uint64_t number);
 /* Ends at the start what was begun: half-made versions go, a link that was to be switched is. */
 [[nodiscard]] int version_recover(struct follow *follow);
 void version_free_builds(struct follow *follow);
+/* Where a version of a directory stands; the caller frees it. */
+char *version_path(const char *root, uint64_t number);
+
+/* ---- renew.c -----------------------------------------------------------------------------------
+ */
+
+/* After a switch, and when versions went: has the files adopted that versions share. */
+void version_renew(struct follow *follow);
 
 #endif

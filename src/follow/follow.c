@@ -80,6 +80,11 @@ static void on_hook_ended(void *context, const char *path, const char *why)
     pthread_mutex_unlock(&follow->lock);
 }
 
+static void on_adopter_told(void *context, const char *path, const char *why)
+{
+    follow_tell(context, &(struct follow_report){.news = FOLLOW_NOTICE, .path = path, .why = why});
+}
+
 /* ---- the reader of the stream -----------------------------------------------------------------
  */
 
@@ -429,6 +434,15 @@ static void open_threads(struct follow *follow)
     follow->changes = changes_new(&changes);
     follow->arrive = arrive_new(follow->client, local_staging_fd(follow->local),
                                 &follow->is_stopped, on_arrival, follow);
+    const struct adopter_options adopter = {
+        .adoptions = places_adoptions(follow->places),
+        .client = follow->client,
+        .dir = follow->dir,
+        .is_stopped = &follow->is_stopped,
+        .told = on_adopter_told,
+        .context = follow,
+    };
+    follow->adopter = adopter_new(&adopter);
     if (follow->command) {
         const struct hooks_options hooks = {
             .places = follow->places,
@@ -497,6 +511,7 @@ void follow_close(struct follow *follow)
     follow_stop(follow);
     arrive_free(follow->arrive);
     follow->arrive = NULL;
+    adopter_free(STEAL_PTR(follow->adopter));
     while (follow->wishes) {
         wish_drop(follow, follow->wishes);
     }

@@ -27,6 +27,7 @@ enum follow_news {
     FOLLOW_ARRIVED, /* `event` at `path` */
     FOLLOW_KEPT,    /* what somebody changed at `path` is now `beside` */
     FOLLOW_TROUBLE, /* `why`, about `path` if it is not NULL; it goes on, or is tried again */
+    FOLLOW_NOTICE,  /* likewise, and nothing is wrong with the directory */
     FOLLOW_STATE,   /* the numbers below have changed; at most a few times a second */
 };
 

@@ -237,6 +237,7 @@ int land_commit(struct follow *follow)
     }
     const int failed = places_commit(follow->places);
     hooks_wake(follow->hooks);
+    adopter_wake(follow->adopter);
     return err ? err : failed;
 }
 

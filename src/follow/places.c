@@ -14,18 +14,20 @@
 #include "base/codec.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "follow/tables_priv.h"
 #include "hash/sha256.h"
 
 /* Of the tables below. */
 #define FORMAT "1"
 
-enum { TABLE_PLACES, TABLE_ROOTS, TABLE_HOOKS, TABLE_ABOUT, TABLES_COUNT };
-static const char *const tables[TABLES_COUNT] = {"places", "roots", "hooks", "about"};
+static const char *const tables[TABLES_COUNT] = {"places", "roots",     "hooks",
+                                                 "about",  "adoptions", "adopted"};
 
 /* kind, flags, version, id, mode, mtime (s, ns), inode, size, mtime, ctime; then the path */
 #define PLACE_BYTES (1u + 1u + 8u + ID_BYTES + 4u + 12u + 8u + 8u + 12u + 12u)
 #define PLACE_IMPLIED 1u
 #define PLACE_INTENDED 2u
+#define PLACE_LATE 4u
 /* version, is_switching, count; the old ones; then the path */
 #define ROOT_BYTES (8u + 1u + 4u)
 #define ROOT_OLD_MAX 4096u
@@ -35,6 +37,7 @@ struct places {
     struct kv *kv;
     struct kv_txn *txn; /* the batch; NULL: nothing in it */
     int err;            /* of the batch */
+    struct adoptions *adoptions;
     struct place *all;
     struct root *roots;
     uint64_t number_last;
@@ -89,8 +92,9 @@ static void encode_place(const struct place *place, struct buf *buf)
 {
     uint8_t *at = buf_extend(buf, PLACE_BYTES);
     at[0] = (uint8_t)place->kind;
-    at[1] = (uint8_t)((place->is_implied ? PLACE_IMPLIED : 0) |
-                      (place->is_intended ? PLACE_INTENDED : 0));
+    at[1] =
+        (uint8_t)((place->is_implied ? PLACE_IMPLIED : 0) |
+                  (place->is_intended ? PLACE_INTENDED : 0) | (place->is_late ? PLACE_LATE : 0));
     codec_put_le64(at + 2, place->version);
     memcpy(at + 10, place->id.bytes, ID_BYTES);
     at += 10 + ID_BYTES;
@@ -115,7 +119,7 @@ static struct place *new_place(const struct place *values, struct bytes path)
     return place;
 }
 
-static int decode_place(struct bytes value, struct place **ret_place)
+int tables_decode_place(struct bytes value, struct place **ret_place)
 {
     if (value.size <= PLACE_BYTES) {
         return -EIO;
@@ -129,6 +133,7 @@ static int decode_place(struct bytes value, struct place **ret_place)
     place->kind = (enum place_kind)at[0];
     place->is_implied = at[1] & PLACE_IMPLIED;
     place->is_intended = at[1] & PLACE_INTENDED;
+    place->is_late = at[1] & PLACE_LATE;
     place->version = codec_get_le64(at + 2);
     memcpy(place->id.bytes, at + 10, ID_BYTES);
     at += 10 + ID_BYTES;
@@ -215,7 +220,7 @@ static int load_table(struct places *places, struct kv_txn *txn, kv_table table)
         struct place *place = NULL;
         struct root *root = NULL;
         if (table == TABLE_PLACES) {
-            err = decode_place(value, &place);
+            err = tables_decode_place(value, &place);
         } else if (table == TABLE_ROOTS) {
             err = decode_root(value, &root);
         } else {
@@ -279,6 +284,9 @@ int places_open(int follow_fd, const char *follow_path, struct places **ret_plac
         err = check_format(places);
     }
     if (!err) {
+        err = adoptions_open(places->kv, &places->adoptions);
+    }
+    if (!err) {
         err = load(places);
     }
     if (!err) {
@@ -311,6 +319,7 @@ void places_close(struct places *places)
         HASH_DEL(places->roots, root);
         free_root(root);
     }
+    adoptions_close(places->adoptions);
     kv_close(places->kv);
     if (places->lock_fd >= 0) {
         close(places->lock_fd);
@@ -406,10 +415,54 @@ static void drop_at(struct places *places, kv_table table, const char *path)
     drop(places, table, id_bytes(&key));
 }
 
+static bool may_be_adopted(const struct place *place)
+{
+    return place->kind == PLACE_FILE && !place->is_intended;
+}
+
+static void add_adoption(struct places *places, const struct place *place, bool is_release)
+{
+    if (may_be_adopted(place) && adoptions_are_made(places->adoptions) && begin(places)) {
+        const struct adoption adoption = {
+            .is_release = is_release,
+            .id = place->id,
+            .size_bytes = place->mark.size_bytes,
+            .path = (char *)(uintptr_t)place->path,
+        };
+        places->err = adoptions_add(places->adoptions, places->txn, &adoption);
+    }
+}
+
+void places_adopt(struct places *places, const struct place *place)
+{
+    add_adoption(places, place, false);
+}
+
+void places_release(struct places *places, const struct place *place)
+{
+    add_adoption(places, place, true);
+}
+
+/* What follows for the node from a place that is another one now. */
+static void adopt_instead(struct places *places, const struct place *place,
+                          const struct place *replaced)
+{
+    const bool is_same_content = replaced && may_be_adopted(replaced) && may_be_adopted(place) &&
+                                 id_equal(&replaced->id, &place->id);
+    if (!place->is_late &&
+        !(is_same_content && !replaced->is_late && mark_equal(&replaced->mark, &place->mark))) {
+        places_adopt(places, place);
+    }
+    if (replaced && !is_same_content) {
+        places_release(places, replaced);
+    }
+}
+
 void places_put(struct places *places, const struct place *values, const char *path)
 {
     struct place *place = new_place(values, bytes_of_string(path));
     struct place *replaced = places_find(places, path);
+    adopt_instead(places, place, replaced);
     if (replaced) {
         HASH_DEL(places->all, replaced);
     }
@@ -423,6 +476,7 @@ void places_put(struct places *places, const struct place *values, const char *p
 void places_delete(struct places *places, struct place *place)
 {
     drop_at(places, TABLE_PLACES, place->path);
+    places_release(places, place);
     HASH_DEL(places->all, place);
     free(place);
 }
@@ -505,6 +559,11 @@ int places_commit(struct places *places)
     }
     places->err = err; /* for good: memory is not what stands on the disk */
     return err;
+}
+
+struct adoptions *places_adoptions(struct places *places)
+{
+    return places->adoptions;
 }
 
 /* ---- hooks ------------------------------------------------------------------------------------

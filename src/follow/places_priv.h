@@ -9,7 +9,8 @@
  *
  * All places are in memory, too: some 250 bytes and the path of each.
  *
- * Threads: the engine's alone, but for the queue of hooks (hook_*), which a second one reads.
+ * Threads: the engine's alone, but for the queue of hooks (hook_*), which a second one reads, and
+ * that of adoptions, which a third one does.
  * Changes are made in a batch that is durable when places_commit() returns. After an error of it
  * memory and disk differ, and the follower ends.
  */
@@ -17,6 +18,7 @@
 #include <sys/stat.h>
 
 #include "base/map.h"
+#include "follow/adoptions_priv.h"
 #include "hash/id.h"
 #include "kv/kv.h"
 
@@ -45,6 +47,7 @@ struct place {
     enum place_kind kind;
     bool is_implied;  /* a directory that nothing wants but what is below it */
     bool is_intended; /* it may stand there already: decided when the follower starts */
+    bool is_late;     /* it is adopted when its version is switched to; version_renew() */
     uint64_t version; /* the directory version that it is part of, or 0 */
     struct id id;     /* of the content; of a link: SHA-256 of its target */
     mode_t mode;      /* as the tree tells */
@@ -83,7 +86,8 @@ struct root *places_root_of(struct places *places, const char *path);
 /* ---- a batch ------------------------------------------------------------------------------------
  */
 
-/* Errors of what is below are kept and come out of places_commit(). */
+/* Errors of what is below are kept and come out of places_commit(). What changes of files is queued
+ * for adoption or release with it. */
 void places_put(struct places *places, const struct place *values, const char *path);
 void places_delete(struct places *places, struct place *place);
 /* With `path` as the place's new path; its other values stay. */
@@ -104,6 +108,11 @@ uint64_t places_next_number(struct places *places);
 /* Behind all others. `json` is what hook_first() gives. */
 void places_add_hook(struct places *places, const char *json);
 
+/* The node is to look at the file again, which is as the place tells; or is to take it for its copy
+ * no more. */
+void places_adopt(struct places *places, const struct place *place);
+void places_release(struct places *places, const struct place *place);
+
 /* Nothing to commit is no error and costs nothing. */
 [[nodiscard]] int places_commit(struct places *places);
 
@@ -114,5 +123,8 @@ void places_add_hook(struct places *places, const char *json);
 [[nodiscard]] int places_hook_first(struct places *places, uint64_t *ret_number, char **ret_json);
 [[nodiscard]] int places_hook_done(struct places *places, uint64_t number);
 uint64_t places_hooks_count(const struct places *places);
+
+/* The queue of adoptions, for its thread. */
+struct adoptions *places_adoptions(struct places *places);
 
 #endif

@@ -208,6 +208,9 @@ static void take_position(struct follow *follow, struct item *item)
 {
     free(follow->cursor);
     follow->cursor = STEAL_PTR(item->cursor);
+    if (follow->cursor) {
+        adopter_look(follow->adopter, follow->cursor);
+    }
     if (item->token) {
         free(follow->token);
         follow->token = STEAL_PTR(item->token);
@@ -574,6 +577,7 @@ static int want_file(struct round *round, const struct wanted *wanted)
         if (!local_is_ours(follow->local, place, &info)) {
             if (round->scope.is_all) {
                 follow_tell_trouble(follow, wanted->path, "was changed here; it stays so");
+                places_adopt(follow->places, place); /* the node finds that it is not, either */
             }
             return 0;
         }

@@ -47,7 +47,7 @@ static char *target_of(const char *root, uint64_t number)
 }
 
 /* The same as a path below the followed directory. */
-static char *path_of(const char *root, uint64_t number)
+char *version_path(const char *root, uint64_t number)
 {
     CLEANUP_FREE char *target = target_of(root, number);
     return mem_format("%.*s%s", (int)(text_last_name(root) - root), root, target);
@@ -116,7 +116,7 @@ static bool is_untouched(struct follow *follow, const char *path)
 
 static void remove_version(struct follow *follow, const char *root, uint64_t number)
 {
-    CLEANUP_FREE char *path = path_of(root, number);
+    CLEANUP_FREE char *path = version_path(root, number);
     struct stat info;
     if (local_stat(follow->local, path, &info) == 0) {
         if (!S_ISDIR(info.st_mode) || is_untouched(follow, path) || land_keep(follow, path)) {
@@ -151,7 +151,7 @@ static void give_up_build(struct follow *follow, struct build *build)
             wish_drop(follow, wish);
         }
     }
-    CLEANUP_FREE char *path = path_of(build->root, build->number);
+    CLEANUP_FREE char *path = version_path(build->root, build->number);
     local_remove_tree(follow->local, path);
     delete_places(follow, build->number);
     LL_DELETE(follow->builds, build);
@@ -196,7 +196,7 @@ static int drop_root(struct follow *follow, const char *path)
     for (size_t i = 0; i < root->old_count; i++) {
         remove_version(follow, path, root->old[i]);
     }
-    CLEANUP_FREE char *version = path_of(path, 1);
+    CLEANUP_FREE char *version = version_path(path, 1);
     if (local_parent(follow->local, version, false, &fd, &name) == 0) {
         CLEANUP_FREE char *versions =
             mem_format("%.*s" FOLLOW_VERSIONS, (int)(text_last_name(path) - path), path);
@@ -265,7 +265,7 @@ static int switch_link(struct follow *follow, const char *path)
     int err = local_stat(follow->local, path, &info);
     const bool stands = !err;
     if (stands && S_ISDIR(info.st_mode)) {
-        CLEANUP_FREE char *old = root->old_count > 0 ? path_of(path, root->old[0]) : NULL;
+        CLEANUP_FREE char *old = root->old_count > 0 ? version_path(path, root->old[0]) : NULL;
         struct stat old_info;
         const bool is_free =
             old && (local_stat(follow->local, old, &old_info) || S_ISLNK(old_info.st_mode));
@@ -297,6 +297,7 @@ static int switch_link(struct follow *follow, const char *path)
     err = land_commit(follow);
     if (!err) {
         remove_old(follow, places_find_root(follow->places, path));
+        version_renew(follow);
         err = land_commit(follow);
     }
     return err;
@@ -305,7 +306,7 @@ static int switch_link(struct follow *follow, const char *path)
 /* Places of a plain directory go to where it will stand as an old version. */
 static void move_places(struct follow *follow, const char *path, uint64_t number)
 {
-    CLEANUP_FREE char *old = path_of(path, number);
+    CLEANUP_FREE char *old = version_path(path, number);
     const size_t size = strlen(path);
     struct path_set *moved = NULL;
     const struct place *at;
@@ -319,6 +320,7 @@ static void move_places(struct follow *follow, const char *path, uint64_t number
         struct place *place = places_find(follow->places, each->path);
         CLEANUP_FREE char *to = mem_format("%s%s", old, each->path + size);
         place->version = number;
+        place->is_late = true; /* it does not stand there yet */
         places_move(follow->places, place, to);
     }
     path_set_free(&moved);
@@ -440,7 +442,16 @@ static bool link_file(struct follow *follow, const struct source *sources,
                       linkat(kept_fd, from_name, fd, name, 0) == 0 &&
                       fstatat(fd, name, &info, AT_SYMLINK_NOFOLLOW) == 0;
     if (good) {
-        land_adopt(follow, wanted, path, &info, number);
+        struct place values = {
+            .kind = PLACE_FILE,
+            .is_late = true, /* other links of it are about to go, which would be another change */
+            .version = number,
+            .id = wanted->id,
+            .mode = wanted->mode,
+            .mtime = wanted->mtime,
+            .mark = mark_of(&info),
+        };
+        places_put(follow->places, &values, path);
     }
     return good;
 }
@@ -449,7 +460,7 @@ static int put_together(struct follow *follow, struct build *build, const struct
 {
     const struct root *root = places_find_root(follow->places, build->root);
     struct source *sources = find_sources(follow, root ? root->version : 0);
-    CLEANUP_FREE char *top = path_of(build->root, build->number);
+    CLEANUP_FREE char *top = version_path(build->root, build->number);
     const struct wanted *itself = wanted_find(map, build->root);
     const struct wanted directory = {.kind = PLACE_DIRECTORY,
                                      .mode = itself ? itself->mode : 0755,
@@ -477,7 +488,7 @@ static int put_together(struct follow *follow, struct build *build, const struct
 /* False: somebody has removed it. A link to another version is their choice. */
 static bool stands(struct follow *follow, const struct root *root)
 {
-    CLEANUP_FREE char *top = path_of(root->path, root->version);
+    CLEANUP_FREE char *top = version_path(root->path, root->version);
     struct stat info;
     return local_stat(follow->local, root->path, &info) == 0 &&
            local_stat(follow->local, top, &info) == 0;
@@ -486,7 +497,7 @@ static bool stands(struct follow *follow, const struct root *root)
 /* True if the version that there is holds just that. */
 static bool is_same(struct follow *follow, const struct root *root, const struct wanted_map *map)
 {
-    CLEANUP_FREE char *top = path_of(root->path, root->version);
+    CLEANUP_FREE char *top = version_path(root->path, root->version);
     const struct wanted *wanted;
     size_t count = 0;
     for (wanted = map->all; wanted; wanted = wanted->hh.next) {
@@ -618,6 +629,7 @@ int version_look(struct follow *follow, const char *root_path, bool *ret_begun)
             return 0;
         }
         err = drop_root(follow, path);
+        version_renew(follow);
         if (!err && top) {
             path_set_add(&follow->later, path);
         }
@@ -638,7 +650,7 @@ int version_look(struct follow *follow, const char *root_path, bool *ret_begun)
     *ret_begun = true;
     /* So that what is made from here on is known for a half after a crash, and what is below the
      * path is known to belong to it. */
-    CLEANUP_FREE char *half = path_of(path, build->number);
+    CLEANUP_FREE char *half = version_path(path, build->number);
     const struct place values = {.kind = PLACE_DIRECTORY, .version = build->number};
     places_put(follow->places, &values, half);
     if (!root) {
@@ -678,6 +690,15 @@ static const char *version_name(const char *path)
     return found ? found + strlen(FOLLOW_VERSIONS "/") : NULL;
 }
 
+static bool has_late(struct follow *follow)
+{
+    const struct place *place = places_all(follow->places);
+    while (place && !place->is_late) {
+        place = place->hh.next;
+    }
+    return place;
+}
+
 int version_recover(struct follow *follow)
 {
     struct path_set *gone = NULL;
@@ -714,6 +735,9 @@ int version_recover(struct follow *follow)
     }
     for (const struct path_set *each = crowded; each; each = each->hh.next) {
         remove_old(follow, places_find_root(follow->places, each->path));
+    }
+    if (gone || crowded || has_late(follow)) {
+        version_renew(follow);
     }
     path_set_free(&gone);
     path_set_free(&switching);
