@@ -266,6 +266,41 @@ class Wait(Nodes):
         self.land(nodes[2], "small", files["small"])
         self.assertEqual((result().status, result().err), (0, ""))
 
+    def test_real_followers_are_waited_for(self):
+        """One of a node's settings, one that somebody started; the publisher has none."""
+        first = self.new("--zone", "a").start()
+        self.new("--zone", "b", "--join", first.at, "--follow", f"d/** -> {self.root}/set").start()
+        self.new("--zone", "b", "--join", first.at).start()
+        self.wait_all_alive()
+        nodes = self.nodes
+        put(nodes[0], "d/before", b"what was there before")
+        wait_same(nodes)
+        follower = harness.start("follow", "d/**", "--to", self.root / "started",
+                                 "--node", f"unix:{nodes[2].data}/socket")
+        self.addCleanup(lambda: follower.poll() is None and harness.stop(follower))
+        soon = ("--timeout", SOON_S // 2)
+        result = self.artel("wait", nodes[0], *soon, "--followers", "--zone", "b", "d")
+        self.assertEqual((result.status, result.err), (0, ""), result)
+        files = {"large": content("really followed", 3 * BLOCK_BYTES + 5), "small": b"few bytes"}
+        put_tar(nodes[0], "d/more", files)
+        result = self.artel("wait", nodes[0], *soon, "--followers", "--nodes", "2", "d")
+        self.assertEqual((result.status, result.err), (0, ""), result)
+        for name in ("set", "started"):
+            for path, data in files.items():
+                self.assertEqual((self.root / name / "d/more" / path).read_bytes() == data, True)
+        found = wait(nodes[0], "d", "?followers=1")
+        self.assertEqual(lacking(found), {"n0": "no_follower"})
+        # Nobody follows that.
+        put(nodes[0], "e", b"not followed")
+        wait_same(nodes)
+        found = wait(nodes[0], "e", "?followers=1")
+        self.assertEqual(set(lacking(found).values()), {"no_follower"})
+        # What is deleted is had by nobody any more, and comes again.
+        nodes[0].delete("d/more/large")
+        put(nodes[0], "d/more/large", b"another one")
+        result = self.artel("wait", nodes[0], *soon, "--followers", "--zone", "b", "d/more/large")
+        self.assertEqual((result.status, result.err), (0, ""), result)
+
     # ---- trouble ----------------------------------------------------------------------------
 
     def waiting(self, node, *arguments):
