@@ -40,12 +40,20 @@
 /* ---- the store --------------------------------------------------------------------------------
  */
 
-/* Who writes the index says which bytes are right. */
+/* Who writes the index, or can put another one or other segments there, says which bytes are right.
+ */
 static bool is_trusted(const char *data)
 {
-    CLEANUP_FREE char *index = mem_format("%s/index/data.mdb", data);
-    struct stat info;
-    return stat(index, &info) == 0 && (info.st_uid == 0 || info.st_uid == geteuid());
+    static const char *const parts[] = {"", "/index", "/index/data.mdb", "/segments"};
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        CLEANUP_FREE char *path = mem_format("%s%s", data, parts[i]);
+        struct stat info;
+        if (lstat(path, &info) < 0 || S_ISLNK(info.st_mode) ||
+            (info.st_uid != 0 && info.st_uid != geteuid()) || (info.st_mode & 0022)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 struct store *local_store_open(struct client *client)

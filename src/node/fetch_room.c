@@ -7,8 +7,8 @@
  * blocks that others promise to keep (evict.c), if this node has a limit for them.
  *
  * Who waits is a thread of the front end. One makes room at a time: those that waited for it try
- * what it made. When there was nothing to be made, none is looked for again for a second, so that
- * many who put to a full disk are told so at once.
+ * what it made. When there was nothing to be made, none is looked for again for some seconds, so
+ * that many who put to a full disk are told so at once.
  */
 
 #include "base/clock.h"
@@ -19,9 +19,10 @@
 #include "node/node_priv.h"
 #include "store/intake.h"
 
-#define NO_ROOM_US ((uint64_t)1000 * 1000)
-/* To look for holders, ask them, and evict; others are slow if they don't answer by then. */
-#define EVICT_WAIT_US ((uint64_t)9 * 1000 * 1000)
+#define NO_ROOM_US ((uint64_t)5 * 1000 * 1000)
+/* To look for holders, ask them, and evict; others are slow if they don't answer by then, and the
+ * eviction goes on without the one who waits. */
+#define EVICT_WAIT_US ((uint64_t)2 * 1000 * 1000)
 
 /* ---- what nobody waits for ---------------------------------------------------------------------
  */

@@ -21,7 +21,7 @@
 #define RECLAIM_RANGES 4096
 #define EXPIRE_ROWS 1024
 /* Who asks for room waits so long for what is going on. */
-#define GIVE_WAIT_MS 5000
+#define GIVE_WAIT_MS 1000
 /* Rounds between two scrubs of everything: the disk decays slowly, and others want it too. */
 #define SCRUB_PAUSE_ROUNDS (24 * 3600 * 1000 / ROUND_MS)
 
