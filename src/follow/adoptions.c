@@ -330,11 +330,11 @@ static uint64_t pause_ms(unsigned attempts)
     return backoff_next_ms(&backoff, number);
 }
 
-/* True if one of that number may be tried now. `turn` is NULL for those that were never tried. */
+/* True if one of that number may be tried now; of those that were never tried always. */
 static bool is_due(const struct adoptions *adoptions, struct turn *turn, unsigned attempts,
                    uint64_t number, uint64_t now_ms)
 {
-    if (!turn) {
+    if (attempts == 0) {
         return true;
     }
     if (turn->due_ms == UINT64_MAX || (now_ms >= turn->due_ms && number > turn->until)) {
@@ -348,7 +348,7 @@ static bool is_due(const struct adoptions *adoptions, struct turn *turn, unsigne
 static int take_tried(struct adoptions *adoptions, struct kv_cursor *cursor, unsigned attempts,
                       uint64_t now_ms, struct adoption_batch *batch)
 {
-    struct turn *turn = attempts > 0 ? &adoptions->turns[attempts] : NULL;
+    struct turn *turn = &adoptions->turns[attempts];
     const struct key first = key_of(attempts, 0);
     struct bytes key;
     struct bytes value;
@@ -366,7 +366,7 @@ static int take_tried(struct adoptions *adoptions, struct kv_cursor *cursor, uns
             err = kv_next(cursor, &key, &value);
         }
     }
-    if (turn && !has_some && batch->count < ADOPTION_BATCH_MAX) {
+    if (attempts > 0 && !has_some && batch->count < ADOPTION_BATCH_MAX) {
         turn->due_ms = UINT64_MAX;
     }
     return not_there_is_good(err);

@@ -220,8 +220,9 @@ static void run_looked(struct fetch *fetch, struct fetch_news *news)
     if (is_end && looking->err != -ENOENT) {
         log_warn("guests_failed", KV("error", err_name(looking->err)));
     }
-    guests->position = is_end ? (struct store_promised){0} : looking->position;
+    guests->position = looking->position;
     if (is_end) {
+        guests->position = (struct store_promised){0};
         guests->next_ms = store_now_ms(node_store(fetch->node)) + GUESTS_PAUSE_MS;
     }
     guests->count = looking->err && looking->err != -ENOENT ? 0 : looking->count;

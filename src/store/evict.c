@@ -132,7 +132,10 @@ static int submit_blocks(struct store *store, store_apply_fn apply, const struct
         .ids_count = ids_count,
     };
     const int err = store_submit_wait(store, &job.job);
-    *ret_evicted = err ? (struct store_evicted){0} : job.evicted;
+    *ret_evicted = (struct store_evicted){0};
+    if (!err) {
+        *ret_evicted = job.evicted;
+    }
     return err;
 }
 

@@ -58,7 +58,7 @@ int followed_release(struct store *store, struct kv_txn *txn, const char *path, 
 
 int followed_forget(struct store *store, struct kv_txn *txn, const char *path, uint64_t container)
 {
-    struct followed row;
+    struct followed row = {0};
     struct id key;
     int err = followed_release(store, txn, path, container);
     if (!err) {
