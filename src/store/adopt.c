@@ -323,7 +323,7 @@ static int give_up_block(struct give_up_job *self, struct kv_txn *txn, size_t in
     if (!block_owned_location(&record)) {
         return 0;
     }
-    if (record.holders[STORE_ORIGIN] > 0 || record.holders[STORE_COPY] > 0) {
+    if (record.holders[STORE_ORIGIN] > 0 || record.holders[STORE_COPY] > 0 || record.is_promised) {
         self->adopted.kept_bytes += record.size_bytes;
         return 0;
     }

@@ -65,7 +65,8 @@ void store_unpin(struct store *store, const struct id *id);
  * (at most STORE_PROMISE_MS_MAX), and stays as cache beyond that when nothing here needs it any
  * more, until store_promise_end(); also across restarts. (Not if its only place is an external
  * file, which is somebody else's.) -EBUSY: it is being evicted here, ask somebody else; -ENOENT:
- * not here, not durable yet, or held by nobody any more; errors of store_submit_wait(). */
+ * not here, not durable yet, held by nobody any more, or here in followed files alone; errors of
+ * store_submit_wait(). */
 #define STORE_PROMISE_MS_MAX ((uint64_t)10 * 60 * 1000)
 [[nodiscard]] int store_promise(struct store *store, const struct id *id, uint64_t duration_ms);
 /* The same for many by one commit; an answer for each. */

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/fetches_priv.h"
+#include "store/followed_priv.h"
 #include "store/index_priv.h"
 #include "store/pins_priv.h"
 #include "store/store_priv.h"
@@ -38,10 +39,13 @@ static bool is_of_intakes(struct kv_txn *txn, const struct block_record *record)
     return err || kv_seek(cursor, BYTES(NULL, 0), &key, &value) != -ENOENT;
 }
 
-/* Only the index counts: what it does not name yet would not survive a crash. */
+/* Only the index counts: what it does not name yet would not survive a crash. Nor does a file that
+ * somebody follows: he may change it. */
 static bool is_kept(struct kv_txn *txn, const struct id *id, struct block_record *ret_record)
 {
+    bool has_other = false;
     return index_block(txn, id, ret_record) == 0 && block_is_offered(ret_record) &&
+           followed_has_other_place(txn, ret_record, &has_other) == 0 && has_other &&
            !is_of_intakes(txn, ret_record);
 }
 

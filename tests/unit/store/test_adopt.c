@@ -449,6 +449,20 @@ static void it_is_not_promised(void **state)
     free(outside.data);
 }
 
+/* Nor is what was promised given up for a followed file. */
+static void what_was_promised_stays(void **state)
+{
+    struct scratch *scratch = *state;
+    struct outside outside = make_outside(scratch, "file", 1, SIZE);
+    put_bytes(scratch->store, STORE_CACHE, outside.content);
+    const struct id block = block_id(BYTES(outside.data, BLOCK));
+    assert_ok(store_promise(scratch->store, &block, 1000));
+    const struct store_adopted adopted = adopt(scratch->store, &outside);
+    assert_int_equal(adopted.kept_bytes, BLOCK);
+    assert_int_equal(adopted.given_up_bytes, SIZE - BLOCK);
+    free(outside.data);
+}
+
 static void what_is_pinned_stays(void **state)
 {
     struct scratch *scratch = *state;
@@ -530,6 +544,7 @@ int main(void)
         STORE_TEST(a_hold_in_a_transaction_is_refused),
         STORE_TEST(intakes),
         STORE_TEST(it_is_not_promised),
+        STORE_TEST(what_was_promised_stays),
         STORE_TEST(what_is_pinned_stays),
         STORE_TEST(put_in_place_of_a_followed_file),
         STORE_TEST(a_reader_changes_nothing),
