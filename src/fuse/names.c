@@ -158,7 +158,9 @@ static bool take_here(struct mount *mount, uint64_t parent, struct bytes name)
     if (is_taken) {
         inodes_detach(&mount->inodes, inode);
         mount->changes++;
-    } else if (inode && !inode->draft && inode->shape.kind != TREE_DIRECTORY) {
+    } else if (inode && inode->shape.kind == TREE_FILE &&
+               (!inode->draft || !draft_is_dirty(inode->draft))) {
+        /* A link has no id that tells it from another that somebody made meanwhile. */
         is_taken = removals_add(mount, inode);
     }
     pthread_mutex_unlock(&mount->lock);

@@ -110,7 +110,8 @@ static void tell(struct mount *mount, const struct tree_change *change)
         pthread_cond_wait(&mount->settled, &mount->lock);
         is_stale = find_stale(mount, change, &stale);
     }
-    const bool is_listed = is_stale && !stale.inode && take_listed(mount, stale.parent);
+    /* The kernel may have names that it was told without an inode. */
+    const bool is_listed = !stale.inode && take_listed(mount, stale.parent);
     pthread_mutex_unlock(&mount->lock);
     if (is_listed) {
         /* Who reads on in a directory that is open, or begins again, sees the change. */

@@ -36,8 +36,7 @@ struct removal {
     struct removal *prev;
     struct removal *next;
     struct inode *parent; /* pinned */
-    bool is_link;
-    struct id file_id; /* of a file */
+    struct id file_id;
     UT_hash_handle by_key;
     size_t key_bytes;
     uint8_t key[]; /* the number of the parent, the name */
@@ -98,9 +97,7 @@ bool removals_hide(const struct mount *mount, uint64_t parent, struct bytes name
     if (!removal || is_made_again(mount, parent, name)) {
         return false;
     }
-    return removal->is_link
-               ? shape->kind == TREE_SYMLINK
-               : shape->kind == TREE_FILE && id_equal(&removal->file_id, &shape->file_id);
+    return shape->kind == TREE_FILE && id_equal(&removal->file_id, &shape->file_id);
 }
 
 uint64_t removals_ended(const struct mount *mount)
@@ -126,7 +123,6 @@ bool removals_add(struct mount *mount, struct inode *inode)
     }
     struct removal *removal = mem_alloc(sizeof *removal + sizeof parent->number + name.size);
     removal->parent = parent;
-    removal->is_link = inode->shape.kind == TREE_SYMLINK;
     removal->file_id = inode->shape.file_id;
     removal->key_bytes = sizeof parent->number + name.size;
     memcpy(removal->key, inode->key, removal->key_bytes);
@@ -219,8 +215,7 @@ static char *take_batch(const struct mount *mount, size_t *ret_count)
             continue; /* the directory went, and all in it */
         }
         id_format(&at->file_id, hex);
-        json_object_setn_new(paths, (const char *)path.data, path.size,
-                             at->is_link ? json_null() : json_string(hex));
+        json_object_setn_new(paths, (const char *)path.data, path.size, json_string(hex));
     }
     json_t *body = json_pack("{s:s,s:o}", "op", "delete", "paths", paths);
     char *text = json_dumps(body, JSON_COMPACT);
@@ -235,7 +230,7 @@ static bool is_passing(int err)
 }
 
 /* Under mount.lock, which is given back meanwhile. */
-static void send_batch(struct mount *mount)
+static void send_batch(struct mount *mount, bool is_last)
 {
     struct removals *removals = mount->removals;
     size_t count = 0;
@@ -245,7 +240,7 @@ static void send_batch(struct mount *mount)
     free(body);
     pthread_mutex_lock(&mount->lock);
     removals->err = is_passing(err) ? err : 0;
-    if (!removals->err || removals->is_ending) {
+    if (!removals->err || is_last) {
         for (; count > 0; count--) {
             if (err) {
                 give_up(mount, removals->queue, err);
@@ -289,12 +284,13 @@ static void *removals_main(void *context)
         wait_for_more(mount, next_us);
         removals->is_awaited = false;
         next_us = (clock_monotonic_ms(clock_real()) + PACE_MS) * 1000;
-        send_batch(mount);
+        /* Once more is enough for a node that is gone while the mount ends. */
+        const bool is_last = removals->is_ending;
+        send_batch(mount, is_last);
         if (removals->err) {
             wait_ms(mount, RETRY_MS);
         }
-        /* Once is enough for a node that is gone while the mount ends. */
-        while (removals->is_ending && removals->err && removals->queue) {
+        while (is_last && removals->err && removals->queue) {
             give_up(mount, removals->queue, removals->err);
             end_removal(mount, removals->queue);
         }

@@ -3,7 +3,7 @@
 #define FUSE_REMOVALS_H
 
 /*
- * removals: files and links that were unlinked here, on their way to the node. unlink(2) does not
+ * removals: files that were unlinked here, on their way to the node. unlink(2) does not
  * wait for it: from then on this mount does not see what was there, and a thread has the node
  * delete it, with all others that wait, in one change.
  *

@@ -82,10 +82,14 @@ static int put_by_file(struct mount *mount, const struct send_job *job,
         .silence_ms_max = CONTENT_SILENCE_MS_MAX + reading_ms,
     };
     const int err = ask(mount, &request, response);
-    if (!client_is_code(response, "bad_query")) {
+    /* So many at once are read by it; through the socket there is room for more. */
+    const bool is_busy = client_is_code(response, "busy");
+    if (!is_busy && !client_is_code(response, "bad_query")) {
         return err;
     }
-    mount->is_apart = true;
+    if (!is_busy) {
+        mount->is_apart = true;
+    }
     client_response_done(response);
     *response = CLIENT_RESPONSE_INIT;
     return -ENOTSUP;

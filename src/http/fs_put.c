@@ -268,10 +268,18 @@ static int check_file(const struct upload *upload, const struct stat *stat)
     return inode && strcmp(inode, there) != 0 ? -ESTALE : 0;
 }
 
+static bool has_changed(const struct stat *a, const struct stat *b)
+{
+    return a->st_size != b->st_size || a->st_mtim.tv_sec != b->st_mtim.tv_sec ||
+           a->st_mtim.tv_nsec != b->st_mtim.tv_nsec || a->st_ctim.tv_sec != b->st_ctim.tv_sec ||
+           a->st_ctim.tv_nsec != b->st_ctim.tv_nsec;
+}
+
 static int copy_file(const struct upload *upload)
 {
     CLEANUP_FD int fd = -1;
     struct stat stat;
+    struct stat after;
     if (upload->file[0] != '/') {
         return -EINVAL;
     }
@@ -282,7 +290,15 @@ static int copy_file(const struct upload *upload)
     if (!err) {
         err = check_file(upload, &stat);
     }
-    return err ? err : store_put_fd(upload->put, fd);
+    if (!err) {
+        err = store_put_fd(upload->put, fd);
+    }
+    /* Who has it open, and gave up waiting for us, may write to it again. */
+    if (!err && request_parameter(upload->request, "inode") &&
+        (fstat(fd, &after) < 0 || has_changed(&stat, &after))) {
+        err = -ESTALE;
+    }
+    return err;
 }
 
 /* In a thread of its own: it reads the whole file. */
