@@ -511,6 +511,7 @@ void follow_close(struct follow *follow)
     follow_stop(follow);
     arrive_free(follow->arrive);
     follow->arrive = NULL;
+    places_abandon(follow->places); /* the adopter may wait for its turn to write */
     adopter_free(STEAL_PTR(follow->adopter));
     while (follow->wishes) {
         wish_drop(follow, follow->wishes);

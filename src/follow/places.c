@@ -299,6 +299,13 @@ int places_open(int follow_fd, const char *follow_path, struct places **ret_plac
     return err;
 }
 
+void places_abandon(struct places *places)
+{
+    if (places) {
+        kv_abort(STEAL_PTR(places->txn));
+    }
+}
+
 void places_close(struct places *places)
 {
     if (!places) {

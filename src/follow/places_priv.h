@@ -72,6 +72,8 @@ struct places;
  * -EPROTONOSUPPORT. */
 [[nodiscard]] int places_open(int follow_fd, const char *follow_path, struct places **ret_places);
 void places_close(struct places *places);
+/* Gives up what was not committed: who waits to write goes on. NULL is allowed. */
+void places_abandon(struct places *places);
 
 /* The heads of all, for HASH_ITER; not to be changed but through this interface. */
 struct place *places_all(struct places *places);

@@ -316,8 +316,12 @@ static int give_up_block(struct give_up_job *self, struct kv_txn *txn, size_t in
     struct store *store = adoption->store;
     struct block_record record;
     int err = index_block(txn, id, &record);
-    if (err || !find_place(adoption, &record)) {
+    if (err) {
         return err == -ENOENT ? 0 : err;
+    }
+    if (!find_place(adoption, &record)) { /* others have all its places, and may go */
+        self->adopted.busy_bytes += record.size_bytes;
+        return 0;
     }
     self->adopted.file_bytes += record.size_bytes;
     if (!block_owned_location(&record)) {
@@ -425,7 +429,8 @@ static int is_complete(const struct adoption *adoption, bool *ret_is)
     for (size_t i = 0; !err && *ret_is && i < adoption->metadata.blocks_count; i++) {
         struct block_record record;
         err = index_block(txn, &adoption->metadata.blocks[i].id, &record);
-        *ret_is = !err && find_place(adoption, &record);
+        *ret_is = !err &&
+                  (find_place(adoption, &record) || record.locations_count == BLOCK_LOCATIONS_MAX);
     }
     return err == -ENOENT ? 0 : err;
 }
@@ -498,7 +503,7 @@ int store_adopt(struct store *store, const struct id *file, const char *path,
     if (!err) {
         err = adopt(&adoption, &adopted);
     }
-    if (err == -ESTALE) {
+    if (err == -ESTALE || err == -EACCES) {
         /* What it was adopted for before it is not any more, either. */
         const int failed = store_adopt_end(store, file, path);
         err = failed ? failed : err;

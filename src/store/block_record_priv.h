@@ -17,7 +17,7 @@
 #define BLOCK_SPAN_BYTES STORE_SPAN_BYTES
 #define BLOCK_SPANS_MAX (CHUNK_BLOCK_BYTES_MAX / BLOCK_SPAN_BYTES)
 /* One place in a segment and a few files outside; more copies on one disk serve nothing. */
-#define BLOCK_LOCATIONS_MAX 4
+#define BLOCK_LOCATIONS_MAX 16
 
 /* A container is a segment, by its number, or a file outside, by its number with this bit. */
 #define CONTAINER_EXTERNAL (UINT64_C(1) << 63)

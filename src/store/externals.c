@@ -337,6 +337,9 @@ int externals_read(struct store *store, const struct location *location, uint32_
     err = external.withdrawn
               ? -ESTALE
               : read_unchanged(store, &external, location, offset_bytes, data, size_bytes);
+    if (err == -EACCES && external.is_followed) {
+        err = -ESTALE; /* what we may not read is no copy of ours */
+    }
     if (err == -ESTALE && store->writer) {
         /* If it was withdrawn already, somebody is at it, or was interrupted by a crash. */
         if (!external.withdrawn) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/touched_priv.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -9,7 +10,9 @@
 
 #include "base/cleanup.h"
 #include "base/codec.h"
+#include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 /* 4 Mi bits in 512 KiB: with 400,000 blocks of 256 KiB (100 GB of cache) read in a round, one in
@@ -53,27 +56,43 @@ void touched_free(struct touched *touched)
 }
 
 /* All its pages are there, so that a full disk is no SIGBUS. */
-static bool has_room(int fd, bool makes)
+static int have_room(int fd, bool makes)
 {
     struct stat stat;
     if (makes) {
-        return fallocate(fd, 0, 0, TOUCHED_BYTES) == 0;
+        return fallocate(fd, 0, 0, TOUCHED_BYTES) < 0 ? err_from_errno(errno) : 0;
     }
-    return fstat(fd, &stat) == 0 && stat.st_size >= (off_t)TOUCHED_BYTES;
+    if (fstat(fd, &stat) < 0) {
+        return err_from_errno(errno);
+    }
+    return stat.st_size >= (off_t)TOUCHED_BYTES ? 0 : -ENOENT;
+}
+
+static int share(struct touched *touched, int dir_fd, bool makes)
+{
+    CLEANUP_FD int fd = -1;
+    int err = file_open_at(dir_fd, TOUCHED_FILE, O_RDWR | (makes ? O_CREAT : 0), 0600, &fd);
+    if (!err) {
+        err = have_room(fd, makes);
+    }
+    if (err) {
+        return err;
+    }
+    void *table = mmap(NULL, TOUCHED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (table == MAP_FAILED) {
+        return err_from_errno(errno);
+    }
+    drop_table(touched);
+    touched->table = table;
+    touched->is_mapped = true;
+    return 0;
 }
 
 void touched_share(struct touched *touched, int dir_fd, bool makes)
 {
-    CLEANUP_FD int fd = -1;
-    if (file_open_at(dir_fd, TOUCHED_FILE, O_RDWR | (makes ? O_CREAT : 0), 0600, &fd) ||
-        !has_room(fd, makes)) {
-        return;
-    }
-    void *table = mmap(NULL, TOUCHED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (table != MAP_FAILED) {
-        drop_table(touched);
-        touched->table = table;
-        touched->is_mapped = true;
+    const int err = share(touched, dir_fd, makes);
+    if (err && makes) {
+        log_warn("touched_not_shared", KV("error", err_name(err)));
     }
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A follower that runs, and what stands in its directory."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -67,19 +68,24 @@ class Follower:
 
 def seen(directory, below=""):
     """{path: bytes of a file, "-> target" of a link, None of a directory}; directories that are
-    switched look like any other."""
+    switched look like any other. What goes while it is looked at is not there."""
+    try:
+        names = sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     found = {}
-    for name in sorted(os.listdir(directory)):
+    for name in names:
         path, place = below + name, pathlib.Path(directory) / name
         if name in OWN:
             continue
-        if place.is_symlink() and not os.readlink(place).startswith(".artel/"):
-            found[path] = f"-> {os.readlink(place)}"
-        elif place.is_dir():
-            found[path] = None
-            found |= seen(place, f"{path}/")
-        else:
-            found[path] = place.read_bytes()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            if place.is_symlink() and not os.readlink(place).startswith(".artel/"):
+                found[path] = f"-> {os.readlink(place)}"
+            elif place.is_dir():
+                found[path] = None
+                found |= seen(place, f"{path}/")
+            else:
+                found[path] = place.read_bytes()
     return found
 
 

@@ -310,15 +310,19 @@ static void two_files_with_the_same_bytes(void **state)
 static void many_files_with_the_same_bytes(void **state)
 {
     struct scratch *scratch = *state;
-    struct outside all[9];
+    struct outside all[20];
+    struct store_adopted adopted = {0};
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
         char name[16];
         snprintf(name, sizeof name, "file-%zu", i);
         all[i] = make_outside(scratch, name, 1, SIZE);
         put_bytes(scratch->store, STORE_CACHE, all[i].content);
-        adopt(scratch->store, &all[i]);
+        adopted = adopt(scratch->store, &all[i]);
+        assert_int_equal(adopted.file_bytes + adopted.busy_bytes, SIZE);
         assert_content(scratch->store, &all[i].id, all[i].content);
     }
+    /* More places than a block can have: the last one is told to ask again. */
+    assert_int_equal(adopted.busy_bytes, SIZE);
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
         assert_int_equal(unlink(all[i].path), 0);
         assert_ok(store_adopt_end(scratch->store, &all[i].id, all[i].path));
