@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "node/fetch.h"
 #include "node/network.h"
 
 #define SOON_MS 60000u
@@ -183,6 +184,24 @@ static inline void wait_for_answers(struct waiting *waiting, int answers)
     }
     assert_int_equal(waiting->answers, answers);
     pthread_mutex_unlock(&waiting->lock);
+}
+
+static inline struct fetch_counters counters_of(const struct one *one)
+{
+    struct fetch_counters counters;
+    fetch_read_counters(network_fetch(one->network), &counters);
+    return counters;
+}
+
+/* The first is started again, with a limit that nothing is below. */
+static inline void limit(struct one pair[2])
+{
+    char join[ADDRESS_TEXT_CHARS + 1];
+    const struct address address = network_address(pair[1].network);
+    address_format(&address, join);
+    stop_one(&pair[0]);
+    pair[0].cache_bytes = 1;
+    start_one(&pair[0], join);
 }
 
 #endif

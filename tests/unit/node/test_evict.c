@@ -25,24 +25,6 @@ static void put_cached(struct node *node)
     }
 }
 
-static struct fetch_counters counters_of(const struct one *one)
-{
-    struct fetch_counters counters;
-    fetch_read_counters(network_fetch(one->network), &counters);
-    return counters;
-}
-
-/* The first is started again, with a limit that nothing is below. */
-static void limit(struct one pair[2])
-{
-    char join[ADDRESS_TEXT_CHARS + 1];
-    const struct address address = network_address(pair[1].network);
-    address_format(&address, join);
-    stop_one(&pair[0]);
-    pair[0].cache_bytes = 1;
-    start_one(&pair[0], join);
-}
-
 static void what_another_is_about_to_evict_stays(void **state)
 {
     (void)state;
